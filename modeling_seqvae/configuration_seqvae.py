@@ -1,0 +1,100 @@
+"""SeqVAEConfig: everything a checkpoint needs to be rebuilt."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .pooling import POOLINGS
+from .posteriors import POSTERIORS
+
+
+@strict
+class SeqVAEConfig(PreTrainedConfig):
+    r"""The sizes and choices of a sequence VAE.
+
+    Args:
+        vocab_size: Number of tokens, special tokens included.
+        embedding_size: Width of the encoder's and of the decoder's word embeddings.
+        hidden_size: Width of the decoder's LSTM.
+        encoder_hidden_size: Width of the encoder's LSTM; `None` means `hidden_size`.
+        num_hidden_layers: LSTM layers, in the encoder and in the decoder.
+        latent_size: Dimensions of z. 0 is the LSTM language model: no encoder, KL 0, exact likelihood.
+        pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
+        posterior: Family of q(z|x): `gaussian` (diagonal covariance).
+        decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
+        embedding_dropout: Dropout on the decoder's word embeddings.
+        output_dropout: Dropout on what the vocabulary layer reads.
+        word_dropout: Probability that a decoder input word becomes the unknown token in training (Bowman et al. 2016).
+        initializer_range: Weights start uniform in [-initializer_range, initializer_range].
+        embedding_initializer_range: The same for both embeddings.
+
+    Raises ValueError (from huggingface_hub's strict validation) that names the field when a value is not usable.
+    """
+
+    model_type = "seqvae"
+    keys_to_ignore_at_inference = [  # noqa: RUF012 (the library declares it so)
+        "reconstruction_loss", "kl", "latents", "pooled", "past_key_values", "decoder_hidden_states",
+        "encoder_last_hidden_state", "encoder_hidden_states",
+    ]  # fmt: skip
+
+    vocab_size: int = 20004
+    embedding_size: int = 512
+    hidden_size: int = 1024
+    encoder_hidden_size: int | None = None
+    num_hidden_layers: int = 1
+    latent_size: int = 32
+    pooling_mode: str = "max"
+    posterior: str = "gaussian"
+    decoder_skip: bool = False
+    embedding_dropout: float | int = 0.5
+    output_dropout: float | int = 0.5
+    word_dropout: float | int = 0.0
+    initializer_range: float | int = 0.01
+    embedding_initializer_range: float | int = 0.1
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    unk_token_id: int | None = 3
+    decoder_start_token_id: int | None = None
+    is_encoder_decoder: bool = True
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        if self.encoder_hidden_size is None:
+            self.encoder_hidden_size = self.hidden_size
+        if self.decoder_start_token_id is None:
+            self.decoder_start_token_id = self.bos_token_id
+        super().__post_init__(**kwargs)
+
+    def validate_sizes(self):
+        """Every width is at least one; a latent of no dimensions is a language model."""
+        for field in ("vocab_size", "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.latent_size < 0:
+            raise ValueError(f"latent_size must be 0 (a language model) or more, got {self.latent_size}")
+        if self.decoder_skip and self.latent_size == 0:
+            raise ValueError("decoder_skip=True needs a latent to skip from: latent_size is 0")
+        if self.tie_word_embeddings and self.embedding_size != self.hidden_size:
+            raise ValueError(
+                "tie_word_embeddings=True needs embedding_size equal to hidden_size, "
+                f"got {self.embedding_size} and {self.hidden_size}"
+            )
+
+    def validate_choices(self):
+        """Aggregation and posterior are known names."""
+        for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS)):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}")
+
+    def validate_probabilities(self):
+        """Dropouts are probabilities and initial ranges not negative."""
+        for field in ("embedding_dropout", "output_dropout", "word_dropout"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
+        for field in ("initializer_range", "embedding_initializer_range"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
+
+
+__all__ = ["SeqVAEConfig"]

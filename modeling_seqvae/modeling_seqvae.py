@@ -1,0 +1,602 @@
+"""The sequence VAE of Long, Cao and Cheung (2019): encoder, pooling, posterior, z, decoder, vocabulary layer.
+
+Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S importance samples.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationMixin, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_seqvae import SeqVAEConfig
+from .cross_entropy import linear_nll, upcast
+from .likelihood import importance_weighted_nll
+from .pooling import build_pooling
+from .posteriors import POSTERIORS, Generators, standard_normal
+
+SENTENCE_TOKENS_AT_ONCE = 1 << 14
+"""Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
+
+
+class SeqVAECache:
+    """The decoder's recurrent state: what `past_key_values` is to an attention model.
+
+    hidden and cell are (L, B, H). Its size does not grow with the sentence.
+    """
+
+    is_compileable = False
+
+    def __init__(self, hidden: torch.Tensor, cell: torch.Tensor, seen_tokens: int = 0):
+        self.hidden = hidden
+        self.cell = cell
+        self.seen_tokens = seen_tokens
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens read so far."""
+        return self.seen_tokens
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Keep the states of the beams (B,) that were selected, in place."""
+        self.hidden = self.hidden.index_select(1, beam_idx.to(self.hidden.device))
+        self.cell = self.cell.index_select(1, beam_idx.to(self.cell.device))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every sentence's state, for several beams or continuations, in place."""
+        self.hidden = self.hidden.repeat_interleave(repeats, dim=1)
+        self.cell = self.cell.repeat_interleave(repeats, dim=1)
+
+
+@dataclass
+class SeqVAEEncoderOutput(ModelOutput):
+    """What the encoder made of a batch.
+
+    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior mean; pooled (B, H), the features h_x;
+    hidden_states, the embeddings and each layer's states.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class SeqVAEModelOutput(ModelOutput):
+    """Decoder states and everything the loss needs.
+
+    last_hidden_state (B, T, H), the decoder's states; latents (B, Z); kl (B,) in nats; pooled (B, H).
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    kl: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    past_key_values: SeqVAECache | None = None
+    decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class SeqVAETextModelingOutput(ModelOutput):
+    """The objective, its parts, and the logits.
+
+    loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
+    sentence; logits (B, T, V); latents (B, Z); pooled (B, H).
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    reconstruction_loss: torch.Tensor | None = None
+    kl: torch.Tensor | None = None
+    latents: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+    past_key_values: SeqVAECache | None = None
+    decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
+    """`count` LSTM layers, kept apart so that the states of each can be returned."""
+    sizes = [input_size] + [hidden_size] * (count - 1)
+    return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
+
+
+class SeqVAEEncoder(nn.Module):
+    """Reads `<s> x_1 .. x_n </s>` and returns the parameters of q(z|x): embedding, LSTM, pooling, posterior."""
+
+    main_input_name = "input_ids"
+
+    def __init__(self, config: SeqVAEConfig):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.layers = lstm_layers(config.embedding_size, config.encoder_hidden_size, config.num_hidden_layers)
+        self.pooling = build_pooling(config.pooling_mode, config.encoder_hidden_size)
+        self.posterior = POSTERIORS[config.posterior](config.encoder_hidden_size, config.latent_size)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SeqVAEEncoderOutput:
+        """The posterior mean and features of input_ids (B, T) or inputs_embeds (B, T, E); see SeqVAEEncoderOutput."""
+        states, pooled = self.read(input_ids, attention_mask, inputs_embeds)
+        return SeqVAEEncoderOutput(
+            last_hidden_state=states[-1],
+            latents=self.posterior(pooled).mean,
+            pooled=pooled,
+            hidden_states=states if output_hidden_states else None,
+        )
+
+    def read(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give the encoder either input_ids or inputs_embeds")
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        mask = torch.ones_like(embeds[:, :, 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
+        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :, None]  # (B, T, 1)
+        states = [embeds.gather(1, order.expand_as(embeds))]
+        for layer in self.layers:
+            states.append(layer(states[-1])[0])
+        return tuple(states), self.pooling(states[-1], mask.gather(1, order.squeeze(-1)))
+
+
+class NoEncoder(nn.Module):
+    """Stands in for the encoder of a language model (latent_size 0): no parameters, latents of no dimensions."""
+
+    main_input_name = "input_ids"
+
+    def forward(
+        self, input_ids: torch.Tensor | None = None, inputs_embeds: torch.Tensor | None = None, **unused: Any
+    ) -> SeqVAEEncoderOutput:
+        tokens = inputs_embeds[:, :, 0] if input_ids is None else input_ids  # type: ignore[index]
+        nothing = torch.empty(tokens.shape[0], 0, device=tokens.device)
+        return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing)
+
+
+class SeqVAEDecoder(nn.Module):
+    """Predicts each token from the ones before and z, which starts the LSTM and joins every input."""
+
+    def __init__(self, config: SeqVAEConfig):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.layers = lstm_layers(
+            config.embedding_size + config.latent_size, config.hidden_size, config.num_hidden_layers
+        )
+        if config.latent_size > 0:
+            self.initial_cell = nn.Linear(config.latent_size, config.num_hidden_layers * config.hidden_size, bias=False)
+        if config.decoder_skip:
+            self.skip_state = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+            self.skip_latent = nn.Linear(config.latent_size, config.hidden_size, bias=False)
+
+    def initial_state(self, latents: torch.Tensor) -> SeqVAECache:
+        """c_0 = W z and h_0 = tanh(c_0) for every layer; zeros in a language model. latents (B, Z)."""
+        layers, hidden_size = self.config.num_hidden_layers, self.config.hidden_size
+        if self.config.latent_size == 0:
+            zeros = self.embed_tokens.weight.new_zeros(layers, latents.shape[0], hidden_size)
+            return SeqVAECache(zeros, zeros)
+        cell = self.initial_cell(latents).unflatten(-1, (layers, hidden_size)).transpose(0, 1).contiguous()
+        return SeqVAECache(cell.tanh(), cell)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        past_key_values: SeqVAECache | None = None,
+    ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
+        """Embeddings and each layer's states, (B, T, .) each, and the state after the last token.
+
+        The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
+        """
+        embeds = self.embed_tokens(self._drop_words(input_ids)) if inputs_embeds is None else inputs_embeds
+        past = self.initial_state(latents) if past_key_values is None else past_key_values
+        latents = latents.to(embeds.dtype)
+        z = latents[:, None].expand(-1, embeds.shape[1], -1)
+        states = [torch.cat([self.embedding_dropout(embeds), z], -1)]  # (B, T, E + Z)
+        hidden, cell = [], []
+        for index, layer in enumerate(self.layers):
+            start = (past.hidden[index : index + 1].contiguous(), past.cell[index : index + 1].contiguous())
+            output, (last_hidden, last_cell) = layer(states[-1], start)
+            states.append(output)
+            hidden.append(last_hidden)
+            cell.append(last_cell)
+        if self.config.decoder_skip:
+            states[-1] = torch.tanh(self.skip_state(states[-1]) + self.skip_latent(latents)[:, None])
+        states[-1] = self.output_dropout(states[-1])
+        seen_tokens = past.seen_tokens + embeds.shape[1]
+        return (embeds, *states[1:]), SeqVAECache(torch.cat(hidden), torch.cat(cell), seen_tokens)
+
+    def _drop_words(self, input_ids: torch.Tensor | None) -> torch.Tensor:
+        """In training, every input word but `<s>` becomes the unknown token with probability word_dropout."""
+        if input_ids is None:
+            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
+        if not self.training or self.config.word_dropout == 0:
+            return input_ids
+        dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.config.word_dropout
+        return input_ids.masked_fill(dropped & (input_ids != self.config.bos_token_id), self.config.unk_token_id)
+
+
+class SeqVAEPreTrainedModel(PreTrainedModel):
+    """Initial weights, and what transformers needs to know of a recurrent encoder-decoder."""
+
+    config: SeqVAEConfig
+    config_class = SeqVAEConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _no_split_modules = ["SeqVAEEncoder", "SeqVAEDecoder"]  # noqa: RUF012
+    _is_stateful = True
+    # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
+    accepts_loss_kwargs = False
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Embedding):
+            bound = self.config.embedding_initializer_range
+        elif isinstance(module, nn.Linear | nn.LSTM):
+            bound = self.config.initializer_range
+        else:
+            return
+        for parameter in module.parameters(recurse=False):
+            init.uniform_(parameter, -bound, bound)
+
+    def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True) -> nn.Embedding:
+        """Encoder and decoder have an embedding each: both take the new size."""
+        embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        decoder = self.base_model.decoder
+        if embeddings is not decoder.embed_tokens:
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
+            )
+        return embeddings
+
+
+class SeqVAEModel(SeqVAEPreTrainedModel):
+    """Encoder, posterior and decoder states, without a vocabulary layer."""
+
+    def __init__(self, config: SeqVAEConfig):
+        super().__init__(config)
+        self.encoder = SeqVAEEncoder(config) if config.latent_size > 0 else NoEncoder()
+        self.decoder = SeqVAEDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The encoder's embeddings; a language model's only ones are the decoder's."""
+        return (self.encoder if self.config.latent_size > 0 else self.decoder).embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        (self.encoder if self.config.latent_size > 0 else self.decoder).embed_tokens = value
+
+    def encode(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> Any:
+        """The posterior q(z|x) of each sentence: `.mean` and `.variance` (B, Z), `.rsample(n)`, `.log_prob(z)`, `.kl()`.
+
+        Raises ValueError for a language model, which has no latent to encode into.
+        """
+        self._require_latent("encode")
+        mask = self._mask(input_ids, attention_mask)
+        return self.encoder.posterior(self.encoder.read(input_ids, mask, inputs_embeds)[1])
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        encoder_outputs: SeqVAEEncoderOutput | tuple | None = None,
+        latents: torch.Tensor | None = None,
+        sample_posterior: bool | None = None,
+        past_key_values: SeqVAECache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **unused: Any,
+    ) -> SeqVAEModelOutput | tuple:
+        """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
+
+        z is drawn from the posterior in training mode and is its mean in evaluation mode, unless `sample_posterior` says
+        otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands before
+        the text of a decoder prompt.
+        """
+        _refuse_left_padding(decoder_attention_mask)
+        encoded, kl = self._encode_and_sample(
+            input_ids, self._mask(input_ids, attention_mask), inputs_embeds, encoder_outputs, sample_posterior,
+            output_hidden_states,
+        )  # fmt: skip
+        if latents is None:
+            latents = encoded.latents
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids, decoder_inputs_embeds = input_ids, self._shared_embeds(inputs_embeds)
+        states, past = self.decoder(latents, decoder_input_ids, decoder_inputs_embeds, past_key_values)
+        output = SeqVAEModelOutput(
+            last_hidden_state=states[-1],
+            latents=latents,
+            kl=kl,
+            pooled=encoded.pooled,
+            past_key_values=past if (self.config.use_cache if use_cache is None else use_cache) else None,
+            decoder_hidden_states=states if self._wants_states(output_hidden_states) else None,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+        )
+        return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def _encode_and_sample(
+        self, input_ids, attention_mask, inputs_embeds, encoder_outputs, sample_posterior, output_hidden_states
+    ) -> tuple[SeqVAEEncoderOutput, torch.Tensor | None]:
+        """The encoder's output, its latents drawn or the mean, and KL(q || p) (B,) where a sentence was read."""
+        if encoder_outputs is not None:
+            if not isinstance(encoder_outputs, SeqVAEEncoderOutput):
+                encoder_outputs = SeqVAEEncoderOutput(**_named(encoder_outputs))
+            if encoder_outputs.pooled is None:
+                return encoder_outputs, None
+            return encoder_outputs, self.encoder.posterior(encoder_outputs.pooled).kl()
+        if self.config.latent_size == 0:
+            encoded = self.encoder(input_ids, inputs_embeds=inputs_embeds)
+            return encoded, encoded.latents.sum(-1)
+        states, pooled = self.encoder.read(input_ids, attention_mask, inputs_embeds)
+        posterior = self.encoder.posterior(pooled)
+        sample = self.training if sample_posterior is None else sample_posterior
+        encoded = SeqVAEEncoderOutput(
+            last_hidden_state=states[-1],
+            latents=posterior.rsample()[0] if sample else posterior.mean,
+            pooled=pooled,
+            hidden_states=states if self._wants_states(output_hidden_states) else None,
+        )
+        return encoded, posterior.kl()
+
+    def _mask(self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+        """The caller's mask, or one that hides padding tokens, which never stand for a word."""
+        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
+            return input_ids != self.config.pad_token_id
+        return attention_mask
+
+    def _shared_embeds(self, inputs_embeds: torch.Tensor | None) -> None:
+        if inputs_embeds is not None:
+            raise ValueError(
+                "inputs_embeds feeds the encoder only: the decoder has its own embeddings, "
+                "so give decoder_input_ids or decoder_inputs_embeds too"
+            )
+
+    def _require_latent(self, action: str) -> None:
+        if self.config.latent_size == 0:
+            raise ValueError(f"cannot {action}: this model has latent_size=0, a language model without a latent")
+
+    def _wants_states(self, output_hidden_states: bool | None) -> bool:
+        return bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states)
+
+    def _wants_dict(self, return_dict: bool | None) -> bool:
+        return bool(self.config.return_dict if return_dict is None else return_dict)
+
+
+class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
+    """A sequence VAE that writes: the model, a vocabulary layer, the ELBO, sampling and likelihood."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: SeqVAEConfig):
+        super().__init__(config)
+        self.model = SeqVAEModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.kl_weight = 1.0
+        self.post_init()
+
+    def encode(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> Any:
+        """The posterior q(z|x) of each sentence; see SeqVAEModel.encode."""
+        return self.model.encode(input_ids, attention_mask, inputs_embeds)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        encoder_outputs: SeqVAEEncoderOutput | tuple | None = None,
+        latents: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        kl_weight: float | None = None,
+        sample_posterior: bool | None = None,
+        return_logits: bool | None = None,
+        past_key_values: SeqVAECache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **unused: Any,
+    ) -> SeqVAETextModelingOutput | tuple:
+        """The negative ELBO (paper, section 2.1), mean over sentences, in nats; logits (B, T, V).
+
+        `labels` (B, T) stand at the positions of the decoder's input and are shifted inside; a target counts where its
+        label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None` leaves
+        the logits out when labels are given in training mode. Other arguments: SeqVAEModel.forward.
+        """
+        outputs = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask, inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds, encoder_outputs=encoder_outputs, latents=latents,
+            sample_posterior=sample_posterior, past_key_values=past_key_values, use_cache=use_cache,
+            output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        states = outputs.last_hidden_state
+        if return_logits is None:
+            return_logits = labels is None or not self.training
+        logits = self.lm_head(states) if return_logits else None
+        loss = reconstruction = None
+        if labels is not None:
+            if outputs.kl is None:
+                raise ValueError("labels need a sentence to encode: give input_ids or inputs_embeds")
+            own_input = decoder_input_ids is None and decoder_inputs_embeds is None
+            mask = self.model._mask(input_ids, attention_mask) if own_input else decoder_attention_mask
+            reconstruction = self._reconstruction(states, labels, mask, logits)
+            weight = self.kl_weight if kl_weight is None else kl_weight
+            loss = (reconstruction + weight * outputs.kl).mean()
+        output = SeqVAETextModelingOutput(
+            loss=loss,
+            logits=logits,
+            reconstruction_loss=reconstruction,
+            kl=outputs.kl,
+            latents=outputs.latents,
+            pooled=outputs.pooled,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+        )
+        return output if self.model._wants_dict(return_dict) else output.to_tuple()
+
+    def _reconstruction(self, states, labels, mask, logits=None) -> torch.Tensor:
+        """-log p(x|z) of each sentence, (B,) in nats: every token after `<s>`, `</s>` included."""
+        targets = labels[:, 1:]
+        counted = targets != -100  # (B, T - 1)
+        if mask is not None:
+            counted = counted & mask[:, 1:].bool()
+        if logits is None:
+            nll = linear_nll(states[:, :-1][counted], self.lm_head.weight, targets[counted])
+        else:
+            nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
+        return nll.new_zeros(counted.shape).masked_scatter(counted, nll).sum(1)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        num_samples: int = 1,
+        latents: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **generation_kwargs: Any,
+    ) -> torch.Tensor:
+        """Sentences (num_samples, T) written from z ~ p(z), or from given `latents` (N, Z), padded on the right.
+
+        Words are drawn from the model's own distribution (ancestral sampling); any argument of `generate` changes that.
+        `generator` decides both z and the words, and leaves the global random state as it was.
+        """
+        if latents is None:
+            like = torch.empty(num_samples, self.config.latent_size, device=self.device, dtype=self.dtype)
+            latents = standard_normal(1, like, generator)[0]
+        if generation_kwargs.get("do_sample", True):
+            generation_kwargs = {"do_sample": True, "top_k": 0, "top_p": 1.0, **generation_kwargs}
+        start = SeqVAEEncoderOutput(last_hidden_state=latents[:, None], latents=latents)
+        with _random_state_from(generator, self.device):
+            return self.generate(encoder_outputs=start, **generation_kwargs)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **generation_kwargs: Any
+    ) -> torch.Tensor:
+        """Sentences (B, T) written from the posterior mean of each input, greedily unless `generate` is told otherwise.
+
+        Raises ValueError for a language model.
+        """
+        self.model._require_latent("reconstruct")
+        mask = self.model._mask(input_ids, attention_mask)
+        return self.generate(input_ids=input_ids, attention_mask=mask, **{"do_sample": False, **generation_kwargs})
+
+    @torch.no_grad()
+    def iw_nll(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_samples: int = 500,
+        generator: Generators = None,
+        latents: torch.Tensor | None = None,
+        encoder_input_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Importance-weighted -log p(x) of each sentence, (B,) in nats (Burda et al. 2016); exact for a language model.
+
+        `latents` (S, B, Z) fixes the draws; `generator` may be one, or one per sentence. `encoder_input_ids` (B, T) lets
+        the posterior read another text than the one scored, such as its words shuffled. Memory does not depend on
+        `num_samples`. Scores the model as it stands: call `eval()` first, or dropout is part of the estimate.
+        """
+        mask = self.model._mask(input_ids, attention_mask)
+        mask = torch.ones_like(input_ids) if mask is None else mask
+        if self.config.latent_size == 0:
+            return self._nll_given(input_ids.new_empty(1, input_ids.shape[0], 0), input_ids, mask)[0]
+        posterior = self.encode(input_ids if encoder_input_ids is None else encoder_input_ids, mask)
+        return importance_weighted_nll(
+            posterior,
+            lambda z: self._nll_given(z, input_ids, mask),
+            num_samples=num_samples,
+            samples_at_once=max(1, SENTENCE_TOKENS_AT_ONCE // input_ids.numel()),
+            generator=generator,
+            latents=latents,
+        )
+
+    def _nll_given(self, latents: torch.Tensor, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """-log p(x|z) for latents (s, B, Z), as (s, B) in nats."""
+        samples = latents.shape[0]
+        ids, mask = input_ids.repeat(samples, 1), mask.repeat(samples, 1)  # (s * B, T)
+        states, _ = self.model.decoder(latents.flatten(0, 1).to(self.dtype), ids)
+        return self._reconstruction(states[-1], ids, mask).unflatten(0, (samples, -1))
+
+
+def _refuse_left_padding(mask: torch.Tensor | None) -> None:
+    if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
+        raise ValueError(
+            "decoder_attention_mask has padding before text, which a recurrent decoder would read: "
+            "pad decoder_input_ids on the right, or generate from prompts of one length at a time"
+        )
+
+
+def _named(encoder_outputs: Any) -> dict[str, Any]:
+    """The fields of an encoder output that came as a plain tuple or another library's output."""
+    if hasattr(encoder_outputs, "items"):
+        return dict(encoder_outputs.items())
+    names = ("last_hidden_state", "latents", "pooled", "hidden_states")
+    return dict(zip(names, encoder_outputs, strict=False))
+
+
+class _random_state_from:
+    """Seeds torch's global generators from `generator` inside the block and restores them after; None changes nothing.
+
+    `generate` draws words from the global generators only.
+    """
+
+    def __init__(self, generator: torch.Generator | None, device: torch.device):
+        self.seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
+        devices = [device] if device.type == "cuda" else []
+        self.fork = torch.random.fork_rng(devices, enabled=generator is not None)
+
+    def __enter__(self) -> None:
+        self.fork.__enter__()
+        if self.seed is not None:
+            torch.manual_seed(self.seed)
+
+    def __exit__(self, *exception: Any) -> None:
+        self.fork.__exit__(*exception)
+
+
+__all__ = ["SeqVAEForTextModeling", "SeqVAEModel", "SeqVAEPreTrainedModel"]
