@@ -1,5 +1,7 @@
 """SeqVAEConfig: everything a checkpoint needs to be rebuilt."""
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -27,11 +29,12 @@ class SeqVAEConfig(PreTrainedConfig):
         initializer_range: Weights start uniform in [-initializer_range, initializer_range].
         embedding_initializer_range: The same for both embeddings.
 
-    Raises ValueError (from huggingface_hub's strict validation) that names the field when a value is not usable.
+    Raises ValueError that names the field when a value is not usable, and huggingface_hub's
+    StrictDataclassFieldValidationError when it is of the wrong type.
     """
 
     model_type = "seqvae"
-    keys_to_ignore_at_inference = [  # noqa: RUF012 (the library declares it so)
+    keys_to_ignore_at_inference = [
         "reconstruction_loss", "kl", "latents", "pooled", "past_key_values", "decoder_hidden_states",
         "encoder_last_hidden_state", "encoder_hidden_states",
     ]  # fmt: skip
@@ -53,20 +56,24 @@ class SeqVAEConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
-    unk_token_id: int | None = 3
+    unk_token_id: int = 3
     decoder_start_token_id: int | None = None
     is_encoder_decoder: bool = True
     use_cache: bool = True
     tie_word_embeddings: bool = False
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.encoder_hidden_size is None:
             self.encoder_hidden_size = self.hidden_size
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
+        # The library also runs these, but wraps what they raise in an exception that is no ValueError.
+        self.validate_sizes()
+        self.validate_choices()
+        self.validate_probabilities()
         super().__post_init__(**kwargs)
 
-    def validate_sizes(self):
+    def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""
         for field in ("vocab_size", "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers"):
             if getattr(self, field) < 1:
@@ -81,13 +88,13 @@ class SeqVAEConfig(PreTrainedConfig):
                 f"got {self.embedding_size} and {self.hidden_size}"
             )
 
-    def validate_choices(self):
+    def validate_choices(self) -> None:
         """Aggregation and posterior are known names."""
         for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS)):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}")
 
-    def validate_probabilities(self):
+    def validate_probabilities(self) -> None:
         """Dropouts are probabilities and initial ranges not negative."""
         for field in ("embedding_dropout", "output_dropout", "word_dropout"):
             if not 0 <= getattr(self, field) < 1:

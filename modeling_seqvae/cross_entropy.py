@@ -4,6 +4,9 @@ The vocabulary layer is most of the arithmetic of a sequence VAE, and its logits
 blocks whose logits stay in cache, so that the softmax costs no extra trip through memory.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 
 BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
@@ -23,7 +26,9 @@ def linear_nll(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor
     return torch.cat([_block_nll(block @ weight.T, target)[0] for block, target in _blocks(states, targets, weight)])
 
 
-def _blocks(states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor):
+def _blocks(
+    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     elements = BLOCK_ELEMENTS.get(states.device.type, BLOCK_ELEMENTS["cuda"])
     rows = max(64, elements // weight.shape[0])
     return zip(states.split(rows), targets.split(rows), strict=True)
@@ -45,7 +50,7 @@ class _LinearNLL(torch.autograd.Function):
     """Keeps the logits, the one (N, V) tensor, and rebuilds the softmax block by block on the way back."""
 
     @staticmethod
-    def forward(ctx, states, weight, targets):  # type: ignore[override]
+    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         logits = states.new_empty(states.shape[0], weight.shape[0])  # (N, V)
         parts = []
         start = 0
@@ -60,7 +65,7 @@ class _LinearNLL(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_nll):  # type: ignore[override]
+    def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         states, weight, targets, logits, normaliser = ctx.saved_tensors
         grad_states = torch.empty_like(states)
         grad_weight = torch.zeros_like(weight)

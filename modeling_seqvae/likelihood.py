@@ -25,7 +25,7 @@ def importance_weighted_nll(
 
     `reconstruction` maps latents (s, B, Z) to -log p(x|z), (s, B). `latents` (S, B, Z) fixes the draws, which must come
     from `posterior`; otherwise `num_samples` are drawn. Neither `samples_at_once` nor the order of sentences changes
-    which draws `generator` gives.
+    which draws `generator` gives. Raises ValueError where there is no draw, or `latents` do not fit the posterior.
     """
     total = None
     count = 0
@@ -43,6 +43,9 @@ def _draws(
     posterior: Any, num_samples: int, samples_at_once: int, generator: Generators, latents: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     if latents is not None:
+        if latents.shape[1:] != posterior.mean.shape or len(latents) == 0:
+            sentences, size = posterior.mean.shape
+            raise ValueError(f"latents must be (S, {sentences}, {size}), S at least 1, got {tuple(latents.shape)}")
         for z in latents.split(samples_at_once):
             yield z, posterior.log_prob(z)
         return

@@ -3,6 +3,8 @@
 Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S importance samples.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,22 +47,18 @@ class SeqVAECache:
         self.hidden = self.hidden.index_select(1, beam_idx.to(self.hidden.device))
         self.cell = self.cell.index_select(1, beam_idx.to(self.cell.device))
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat every sentence's state, for several beams or continuations, in place."""
-        self.hidden = self.hidden.repeat_interleave(repeats, dim=1)
-        self.cell = self.cell.repeat_interleave(repeats, dim=1)
-
 
 @dataclass
 class SeqVAEEncoderOutput(ModelOutput):
     """What the encoder made of a batch.
 
-    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior mean; pooled (B, H), the features h_x;
-    hidden_states, the embeddings and each layer's states.
+    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior's mean or a draw; kl (B,) in nats;
+    pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states.
     """
 
     last_hidden_state: torch.Tensor | None = None
     latents: torch.Tensor | None = None
+    kl: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
@@ -115,10 +113,11 @@ class SeqVAEEncoder(nn.Module):
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__()
+        hidden_size = config.encoder_hidden_size or config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.layers = lstm_layers(config.embedding_size, config.encoder_hidden_size, config.num_hidden_layers)
-        self.pooling = build_pooling(config.pooling_mode, config.encoder_hidden_size)
-        self.posterior = POSTERIORS[config.posterior](config.encoder_hidden_size, config.latent_size)
+        self.layers = lstm_layers(config.embedding_size, hidden_size, config.num_hidden_layers)
+        self.pooling = build_pooling(config.pooling_mode, hidden_size)
+        self.posterior = POSTERIORS[config.posterior](hidden_size, config.latent_size)
 
     def forward(
         self,
@@ -126,14 +125,20 @@ class SeqVAEEncoder(nn.Module):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
+        sample_posterior: bool | None = None,
         return_dict: bool | None = None,
         output_attentions: bool | None = None,
     ) -> SeqVAEEncoderOutput:
-        """The posterior mean and features of input_ids (B, T) or inputs_embeds (B, T, E); see SeqVAEEncoderOutput."""
+        """Latents, KL and features of input_ids (B, T) or inputs_embeds (B, T, E); see SeqVAEEncoderOutput.
+
+        The last two arguments are what `generate` gives every encoder.
+        """
         states, pooled = self.read(input_ids, attention_mask, inputs_embeds)
+        posterior = self.posterior(pooled)
         return SeqVAEEncoderOutput(
             last_hidden_state=states[-1],
-            latents=self.posterior(pooled).mean,
+            latents=posterior.rsample()[0] if sample_posterior else posterior.mean,
+            kl=posterior.kl(),
             pooled=pooled,
             hidden_states=states if output_hidden_states else None,
         )
@@ -145,8 +150,7 @@ class SeqVAEEncoder(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H)."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give the encoder either input_ids or inputs_embeds")
+        _require_one(input_ids, inputs_embeds)
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         mask = torch.ones_like(embeds[:, :, 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
@@ -163,11 +167,15 @@ class NoEncoder(nn.Module):
     main_input_name = "input_ids"
 
     def forward(
-        self, input_ids: torch.Tensor | None = None, inputs_embeds: torch.Tensor | None = None, **unused: Any
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **unused: Any,
     ) -> SeqVAEEncoderOutput:
-        tokens = inputs_embeds[:, :, 0] if input_ids is None else input_ids  # type: ignore[index]
+        tokens = _require_one(input_ids, inputs_embeds)
         nothing = torch.empty(tokens.shape[0], 0, device=tokens.device)
-        return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing)
+        return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing, kl=nothing.sum(-1))
 
 
 class SeqVAEDecoder(nn.Module):
@@ -192,7 +200,7 @@ class SeqVAEDecoder(nn.Module):
         """c_0 = W z and h_0 = tanh(c_0) for every layer; zeros in a language model. latents (B, Z)."""
         layers, hidden_size = self.config.num_hidden_layers, self.config.hidden_size
         if self.config.latent_size == 0:
-            zeros = self.embed_tokens.weight.new_zeros(layers, latents.shape[0], hidden_size)
+            zeros = latents.new_zeros(layers, latents.shape[0], hidden_size)
             return SeqVAECache(zeros, zeros)
         cell = self.initial_cell(latents).unflatten(-1, (layers, hidden_size)).transpose(0, 1).contiguous()
         return SeqVAECache(cell.tanh(), cell)
@@ -209,8 +217,8 @@ class SeqVAEDecoder(nn.Module):
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
         embeds = self.embed_tokens(self._drop_words(input_ids)) if inputs_embeds is None else inputs_embeds
-        past = self.initial_state(latents) if past_key_values is None else past_key_values
         latents = latents.to(embeds.dtype)
+        past = self.initial_state(latents) if past_key_values is None else past_key_values
         z = latents[:, None].expand(-1, embeds.shape[1], -1)
         states = [torch.cat([self.embedding_dropout(embeds), z], -1)]  # (B, T, E + Z)
         hidden, cell = [], []
@@ -243,7 +251,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     config_class = SeqVAEConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["SeqVAEEncoder", "SeqVAEDecoder"]  # noqa: RUF012
+    _no_split_modules = ["SeqVAEEncoder", "SeqVAEDecoder"]
     _is_stateful = True
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
@@ -264,7 +272,9 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
         for parameter in module.parameters(recurse=False):
             init.uniform_(parameter, -bound, bound)
 
-    def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True) -> nn.Embedding:
+    def _resize_token_embeddings(
+        self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
         """Encoder and decoder have an embedding each: both take the new size."""
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         decoder = self.base_model.decoder
@@ -280,7 +290,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
-        self.encoder = SeqVAEEncoder(config) if config.latent_size > 0 else NoEncoder()
+        self.encoder: Any = SeqVAEEncoder(config) if config.latent_size > 0 else NoEncoder()
         self.decoder = SeqVAEDecoder(config)
         self.post_init()
 
@@ -297,7 +307,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> Any:
-        """The posterior q(z|x) of each sentence: `.mean` and `.variance` (B, Z), `.rsample(n)`, `.log_prob(z)`, `.kl()`.
+        """The posterior q(z|x) of each sentence: `.mean`, `.variance` (B, Z), `.rsample(n)`, `.log_prob(z)`, `.kl()`.
 
         Raises ValueError for a language model, which has no latent to encode into.
         """
@@ -324,24 +334,29 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     ) -> SeqVAEModelOutput | tuple:
         """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
 
-        z is drawn from the posterior in training mode and is its mean in evaluation mode, unless `sample_posterior` says
-        otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands before
-        the text of a decoder prompt.
+        z is drawn from the posterior in training mode and is its mean in evaluation mode, unless `sample_posterior`
+        says otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands
+        before the words that the decoder reads.
         """
-        _refuse_left_padding(decoder_attention_mask)
-        encoded, kl = self._encode_and_sample(
-            input_ids, self._mask(input_ids, attention_mask), inputs_embeds, encoder_outputs, sample_posterior,
-            output_hidden_states,
-        )  # fmt: skip
-        if latents is None:
-            latents = encoded.latents
+        if encoder_outputs is None:
+            encoded = self.encoder(
+                input_ids,
+                self._mask(input_ids, attention_mask),
+                inputs_embeds,
+                output_hidden_states=self._wants_states(output_hidden_states),
+                sample_posterior=self.training if sample_posterior is None else sample_posterior,
+            )
+        else:
+            encoded = _encoder_output(encoder_outputs)
+        latents = encoded.latents if latents is None else latents
         if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids, decoder_inputs_embeds = input_ids, self._shared_embeds(inputs_embeds)
+            decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
+        _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
         states, past = self.decoder(latents, decoder_input_ids, decoder_inputs_embeds, past_key_values)
         output = SeqVAEModelOutput(
             last_hidden_state=states[-1],
             latents=latents,
-            kl=kl,
+            kl=encoded.kl,
             pooled=encoded.pooled,
             past_key_values=past if (self.config.use_cache if use_cache is None else use_cache) else None,
             decoder_hidden_states=states if self._wants_states(output_hidden_states) else None,
@@ -350,42 +365,20 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
 
-    def _encode_and_sample(
-        self, input_ids, attention_mask, inputs_embeds, encoder_outputs, sample_posterior, output_hidden_states
-    ) -> tuple[SeqVAEEncoderOutput, torch.Tensor | None]:
-        """The encoder's output, its latents drawn or the mean, and KL(q || p) (B,) where a sentence was read."""
-        if encoder_outputs is not None:
-            if not isinstance(encoder_outputs, SeqVAEEncoderOutput):
-                encoder_outputs = SeqVAEEncoderOutput(**_named(encoder_outputs))
-            if encoder_outputs.pooled is None:
-                return encoder_outputs, None
-            return encoder_outputs, self.encoder.posterior(encoder_outputs.pooled).kl()
-        if self.config.latent_size == 0:
-            encoded = self.encoder(input_ids, inputs_embeds=inputs_embeds)
-            return encoded, encoded.latents.sum(-1)
-        states, pooled = self.encoder.read(input_ids, attention_mask, inputs_embeds)
-        posterior = self.encoder.posterior(pooled)
-        sample = self.training if sample_posterior is None else sample_posterior
-        encoded = SeqVAEEncoderOutput(
-            last_hidden_state=states[-1],
-            latents=posterior.rsample()[0] if sample else posterior.mean,
-            pooled=pooled,
-            hidden_states=states if self._wants_states(output_hidden_states) else None,
-        )
-        return encoded, posterior.kl()
-
     def _mask(self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
         """The caller's mask, or one that hides padding tokens, which never stand for a word."""
         if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
             return input_ids != self.config.pad_token_id
         return attention_mask
 
-    def _shared_embeds(self, inputs_embeds: torch.Tensor | None) -> None:
+    def _shared_input(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor | None:
+        """What the decoder reads when it is given nothing of its own: the encoder's words, never its embeddings."""
         if inputs_embeds is not None:
             raise ValueError(
                 "inputs_embeds feeds the encoder only: the decoder has its own embeddings, "
                 "so give decoder_input_ids or decoder_inputs_embeds too"
             )
+        return input_ids
 
     def _require_latent(self, action: str) -> None:
         if self.config.latent_size == 0:
@@ -401,7 +394,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
     """A sequence VAE that writes: the model, a vocabulary layer, the ELBO, sampling and likelihood."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}  # noqa: RUF012
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
@@ -442,8 +435,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         """The negative ELBO (paper, section 2.1), mean over sentences, in nats; logits (B, T, V).
 
         `labels` (B, T) stand at the positions of the decoder's input and are shifted inside; a target counts where its
-        label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None` leaves
-        the logits out when labels are given in training mode. Other arguments: SeqVAEModel.forward.
+        label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None`
+        leaves the logits out when labels are given in training mode. Other arguments: SeqVAEModel.forward.
         """
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
@@ -460,8 +453,9 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         if labels is not None:
             if outputs.kl is None:
                 raise ValueError("labels need a sentence to encode: give input_ids or inputs_embeds")
-            own_input = decoder_input_ids is None and decoder_inputs_embeds is None
-            mask = self.model._mask(input_ids, attention_mask) if own_input else decoder_attention_mask
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
+            mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
             reconstruction = self._reconstruction(states, labels, mask, logits)
             weight = self.kl_weight if kl_weight is None else kl_weight
             loss = (reconstruction + weight * outputs.kl).mean()
@@ -479,7 +473,13 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         )
         return output if self.model._wants_dict(return_dict) else output.to_tuple()
 
-    def _reconstruction(self, states, labels, mask, logits=None) -> torch.Tensor:
+    def _reconstruction(
+        self,
+        states: torch.Tensor,
+        labels: torch.Tensor,
+        mask: torch.Tensor | None,
+        logits: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """-log p(x|z) of each sentence, (B,) in nats: every token after `<s>`, `</s>` included."""
         targets = labels[:, 1:]
         counted = targets != -100  # (B, T - 1)
@@ -490,6 +490,20 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         else:
             nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
         return nll.new_zeros(counted.shape).masked_scatter(counted, nll).sum(1)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The inputs of one step of `generate`. Raises ValueError for prompts of several lengths."""
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        mask = self.model._mask(input_ids, inputs.pop("decoder_attention_mask", None))
+        if is_first_iteration and mask is not None and not mask.all():
+            raise ValueError(
+                "decoder_input_ids has padding, which a recurrent decoder would read: "
+                "generate from prompts of one length at a time"
+            )
+        # A padding token that is drawn later on is a word like any other.
+        return {**inputs, "decoder_attention_mask": torch.ones_like(inputs["decoder_input_ids"])}
 
     @torch.no_grad()
     def sample(
@@ -505,6 +519,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         `generator` decides both z and the words, and leaves the global random state as it was.
         """
         if latents is None:
+            if num_samples < 1:
+                raise ValueError(f"num_samples must be at least 1, got {num_samples}")
             like = torch.empty(num_samples, self.config.latent_size, device=self.device, dtype=self.dtype)
             latents = standard_normal(1, like, generator)[0]
         if generation_kwargs.get("do_sample", True):
@@ -537,12 +553,14 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
     ) -> torch.Tensor:
         """Importance-weighted -log p(x) of each sentence, (B,) in nats (Burda et al. 2016); exact for a language model.
 
-        `latents` (S, B, Z) fixes the draws; `generator` may be one, or one per sentence. `encoder_input_ids` (B, T) lets
-        the posterior read another text than the one scored, such as its words shuffled. Memory does not depend on
-        `num_samples`. Scores the model as it stands: call `eval()` first, or dropout is part of the estimate.
+        `latents` (S, B, Z) fixes the draws; `generator` may be one, or one per sentence. `encoder_input_ids` (B, T)
+        lets the posterior read another text than the one scored, such as its words shuffled. Memory does not depend on
+        `num_samples`. Scores the model as it stands: call `eval()` first, or dropout is part of the estimate. Raises
+        ValueError where padding stands before words, or `latents` do not fit the batch.
         """
         mask = self.model._mask(input_ids, attention_mask)
         mask = torch.ones_like(input_ids) if mask is None else mask
+        _refuse_left_padding(mask)
         if self.config.latent_size == 0:
             return self._nll_given(input_ids.new_empty(1, input_ids.shape[0], 0), input_ids, mask)[0]
         posterior = self.encode(input_ids if encoder_input_ids is None else encoder_input_ids, mask)
@@ -550,7 +568,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
             posterior,
             lambda z: self._nll_given(z, input_ids, mask),
             num_samples=num_samples,
-            samples_at_once=max(1, SENTENCE_TOKENS_AT_ONCE // input_ids.numel()),
+            samples_at_once=max(1, SENTENCE_TOKENS_AT_ONCE // max(1, input_ids.numel())),
             generator=generator,
             latents=latents,
         )
@@ -563,40 +581,42 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         return self._reconstruction(states[-1], ids, mask).unflatten(0, (samples, -1))
 
 
+def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+    """The one of them that is given."""
+    if input_ids is not None and inputs_embeds is None:
+        return input_ids
+    if inputs_embeds is not None and input_ids is None:
+        return inputs_embeds
+    raise ValueError("give the encoder either input_ids or inputs_embeds")
+
+
 def _refuse_left_padding(mask: torch.Tensor | None) -> None:
     if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
-        raise ValueError(
-            "decoder_attention_mask has padding before text, which a recurrent decoder would read: "
-            "pad decoder_input_ids on the right, or generate from prompts of one length at a time"
-        )
+        raise ValueError("padding stands before words, where a recurrent decoder would read it: pad on the right")
 
 
-def _named(encoder_outputs: Any) -> dict[str, Any]:
-    """The fields of an encoder output that came as a plain tuple or another library's output."""
-    if hasattr(encoder_outputs, "items"):
-        return dict(encoder_outputs.items())
-    names = ("last_hidden_state", "latents", "pooled", "hidden_states")
-    return dict(zip(names, encoder_outputs, strict=False))
+def _encoder_output(given: SeqVAEEncoderOutput | ModelOutput | tuple) -> SeqVAEEncoderOutput:
+    """An encoder output that came as a plain tuple or another library's output, by its fields."""
+    if isinstance(given, SeqVAEEncoderOutput):
+        return given
+    if isinstance(given, ModelOutput):
+        return SeqVAEEncoderOutput(**given)
+    return SeqVAEEncoderOutput(*given)
 
 
-class _random_state_from:
+@contextmanager
+def _random_state_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
     """Seeds torch's global generators from `generator` inside the block and restores them after; None changes nothing.
 
     `generate` draws words from the global generators only.
     """
-
-    def __init__(self, generator: torch.Generator | None, device: torch.device):
-        self.seed = None if generator is None else int(torch.randint(2**62, (), generator=generator))
-        devices = [device] if device.type == "cuda" else []
-        self.fork = torch.random.fork_rng(devices, enabled=generator is not None)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        if self.seed is not None:
-            torch.manual_seed(self.seed)
-
-    def __exit__(self, *exception: Any) -> None:
-        self.fork.__exit__(*exception)
+    if generator is None:
+        yield
+        return
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 __all__ = ["SeqVAEForTextModeling", "SeqVAEModel", "SeqVAEPreTrainedModel"]

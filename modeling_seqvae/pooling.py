@@ -4,6 +4,9 @@ Section 3.2 of Long, Cao and Cheung (2019). Every pool maps states (B, T, H) and
 (B, H). Padding never takes part, and ties go to the first position.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -49,7 +52,7 @@ def _take(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return states.gather(1, positions).squeeze(1)
 
 
-POOLINGS = {
+POOLINGS: dict[str, Any] = {
     "last": last_pool,
     "avg": average_pool,
     "max": max_pool,
@@ -59,7 +62,7 @@ POOLINGS = {
 """The values of `SeqVAEConfig.pooling_mode`. An entry is a function, or a module class built with the hidden size."""
 
 
-def build_pooling(mode: str, hidden_size: int):
+def build_pooling(mode: str, hidden_size: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The pool named by `mode`, ready to call with states (B, T, H) and mask (B, T)."""
     pooling = POOLINGS[mode]
     return pooling(hidden_size) if isinstance(pooling, type) else pooling

@@ -1,7 +1,7 @@
 """Approximate posteriors q(z|x): a head turns the pooled features into a distribution object.
 
-A distribution offers `mean` and `variance` (B, Z), the features of a sentence; `rsample_with_log_prob(n)`; `kl()` to the
-standard normal prior; and `log_prob(z)` where the density is known at any z. Sizes: S draws, B sentences, Z latent
+A distribution offers `mean` and `variance` (B, Z), the features of a sentence; `rsample_with_log_prob(n)`; `kl()` to
+the standard normal prior; and `log_prob(z)` where the density is known at any z. Sizes: S draws, B sentences, Z latent
 dimensions; all logarithms are natural. Densities are computed in float32 even under autocast.
 """
 
@@ -32,7 +32,7 @@ def _one_draw(like: torch.Tensor, generator: Generators) -> torch.Tensor:
         noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
         return noise.to(like.device)
     if len(generator) != like.shape[0]:
-        raise ValueError(f"got {len(generator)} generators for {like.shape[0]} sentences: give one, or one per sentence")
+        raise ValueError(f"got {len(generator)} generators for {like.shape[0]} sentences: give one, or one each")
     rows = [torch.randn(like.shape[1], generator=g, device=g.device, dtype=like.dtype) for g in generator]
     return torch.stack(rows).to(like.device)
 

@@ -1,0 +1,299 @@
+"""Corpora: by name, from files of one's own or from the hub, always as splits of `text` and, if labelled, `label`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..tokenization import UNKNOWN, normalisation_of
+from . import demo
+from .cleaning import Cleaned, class_names, clean
+from .hub_corpora import NORMALISATION as HUB_NORMALISATION
+from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
+from .readers import READERS, Documents, Labelled, Wanted, from_dataset, read_documents
+
+SPLITS = ("train", "validation", "test")
+SPLIT_OFF = 0.05  # share of the training documents that stands in for a missing validation or test file
+SPLIT_SEED = 0
+_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
+
+
+class CorpusFiles(BaseModel):
+    """Paths of the splits, absolute or relative to the data folder; a missing one is split off from `train`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: str
+    validation: str | None = None
+    test: str | None = None
+
+
+class CorpusSpec(BaseModel):
+    """Where a corpus is and how its text is to be read: the `data` section of configuration/corpora/*.yaml.
+
+    It has `files`, or `embedded` (a corpus of the package), and may have `hub`, which builds it without files.
+    In a .txt a labelled line is `label<TAB>text`; tables have their labels in `label_column`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    files: CorpusFiles | None = None
+    embedded: Literal["demo"] | None = None
+    hub: HubSource | None = None
+    labelled: Labelled = False  # "auto": as each file has it
+    text_column: str | None = None
+    label_column: str | None = None
+    labels: tuple[str, ...] | None = None  # the classes there are; None: those found in training
+    normalisation: str = "whitespace"
+    unknown_mark: str | None = None  # None: the text has none
+    vocabulary_size: int = Field(default=20_000, ge=1)
+    min_frequency: int | None = Field(default=None, ge=1)  # None: 1 with an unknown mark, 2 without
+    max_words: int = Field(default=200, ge=1)  # documents are cut there
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, labels: Any) -> Any:
+        return tuple(str(label) for label in labels) if isinstance(labels, list | tuple) else labels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "CorpusSpec":
+        if (self.files is None) == (self.embedded is None):
+            raise ValueError("a corpus has either `files` or `embedded`.")
+        if self.label_column is not None and self.labelled is False:
+            raise ValueError("label_column is given, but labelled is false.")
+        normalisation_of(self.normalisation, self.unknown_mark or UNKNOWN)
+        return self
+
+    def tokenizer_settings(self) -> dict[str, Any]:
+        """Keyword arguments of `train_tokenizer` for this corpus."""
+        default = 1 if self.unknown_mark else 2  # without a mark, rare words are what trains the unknown token
+        return {
+            "vocabulary_size": self.vocabulary_size,
+            "min_frequency": self.min_frequency or default,
+            "unknown_mark": self.unknown_mark or UNKNOWN,
+            "normalisation": self.normalisation,
+        }
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What became of one split's documents."""
+
+    source: str
+    documents: int
+    available: int  # before `limits`
+    empty: int  # left out, of the whole source
+    truncated: int  # cut at `max_words`
+    max_words: int
+    mean_words: float  # after cutting
+
+    def __str__(self) -> str:
+        parts = [f"{self.documents:,} documents, {self.mean_words:.1f} words on average"]
+        parts += [f"the first of {self.available:,}"] if self.documents < self.available else []
+        parts += [f"{self.empty:,} empty left out"] if self.empty else []
+        parts += [f"{self.truncated:,} cut at {self.max_words} words"] if self.truncated else []
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What was read, left out and cut; `str()` is for people, `as_dict()` for JSON."""
+
+    name: str
+    splits: dict[str, SplitReport]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.name} {name}: {split}" for name, split in self.splits.items()] + list(self.notes))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Splits `train`, `validation`, `test` with columns `text` and, if labelled, `label` (a ClassLabel)."""
+
+    name: str
+    splits: DatasetDict
+    report: CorpusReport
+    spec: CorpusSpec  # as it holds for these texts; a corpus built from the hub has its own normalisation and mark
+
+    @property
+    def labelled(self) -> bool:
+        return "label" in self.splits["train"].column_names
+
+
+def load_corpus(
+    spec: CorpusSpec, *, data_dir: str | Path | None = None, limits: Mapping[str, int] | None = None
+) -> Corpus:
+    """The corpus of a spec; `limits` keeps the first documents of a split, `{"train": 10000}`.
+
+    Files are looked for under `data_dir` (default: the working folder). Without `data_dir` a spec with `hub` is built
+    from the hub. Raises FileNotFoundError that lists the files to place, and ValueError naming file and line for
+    content that is not what the spec says.
+    """
+    limits = _checked(limits or {})
+    spec, documents, notes = _documents(spec, data_dir)
+    mark = spec.unknown_mark or UNKNOWN
+    cleaned = {
+        split: clean(raw, normalisation=spec.normalisation, unknown_mark=mark, max_words=spec.max_words)
+        for split, raw in documents.items()
+    }
+    labelled = [split.source for split in cleaned.values() if split.labelled]
+    names = class_names(cleaned, spec.labels) if len(labelled) == len(cleaned) else None
+    if labelled and names is None:
+        notes.append(f"Labels are not used: of the splits, only {' and '.join(labelled)} has them.")
+    notes += _split_off_missing(cleaned)
+    kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS}
+    reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
+    splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
+    return Corpus(spec.name, splits, CorpusReport(spec.name, reports, tuple(notes)), spec)
+
+
+def spec_from_path(
+    path: str | Path,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    validation: str | Path | None = None,
+    test: str | Path | None = None,
+) -> CorpusSpec:
+    """Spec of one's own raw text: a file, or a folder with files called train, validation (valid, dev, val) and test.
+
+    What is not there is split off from the training documents. For a .txt, `label_column` says that its lines are
+    `label<TAB>text`. Raises FileNotFoundError for a path that is not there or a folder without a training file, and
+    ValueError for a folder with two files for one split.
+    """
+    path = Path(path).expanduser().resolve()
+    found: dict[str, str | Path | None] = dict(_files_in(path)) if path.is_dir() else {"train": path}
+    found |= {split: given for split, given in (("validation", validation), ("test", test)) if given is not None}
+    files = {split: Path(file).expanduser().resolve() for split, file in found.items() if file is not None}
+    missing = [str(file) for file in files.values() if not file.is_file()]
+    if missing:
+        raise FileNotFoundError(f"There is no file {' and no file '.join(missing)}.")
+    return CorpusSpec(
+        name=path.stem,
+        files=CorpusFiles(**{split: str(file) for split, file in files.items()}),
+        labelled=label_column is not None,
+        text_column=text_column,
+        label_column=label_column,
+        normalisation="words",
+    )
+
+
+def _files_in(folder: Path) -> dict[str, Path]:
+    """Files of the splits: `train.csv` and the like, also with the corpus's name before it, `reviews.train.txt`."""
+    files = {}
+    for split, aliases in _SPLIT_NAMES.items():
+        candidates = [
+            file
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in READERS and file.stem.lower().rpartition(".")[2] in aliases
+        ]
+        if len(candidates) > 1:
+            raise ValueError(f"{folder} has several {split} files: {', '.join(file.name for file in candidates)}.")
+        if candidates:
+            files[split] = candidates[0]
+    if "train" not in files:
+        raise FileNotFoundError(f"{folder} has no training file; put one there, for example train.txt or train.csv.")
+    return files
+
+
+def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpec, dict[str, Documents], list[str]]:
+    """The corpus as it was read, the spec as it holds for it, and notes."""
+    wanted = Wanted(spec.text_column, spec.label_column, spec.labelled)
+    if spec.embedded is not None:
+        return spec, {name: from_dataset(f"demo ({name})", rows, wanted) for name, rows in demo.build().items()}, []
+    if spec.hub is None or data_dir is not None:
+        files = _locate(spec, Path(data_dir or "."))
+        return spec, {split: read_documents(path, wanted) for split, path in files.items()}, []
+    try:
+        documents = build_from_hub(spec.hub)
+    except HubUnreachableError as error:
+        paths = "".join(f"\n  DIR/{path}" for path in _paths(spec).values())
+        raise FileNotFoundError(
+            f"Corpus {spec.name}: without --data-dir it is built from the hub dataset {spec.hub.dataset}, and the hub "
+            f"could not be reached ({error}). Place these files, one document a line, and give --data-dir DIR:{paths}"
+        ) from error
+    own = {"normalisation": HUB_NORMALISATION, "unknown_mark": None, "labels": None}
+    note = f"A sample of {spec.hub.dataset} with seed {spec.hub.seed}: equivalent to the benchmark, not the same."
+    return spec.model_copy(update=own), documents, [note]
+
+
+def _paths(spec: CorpusSpec) -> dict[str, str]:
+    return {split: path for split, path in (spec.files or CorpusFiles(train="")).model_dump().items() if path}
+
+
+def _locate(spec: CorpusSpec, data_dir: Path) -> dict[str, Path]:
+    located = {split: _find(data_dir.expanduser() / path) for split, path in _paths(spec).items()}
+    missing = "".join(f"\n  {path.absolute()}" for path in located.values() if not path.is_file())
+    if missing:
+        hub = f" Without --data-dir it is built from the hub dataset {spec.hub.dataset}." if spec.hub else ""
+        line = "`label<TAB>text` a line" if spec.labelled is True else "one document a line"
+        raise FileNotFoundError(
+            f"Corpus {spec.name}: place these files ({line}), or give the folder they are under as --data-dir."
+            f"{hub} Missing:{missing}"
+        )
+    return located
+
+
+def _find(path: Path) -> Path:
+    """The path, or the one in the archive of the public benchmarks, where the folder `yahoo` is called `yahoo_data`."""
+    public = path.parent.with_name(f"{path.parent.name}_data") / path.name if path.parent.name else path
+    return public if public.is_file() and not path.is_file() else path
+
+
+def _checked(limits: Mapping[str, int]) -> Mapping[str, int]:
+    for split, limit in limits.items():
+        if split not in SPLITS or limit < 1:
+            raise ValueError(f"limits: {split}={limit}; a limit is at least 1, for one of {', '.join(SPLITS)}.")
+    return limits
+
+
+def _split_off_missing(cleaned: dict[str, Cleaned]) -> list[str]:
+    """Fills in missing splits with training documents of a seeded permutation, and says so."""
+    missing = [split for split in SPLITS if split not in cleaned]
+    if not missing:
+        return []
+    train = cleaned["train"]
+    size = max(1, round(SPLIT_OFF * len(train.rows)))
+    if size * len(missing) >= len(train.rows):
+        raise ValueError(
+            f"{train.source} has {len(train.rows)} documents, too few to split off {' and '.join(missing)} from them."
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(train.rows))
+    for split in missing:
+        part, order = order[:size], order[size:]
+        rows = train.rows.select(sorted(part))
+        cleaned[split] = replace(train, rows=rows, source=f"{train.source} (split off)", empty=0)
+    cleaned["train"] = replace(train, rows=train.rows.select(sorted(order)))
+    parts = " and ".join(f"{size:,} for {split}" for split in missing)
+    return [f"Split off from {train.source} with seed {SPLIT_SEED}: {parts}."]
+
+
+def _first(rows: Dataset, limit: int | None) -> Dataset:
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _report(cleaned: Cleaned, kept: Dataset, max_words: int) -> SplitReport:
+    words = np.asarray(kept["words"][:])
+    return SplitReport(
+        source=cleaned.source,
+        documents=len(kept),
+        available=len(cleaned.rows),
+        empty=cleaned.empty,
+        truncated=int((words > max_words).sum()),
+        max_words=max_words,
+        mean_words=float(np.minimum(words, max_words).mean()),
+    )
+
+
+def _finished(rows: Dataset, names: list[str] | None) -> Dataset:
+    if names is None:
+        return rows.select_columns(["text"])
+    return rows.select_columns(["text", "label"]).cast_column("label", ClassLabel(names=names))

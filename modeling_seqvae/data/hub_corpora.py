@@ -1,0 +1,134 @@
+"""Benchmarks built from hub datasets: a sample with a fixed seed, as lower-cased word tokens.
+
+The benchmarks of Yang et al. (2017) are samples of the same Yahoo answers and Yelp reviews, of 20 to 200 words; their
+exact samples are not on the hub, so these are equivalent ones and not the same.
+"""
+
+import html
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import Dataset
+from huggingface_hub.errors import HfHubHTTPError
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..tokenization import word_splitter
+from .readers import Documents, Wanted, from_dataset
+
+NORMALISATION = "words"
+_REVISION = 1  # raise it when `_tokenise` changes: it is part of the cache's key, the code of a function is not
+_ROWS_PER_PROCESS = 5_000
+
+
+class HubSource(BaseModel):
+    """Which hub dataset, which of its columns, and the sample: `train` and `validation` from its train split."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    config: str | None = None
+    text_columns: tuple[str, ...] = Field(min_length=1)  # joined in this order
+    label_column: str | None = None
+    train: int = Field(default=100_000, ge=1)
+    validation: int = Field(default=10_000, ge=1)
+    test: int = Field(default=10_000, ge=1)
+    seed: int = Field(default=0, ge=0)
+    min_words: int = Field(default=20, ge=1)  # shorter and longer documents are not sampled
+    max_words: int = Field(default=200, ge=1)
+
+
+class HubUnreachableError(Exception):
+    """The hub did not give the dataset, and the cache does not hold it."""
+
+
+def build_from_hub(source: HubSource) -> dict[str, Documents]:
+    """Documents of the three splits, with labels if the source names a label column.
+
+    The sample depends on the seed and the dataset only, not on the number of processes; datasets and tokens are cached.
+    Raises HubUnreachableError, and ValueError if the dataset is too small.
+    """
+    training = _sample(source, "train", source.train + source.validation)
+    samples = {
+        "train": training.select(range(source.train)),
+        "validation": training.select(range(source.train, len(training))),
+        "test": _sample(source, "test", source.test),
+    }
+    wanted = Wanted(labelled=source.label_column is not None)
+    return {split: from_dataset(f"{source.dataset} ({split})", rows, wanted) for split, rows in samples.items()}
+
+
+def _sample(source: HubSource, split: str, size: int) -> Dataset:
+    """The first `size` documents of fitting length, in the order of a seeded permutation of the hub's split."""
+    rows = _download(source, split)
+    order = np.random.default_rng(source.seed).permutation(len(rows))
+    for candidates in (2 * size, len(rows)):  # most documents fit: tokenise them all only if half of these do not
+        documents = _tokenised(rows.select(order[:candidates]), source)
+        if len(documents) >= size:
+            return documents.select(range(size))
+    raise ValueError(
+        f"{source.dataset} ({split}) has {len(documents):,} documents of {source.min_words} to {source.max_words} "
+        f"words; {size:,} were asked for."
+    )
+
+
+def _download(source: HubSource, split: str) -> Dataset:
+    try:
+        rows = datasets.load_dataset(source.dataset, source.config, split=split)
+    except (ConnectionError, FileNotFoundError, HfHubHTTPError) as error:
+        raise HubUnreachableError(str(error).strip().splitlines()[0]) from error
+    columns = [*source.text_columns, *([source.label_column] if source.label_column else [])]
+    missing = [name for name in columns if name not in rows.column_names]
+    if missing:
+        raise ValueError(f"{source.dataset} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
+    return rows.select_columns(columns)
+
+
+def _tokenised(rows: Dataset, source: HubSource) -> Dataset:
+    # texts first: a label column may itself be called `text` or one of the texts `label`
+    label = source.label_column
+    features = datasets.Features(
+        {"text": datasets.Value("string")} | ({"label": rows.features[label]} if label else {})
+    )
+    processes = min(os.cpu_count() or 1, 16, len(rows) // _ROWS_PER_PROCESS)
+    return rows.map(
+        _tokenise,
+        batched=True,
+        num_proc=processes if processes > 1 else None,
+        remove_columns=rows.column_names,
+        features=features,
+        desc=f"Tokenising {source.dataset}",
+        fn_kwargs={
+            "text_columns": source.text_columns,
+            "label_column": label,
+            "min_words": source.min_words,
+            "max_words": source.max_words,
+            "revision": _REVISION,
+        },
+    )
+
+
+def _tokenise(
+    batch: Mapping[str, Sequence[Any]],
+    *,
+    text_columns: Sequence[str],
+    label_column: str | None,
+    min_words: int,
+    max_words: int,
+    revision: int,
+) -> dict[str, list[Any]]:
+    split = word_splitter(NORMALISATION)
+    texts = zip(*(batch[name] for name in text_columns), strict=True)
+    words = [split(_plain(" ".join(part or "" for part in parts))) for parts in texts]
+    fitting = [index for index, document in enumerate(words) if min_words <= len(document) <= max_words]
+    kept = {"text": [" ".join(words[index]) for index in fitting]}
+    return kept | ({"label": [batch[label_column][index] for index in fitting]} if label_column else {})
+
+
+def _plain(text: str) -> str:
+    r"""Text without what its files put into it: `\n` and `\"` in two characters, character entities, `<br>`."""
+    text = html.unescape(text.replace("\\n", " ").replace('\\"', '"'))
+    return re.sub(r"<br\s*/?>", " ", text, flags=re.IGNORECASE)

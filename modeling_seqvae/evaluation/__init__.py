@@ -1,0 +1,1 @@
+"""Figures, probes and estimators of a trained model."""

@@ -1,0 +1,99 @@
+"""What tables report of the latents: mutual information, active units, dispersion. `docs/metrics.md` explains each.
+
+N sentences, Z latent dimensions; all logarithms are natural, all information is in nats per sentence.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from ..posteriors import DiagonalGaussian
+
+GROUP_SIZE = 32
+ACTIVE_VARIANCE = 0.01
+PAIRS_AT_ONCE = 1 << 22
+
+
+def mutual_information_batch(
+    mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor, seed: int = 0, group_size: int = GROUP_SIZE
+) -> float:
+    """E_x KL(q(z|x) || q(z)) with q(z) the mixture over random groups of sentences, given one draw (N, Z) of each.
+
+    The groups are fixed by `seed`. Cannot exceed log(group_size) = 3.47 but by noise, since a draw is known at least to
+    its group's mixture; can be slightly negative by noise. Sentences beyond the last full group are left out.
+    """
+    count = len(mean) // group_size
+    if count == 0:
+        return mutual_information_corpus(mean, logvar, latents)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(mean)))[: count * group_size]
+    groups = [tensor[order].unflatten(0, (count, group_size)) for tensor in (mean, logvar, latents)]
+    return float(np.mean([mutual_information_corpus(*group) for group in zip(*groups, strict=True)]))
+
+
+def mutual_information_corpus(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> float:
+    """E_x KL(q(z|x) || q(z)) with q(z) the mixture over all N sentences given, in memory linear in N.
+
+    Capped by log N in expectation.
+    """
+    mean, logvar, latents = mean.double(), logvar.double(), latents.double()
+    log_conditional = DiagonalGaussian(mean, logvar).log_prob(latents)  # (N,)
+    return float((log_conditional - log_aggregate_posterior(mean, logvar, latents)).mean())
+
+
+def mutual_information_equal_length(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> float:
+    """The estimate common in the literature, for one group of sentences (of equal length, there).
+
+    The entropy of q(z|x) is analytic instead of taken at the draw; q(z) is the mixture over the group.
+    """
+    mean, logvar, latents = mean.double(), logvar.double(), latents.double()
+    negative_entropy = -0.5 * (math.log(2 * math.pi) + 1 + logvar).sum(-1)
+    return float((negative_entropy - log_aggregate_posterior(mean, logvar, latents)).mean())
+
+
+def log_aggregate_posterior(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """log q(z) of each draw (M, Z) under the mixture of N posteriors (N, Z), as (M,) in nats.
+
+    The quadratic form is expanded into two matrix products, in float64, a block of draws at a time.
+    """
+    precision = (-logvar).exp()
+    weights = torch.cat([-0.5 * precision, mean * precision], -1)  # (N, 2Z)
+    constant = -0.5 * (mean.square() * precision + logvar + math.log(2 * math.pi)).sum(-1)  # (N,)
+    blocks = latents.split(max(1, PAIRS_AT_ONCE // len(mean)))
+    parts = [(torch.cat([z.square(), z], -1) @ weights.T + constant).logsumexp(-1) for z in blocks]
+    return torch.cat(parts) - math.log(len(mean))
+
+
+def active_units(mean: torch.Tensor) -> int:
+    """Number of latent dimensions whose posterior mean varies over sentences: unbiased variance above 0.01."""
+    if len(mean) < 2:
+        return 0
+    return int((mean.double().var(0) > ACTIVE_VARIANCE).sum())
+
+
+class Dispersion:
+    """Mean cosine similarity of all pairs of features, fed in batches: (|sum_i u_i|^2 - N) / (N (N - 1)).
+
+    Linear time and memory; features (B, H) may be added in any order and split.
+    """
+
+    def __init__(self) -> None:
+        self.total: torch.Tensor | float = 0.0
+        self.count = 0
+
+    def add(self, features: torch.Tensor) -> None:
+        unit = torch.nn.functional.normalize(features.double(), dim=-1).cpu()
+        self.total = self.total + unit.sum(0)
+        self.count += len(unit)
+
+    def merge(self, other: "Dispersion") -> None:
+        """Add what another process has seen."""
+        self.total = self.total + other.total
+        self.count += other.count
+
+    def cosine(self) -> float:
+        """The mean pairwise cosine similarity; not a number with fewer than two features."""
+        if self.count < 2:
+            return math.nan
+        squared = float(torch.as_tensor(self.total).square().sum())
+        return (squared - self.count) / (self.count * (self.count - 1))

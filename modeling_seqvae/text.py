@@ -1,0 +1,364 @@
+"""SeqVAE: a sequence VAE for people who hold strings. Strings in, strings or numpy out."""
+
+import operator
+import os
+import secrets
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from .configuration_seqvae import SeqVAEConfig
+from .modeling_seqvae import SeqVAEForTextModeling
+from .posteriors import standard_normal
+from .tokenization import decode_sentences
+
+FEATURES = {"mean": ("mean",), "mean_variance": ("mean", "variance"), "pooled": ("pooled",)}
+"""What `encode` returns, side by side: mean and variance of q(z|x), (N, Z) each, and the pooled vector h_x, (N, H)."""
+
+UNKNOWN_SHARE = 0.2
+"""Unknown words above this share of a call are worth a warning."""
+
+WINDOW_BATCHES = 256
+"""Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
+
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+"""Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
+
+
+class SeqVAE:
+    """A model and its tokenizer: encodes, writes, reconstructs, interpolates and scores strings.
+
+    Results keep the order of the texts and depend on the batch size by no more than rounding; with sampled words, a
+    seed fixes them for one batch size. The model is put into evaluation mode; `device=None` leaves it where it is.
+    Raises ValueError when the tokenizer is not the model's.
+
+    Every method that takes texts takes any iterable of strings, and raises TypeError with the index and type of what is
+    not a string. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which
+    are cut there: one UserWarning each. `encode`, `reconstruct` and `nll` of one string give one result, not a list of
+    one. `generation_kwargs` are those of `generate`. With `latent_size` 0, a language model, only `sample` and `nll`
+    have a meaning; the others raise ValueError.
+    """
+
+    def __init__(
+        self,
+        model: SeqVAEForTextModeling,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+    ):
+        _require_match(model.config, tokenizer)
+        self.model = (model if device is None else model.to(device)).eval()
+        self.tokenizer = tokenizer
+        self.batch_size = _at_least(1, batch_size, "batch_size")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        id_or_path: str | os.PathLike[str],
+        *,
+        batch_size: int = 32,
+        device: str | torch.device | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """The model and tokenizer of a folder or of a model id on the hub; weights from safetensors only.
+
+        Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
+        dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model, and
+        ValueError for a model of another type.
+        """
+        source = os.fspath(id_or_path)
+        hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        _require_checkpoint(source, hub_arguments)
+        model = SeqVAEForTextModeling.from_pretrained(source, use_safetensors=True, **kwargs)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, **hub_arguments)
+        except (OSError, ValueError) as error:
+            raise FileNotFoundError(
+                f"{source} holds a model but no tokenizer that loads: save the model's own there, "
+                "with its save_pretrained, as tokenizer.json and tokenizer_config.json"
+            ) from error
+        return cls(model, tokenizer, batch_size, device)
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write model and tokenizer into one folder, as `from_pretrained` reads them."""
+        self.model.save_pretrained(path)
+        self.tokenizer.save_pretrained(path)
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        features: str = "mean_variance",
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+    ) -> NDArray[np.float32]:
+        """Features of each text, (N, 2Z) float32: mean and variance of q(z|x); one string gives a vector (2Z,).
+
+        `features` may also be "mean" (N, Z) or "pooled", the vector h_x before the posterior (N, H). No texts give an
+        array (0, D); "" is encoded as the sentence without words. A progress bar appears on work of more than two
+        seconds; `show_progress` True shows it at once and False never.
+        """
+        self.model.model._require_latent("encode")
+        names = self.feature_names(features)
+        listed = as_list_of_strings(texts)
+        encoder = self.model.get_encoder()
+        array = np.empty((len(listed), len(names)), np.float32)
+        for batch in self._batches(listed, "encoding", batch_size, show_progress):
+            pooled = encoder.read(batch.input_ids, batch.attention_mask)[1]
+            posterior = encoder.posterior(pooled)
+            blocks = {"mean": posterior.mean, "variance": posterior.variance, "pooled": pooled}
+            chosen = torch.cat([blocks[block].float() for block in FEATURES[features]], 1)  # (B, D)
+            array[batch.positions] = chosen.cpu().numpy()
+        return array[0] if isinstance(texts, str) else array
+
+    def feature_names(self, features: str = "mean_variance") -> list[str]:
+        """Names of the D columns of `encode`: mean_0, mean_1, ... Raises ValueError for features that do not exist."""
+        if features not in FEATURES:
+            raise ValueError(f"features={features!r} is not one of {', '.join(FEATURES)}")
+        config = self.model.config
+        sizes = {"pooled": config.encoder_hidden_size}
+        return [f"{block}_{i}" for block in FEATURES[features] for i in range(sizes.get(block, config.latent_size))]
+
+    @torch.inference_mode()
+    def sample(self, n: int = 1, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
+        """`n` new sentences, from z ~ p(z) and words drawn from the model's own distribution.
+
+        `seed` fixes them; without one they are new at every call. ValueError for a negative `n`.
+        """
+        generator = _generator(seed)
+        like = torch.empty(_at_least(0, n, "n"), self.model.config.latent_size)
+        return self._write(standard_normal(1, like, generator)[0], generator, generation_kwargs)
+
+    @torch.inference_mode()
+    def decode(self, latents: ArrayLike | torch.Tensor, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
+        """The sentences that the model writes from latents (N, Z), greedily unless told otherwise.
+
+        `seed` matters with `do_sample=True`. Raises ValueError for another shape than (N, Z).
+        """
+        self.model.model._require_latent("decode")
+        z = torch.as_tensor(latents, dtype=torch.float32)
+        latent_size = self.model.config.latent_size
+        if z.ndim != 2 or z.shape[1] != latent_size:
+            raise ValueError(f"latents must have the shape (N, {latent_size}), got {tuple(z.shape)}")
+        return self._write(z, _generator(seed), {"do_sample": False, **generation_kwargs})
+
+    @overload
+    def reconstruct(self, texts: str, seed: int | None = ..., **generation_kwargs: Any) -> str: ...
+
+    @overload
+    def reconstruct(self, texts: Iterable[str], seed: int | None = ..., **generation_kwargs: Any) -> list[str]: ...
+
+    def reconstruct(
+        self, texts: str | Iterable[str], seed: int | None = None, **generation_kwargs: Any
+    ) -> str | list[str]:
+        """What the model writes from the posterior mean of each text; `seed` and other arguments as in `decode`.
+
+        One string gives one sentence, or the list of `num_return_sequences`.
+        """
+        self.model.model._require_latent("reconstruct")
+        means = self.encode([texts] if isinstance(texts, str) else texts, features="mean")
+        sentences = self.decode(means, seed, **generation_kwargs)
+        return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
+
+    def interpolate(
+        self, a: str, b: str, steps: int = 7, seed: int | None = None, **generation_kwargs: Any
+    ) -> list[str]:
+        """Sentences written from `steps` points on the line between the posterior means of `a` and `b`, ends included.
+
+        The ends are the reconstructions of `a` and `b`. Other arguments as in `decode`. ValueError below two steps.
+        """
+        self.model.model._require_latent("interpolate")
+        steps = _at_least(2, steps, "steps")
+        start, end = self.encode([a, b], features="mean")
+        return self.decode(np.linspace(start, end, steps), seed, **generation_kwargs)
+
+    def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:
+        """What is to `c` as `b` is to `a`: the sentence written from mean(b) - mean(a) + mean(c).
+
+        Other arguments as in `decode`, of whose sentences this is the first.
+        """
+        self.model.model._require_latent("draw an analogy")
+        mean_a, mean_b, mean_c = self.encode([a, b, c], features="mean")
+        return self.decode((mean_b - mean_a + mean_c)[None], seed, **generation_kwargs)[0]
+
+    @torch.inference_mode()
+    def nll(
+        self,
+        texts: str | Iterable[str],
+        num_samples: int = 500,
+        seed: int | None = 0,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+    ) -> NDArray[np.float64]:
+        """Importance-weighted -log p(x) of each text, `</s>` included, (N,) in nats; of one string, one number.
+
+        The draws of a text depend on the seed and its position alone, not on its batch; None draws anew at every call.
+        A language model's is exact. See SeqVAEForTextModeling.iw_nll.
+        """
+        listed = as_list_of_strings(texts)
+        seed = secrets.randbits(64) if seed is None else operator.index(seed)
+        values = np.empty(len(listed))
+        for batch in self._batches(listed, "scoring", batch_size, show_progress):
+            generators = [sentence_generator(seed, position) for position in batch.positions]
+            nll = self.model.iw_nll(batch.input_ids, batch.attention_mask, num_samples, generators)
+            values[batch.positions] = nll.double().cpu().numpy()
+        return values[0] if isinstance(texts, str) else values
+
+    def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
+        """The sentences of latents (N, Z), in order; `generator` decides the words."""
+        sentences: list[str] = []
+        with _progress_bar(len(latents), "writing") as bar:
+            for z in latents.split(self.batch_size) if len(latents) else ():
+                z = z.to(self.model.device, self.model.dtype)
+                ids = self.model.sample(latents=z, generator=generator, **generation_kwargs)
+                sentences += decode_sentences(self.tokenizer, ids.tolist())
+                bar.update(len(z))
+        return sentences
+
+    def _batches(
+        self, texts: list[str], doing: str, batch_size: int | None, show_progress: bool | None
+    ) -> Iterator["_Batch"]:
+        """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for."""
+        batch_size = self.batch_size if batch_size is None else _at_least(1, batch_size, "batch_size")
+        window = WINDOW_BATCHES * batch_size
+        tally = _Tally()
+        with _progress_bar(len(texts), doing, show_progress) as bar:
+            for start in range(0, len(texts), window):
+                ids = self._tokenise(texts[start : start + window], tally)
+                order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+                for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
+                    yield self._batch([start + i for i in chosen], [ids[i] for i in chosen])
+                    bar.update(len(chosen))
+        tally.warn(self.tokenizer.model_max_length)
+
+    def _tokenise(self, texts: list[str], tally: "_Tally") -> list[list[int]]:
+        """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`."""
+        limit = self.tokenizer.model_max_length
+        sentences: list[list[int]] = []
+        for ids in self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+            if len(ids) > limit:
+                tally.cut += 1
+                ids = ids[: limit - 1] + ids[-1:]
+            tally.words += len(ids) - 2
+            tally.unknown += ids.count(self.tokenizer.unk_token_id)
+            sentences.append(ids)
+        return sentences
+
+    def _batch(self, positions: list[int], sentences: list[list[int]]) -> "_Batch":
+        rows = [torch.tensor(ids) for ids in sentences]
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.model.config.pad_token_id)
+        return _Batch(positions, input_ids.to(self.model.device), mask.to(self.model.device))
+
+
+class _Batch(NamedTuple):
+    positions: list[int]  # places in the caller's list
+    input_ids: torch.Tensor  # (B, T), padded on the right
+    attention_mask: torch.Tensor  # (B, T)
+
+
+@dataclass
+class _Tally:
+    """What deserves a warning, counted over a call."""
+
+    words: int = 0
+    unknown: int = 0
+    cut: int = 0
+
+    def warn(self, limit: int) -> None:
+        if self.unknown > UNKNOWN_SHARE * self.words:
+            warnings.warn(
+                f"{self.unknown / self.words:.0%} of the words are not in the model's vocabulary and were read as "
+                "unknown: the texts may be of another kind, language or tokenisation than those it was trained on, and "
+                "then its results say little about them",
+                stacklevel=2,
+            )
+        if self.cut:
+            warnings.warn(
+                f"{self.cut} texts have more than {limit} tokens and were cut there: set tokenizer.model_max_length "
+                "higher to read them whole",
+                stacklevel=2,
+            )
+
+
+def as_list_of_strings(texts: Any) -> list[str]:
+    """One string or any iterable of them as a list. Raises TypeError with the index and type of what is no string."""
+    if isinstance(texts, str):
+        return [texts]
+    dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
+        shape = "" if dimensions == 1 else f" of {dimensions} dimensions"
+        raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
+    listed = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
+    return listed
+
+
+def sentence_generator(seed: int, position: int) -> torch.Generator:
+    """The random numbers of one sentence: a function of (seed, position in its list), whatever its batch."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, position)).generate_state(1)[0]))
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    """A generator with this seed, or one that no call before has had (torch's own starts the same in every process)."""
+    return torch.Generator().manual_seed(secrets.randbits(63) if seed is None else operator.index(seed))
+
+
+def _at_least(least: int, value: int, name: str) -> int:
+    value = operator.index(value)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value
+
+
+def _progress_bar(total: int, doing: str, show: bool | None = None) -> tqdm:
+    return tqdm(total=total, desc=doing, unit=" texts", delay=0 if show else 2, disable=show is False, leave=False)
+
+
+def _require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot be the model's: too many words, or other tokens around a sentence."""
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}: "
+            "they do not belong together"
+        )
+    eos = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    around = tokenizer("")["input_ids"]
+    if around not in [[config.bos_token_id, id_] for id_ in eos]:
+        raise ValueError(
+            f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
+            f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
+        )
+
+
+def _require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:
+    """Refuse what is not a SeqVAE checkpoint before transformers makes something else of it."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, **hub_arguments)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no SeqVAE checkpoint at {source!r}: it is not a folder with a config.json, and as a model on the hub it "
+            f"could not be read: {error}"
+        ) from error
+    if not config:
+        inside = sorted(path.parent for path in Path(source).glob("*/config.json"))
+        hint = f" (there is one in {inside[0]})" if inside else ""
+        raise FileNotFoundError(f"no SeqVAE checkpoint at {source!r}: it holds no config.json{hint}")
+    if config.get("model_type") != SeqVAEConfig.model_type:
+        raise ValueError(
+            f"{source} holds a model of type {config.get('model_type')!r}; SeqVAE reads {SeqVAEConfig.model_type!r}"
+        )
+
+
+__all__ = ["SeqVAE"]

@@ -1,0 +1,1 @@
+"""Recipes, schedules, objectives and the trainer."""

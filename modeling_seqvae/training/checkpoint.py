@@ -1,0 +1,62 @@
+"""Directories and files that are either complete or absent, whenever a process dies."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """An empty directory to write into, which takes the place of `directory` when the block ends without an error.
+
+    A process killed between the two renames leaves the former one under `.old`; `recover` puts it back.
+    """
+    fresh, old = _beside(directory, "new"), _beside(directory, "old")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        _flush(fresh)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    recover(directory)
+    if directory.exists():
+        directory.rename(old)
+    fresh.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(directory: Path) -> None:
+    """Undo a replacement that was cut short: afterwards `directory` is the last complete one, if there was any."""
+    old = _beside(directory, "old")
+    if old.exists() and not directory.exists():
+        old.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    fresh = _beside(path, "new")
+    fresh.write_text(text, "utf-8")
+    os.replace(fresh, path)
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a file of JSON lines in one step."""
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+def _flush(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,70 @@
+"""What changes over a run: the weight of the KL, and the learning rate when the validation bound stops improving."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CYCLES = 4
+
+
+def linear(progress: float, start: float, stop: float) -> float:
+    """From `start` to `stop` in one rise over the annealing epochs, then constant (Bowman et al. 2016).
+
+    `progress` counts annealing periods: 0 at the first update, 1 when `anneal_epochs` have passed.
+    """
+    return start + (stop - start) * min(1.0, progress)
+
+
+def cyclical(progress: float, start: float, stop: float) -> float:
+    """Four cycles, each an annealing period long: from 0 to `stop` in the first half of each, `stop` in the second.
+
+    `stop` ever after (cyclical annealing, Fu et al. 2019, cited by the paper as Liu et al.). `start` has no part in it.
+    """
+    if progress >= CYCLES:
+        return stop
+    return stop * min(1.0, 2 * (progress % 1.0))
+
+
+def constant(progress: float, start: float, stop: float) -> float:
+    """`stop` from the first update on: no annealing (paper, Table 3)."""
+    return stop
+
+
+SCHEDULES: dict[str, Callable[[float, float, float], float]] = {
+    "linear": linear,
+    "cyclical": cyclical,
+    "constant": constant,
+}
+"""The values of `training.kl_schedule`: functions of (annealing periods passed, kl_start, kl_stop)."""
+
+
+@dataclass
+class Plateau:
+    """The learning-rate rule: `-ELBO` against the lowest since the last halving, once an epoch.
+
+    From epoch `begin`, `patience` epochs in a row without improvement ask for a halving, at which the current value
+    becomes the new start. Before `begin` such epochs are counted, and nothing is halved.
+    """
+
+    begin: int
+    patience: int
+    lowest: float = float("inf")
+    epochs_without_improvement: int = 0
+    halvings: int = 0
+
+    def halves_after(self, epoch: int, bound: float) -> bool:
+        """Take the bound of an epoch (the first is 1); whether to go back to the best weights and halve the rate."""
+        if bound < self.lowest:
+            self.lowest = bound
+            self.epochs_without_improvement = 0
+            return False
+        self.epochs_without_improvement += 1
+        if epoch < self.begin or self.epochs_without_improvement < self.patience:
+            return False
+        self.lowest = bound
+        self.epochs_without_improvement = 0
+        self.halvings += 1
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)

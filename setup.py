@@ -1,0 +1,76 @@
+"""The distribution `seqvae`: the package `modeling_seqvae` with the folder `configuration/` inside it."""
+
+import ast
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """The `__version__` of modeling_seqvae/__init__.py, read without importing it (which would need torch)."""
+    source = ROOT / "modeling_seqvae" / "__init__.py"
+    for statement in ast.parse(source.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__version__":
+            return str(ast.literal_eval(statement.value))
+    raise ValueError(f'{source} must hold a line of the form __version__ = "1.2.3".')
+
+
+setup(
+    name="seqvae",
+    version=read_version(),
+    description="Sequence VAEs for text with pooled encoders: train, measure, sample, encode, share",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["variational autoencoder", "text", "posterior collapse", "pooling", "latent variables", "transformers"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    # `configuration/` is a folder of the checkout and a subpackage (data, no code) of what is installed.
+    packages=[*find_packages(include=["modeling_seqvae", "modeling_seqvae.*"]), "modeling_seqvae.configuration"],
+    package_dir={"modeling_seqvae.configuration": "configuration"},
+    package_data={"modeling_seqvae": ["py.typed"], "modeling_seqvae.configuration": ["**/*.yaml"]},
+    install_requires=[
+        "torch>=2.9",
+        # The next three lines repeat what transformers 5.17 itself asks for; further down, releases that run beside it.
+        "transformers>=5.17,<6",
+        "huggingface_hub>=1.5",
+        "safetensors>=0.8",
+        "tokenizers>=0.23.1",
+        "accelerate>=1.10",
+        "datasets>=4.4",
+        "numpy>=2.0",
+        "scikit-learn>=1.6",  # `__sklearn_tags__`
+        "pydantic>=2.10",
+        "pyyaml>=6.0",
+        "rich>=13.8",
+        "tqdm>=4.66.3",
+        "typer>=0.15",
+    ],
+    extras_require={
+        "figures": ["matplotlib>=3.9"],
+        "trackers": ["tensorboard>=2.18", "wandb>=0.19"],
+        "dev": [
+            "build>=1.2",
+            "hypothesis>=6.100",
+            "mypy>=1.15",
+            "pytest>=8.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.12",
+            "setuptools>=77",
+            # the tests read the event files that a run writes
+            "tensorboard>=2.18",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={"console_scripts": ["seqvae = modeling_seqvae.cli:main"]},
+)

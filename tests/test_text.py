@@ -1,0 +1,406 @@
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import BertConfig
+
+from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.text import SeqVAE, sentence_generator
+from modeling_seqvae.tokenization import decode_sentences, train_tokenizer
+
+WORDS = "the food was great but service felt slow and cold today we loved every bite".split()
+LATENT, HIDDEN = 3, 10
+
+
+def random_texts(count: int, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, random.integers(1, 12))) for _ in range(count)]
+
+
+def build(latent_size: int = LATENT, **tokenizer_options) -> SeqVAE:
+    """A model with random weights large enough that its sentences differ."""
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer([" ".join(WORDS)], **tokenizer_options)
+    config = SeqVAEConfig(
+        vocab_size=len(tokenizer),
+        embedding_size=6,
+        hidden_size=8,
+        encoder_hidden_size=HIDDEN,
+        latent_size=latent_size,
+        initializer_range=0.8,
+    )
+    model = SeqVAEForTextModeling(config)
+    model.generation_config.max_length = 15
+    return SeqVAE(model, tokenizer)
+
+
+@pytest.fixture
+def vae() -> SeqVAE:
+    return build()
+
+
+@pytest.fixture
+def language_model() -> SeqVAE:
+    return build(latent_size=0)
+
+
+@pytest.fixture
+def checkpoint(vae, tmp_path):
+    vae.save_pretrained(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"
+
+
+def tensors(vae: SeqVAE, texts: list[str]):
+    return vae.tokenizer(texts, return_tensors="pt", padding=True)
+
+
+# encode
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_model_on_the_tensors(vae):
+    texts = random_texts(9)
+    posterior = vae.model.encode(**tensors(vae, texts))
+    pooled = vae.model(**tensors(vae, texts)).pooled
+    mean, both = vae.encode(texts, features="mean"), vae.encode(texts)
+    assert both.dtype == mean.dtype == np.float32
+    np.testing.assert_allclose(both, torch.cat([posterior.mean, posterior.variance], 1), atol=1e-6)
+    np.testing.assert_allclose(mean, posterior.mean, atol=1e-6)
+    np.testing.assert_allclose(vae.encode(texts, features="pooled"), pooled, atol=1e-6)
+
+
+@pytest.mark.parametrize("features, columns", [("mean", LATENT), ("mean_variance", 2 * LATENT), ("pooled", HIDDEN)])
+def test_each_column_has_a_name(vae, features, columns):
+    names = vae.feature_names(features)
+    assert len(set(names)) == len(names) == columns
+    assert vae.encode(["the food"], features=features).shape == (1, columns)
+
+
+def test_features_do_not_depend_on_batch_size_window_or_order_of_the_list(vae, monkeypatch):
+    texts = random_texts(23)
+    expected = vae.encode(texts, batch_size=1)
+    for batch_size in (2, 7, 100):
+        np.testing.assert_allclose(vae.encode(texts, batch_size=batch_size), expected, atol=1e-6)
+    monkeypatch.setattr("modeling_seqvae.text.WINDOW_BATCHES", 2)  # several windows in one call
+    order = np.random.default_rng(1).permutation(len(texts))
+    shuffled = vae.encode([texts[i] for i in order], batch_size=4)
+    np.testing.assert_allclose(shuffled, expected[order], atol=1e-6)
+
+
+def test_one_string_gives_one_vector(vae):
+    text = "the food was great"
+    assert vae.encode(text).shape == (2 * LATENT,)
+    np.testing.assert_allclose(vae.encode(text), vae.encode([text])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "container", [tuple, iter, np.array, lambda texts: np.array(texts, dtype=object), pd.Series], ids=lambda c: str(c)
+)
+def test_any_iterable_of_strings_is_a_list_of_texts(vae, container):
+    texts = random_texts(5)
+    np.testing.assert_array_equal(vae.encode(container(texts)), vae.encode(texts))
+
+
+def test_an_empty_list_gives_empty_results(vae):
+    assert vae.encode([]).shape == (0, 2 * LATENT)
+    assert vae.encode([], features="pooled").shape == (0, HIDDEN)
+    assert vae.encode([]).dtype == np.float32
+    assert vae.reconstruct([]) == vae.sample(0) == vae.decode(np.empty((0, LATENT))) == []
+    assert vae.nll([]).shape == (0,)
+
+
+def test_the_empty_text_is_a_sentence_without_words(vae):
+    ends = torch.tensor([[vae.model.config.bos_token_id, vae.model.config.eos_token_id]])
+    with torch.no_grad():
+        expected = vae.model.encode(ends).mean
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(vae.encode([""], features="mean"), expected, atol=1e-6)
+
+
+def test_features_of_a_half_precision_model_are_float32(checkpoint):
+    half = SeqVAE.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    texts = random_texts(4)
+    assert half.model.dtype == torch.bfloat16
+    for features in ("mean_variance", "pooled"):
+        array = half.encode(texts, features=features)
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, SeqVAE.from_pretrained(checkpoint).encode(texts, features), atol=0.1)
+    assert len(half.reconstruct(texts)) == len(half.sample(4)) == 4
+    assert np.isfinite(half.nll(texts, num_samples=2)).all()
+
+
+def test_encoding_leaves_dropout_off_and_no_gradient_behind():
+    vae = build()
+    assert not vae.model.training
+    vae.encode(["the food"])
+    vae.model(**tensors(vae, ["the food"]), labels=tensors(vae, ["the food"])["input_ids"]).loss.backward()
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        (None, "got NoneType"),
+        (3, "got int"),
+        (b"food", "got bytes"),
+        ({"text": "food"}, "got dict"),
+        (pd.DataFrame({"text": ["food"]}), "got DataFrame of 2 dimensions"),
+        (["the food", 5], r"texts\[1\] is of type int"),
+        (["the food", "was", float("nan")], r"texts\[2\] is of type float"),
+        ([["the food"]], r"texts\[0\] is of type list"),
+    ],
+    ids=str,
+)
+def test_what_is_not_a_list_of_strings_is_refused_by_index_and_type(vae, texts, message):
+    for method in (vae.encode, vae.reconstruct, vae.nll):
+        with pytest.raises(TypeError, match=message):
+            method(texts)
+
+
+def test_unknown_features_and_impossible_sizes_are_refused(vae):
+    with pytest.raises(ValueError, match="'max' is not one of mean, mean_variance, pooled"):
+        vae.encode(["the food"], features="max")
+    for call in (lambda: vae.encode(["food"], batch_size=0), lambda: SeqVAE(vae.model, vae.tokenizer, batch_size=0)):
+        with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+            call()
+    with pytest.raises(ValueError, match="n must be at least 0, got -1"):
+        vae.sample(-1)
+    with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
+        vae.interpolate("food", "service", steps=1)
+    with pytest.raises(ValueError, match="num_samples"):
+        vae.nll(["food"], num_samples=0)
+    for shape in ((LATENT,), (2, LATENT + 1)):
+        with pytest.raises(ValueError, match=rf"\(N, {LATENT}\), got"):
+            vae.decode(np.zeros(shape))
+
+
+def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypatch):
+    monkeypatch.setattr("modeling_seqvae.text.WINDOW_BATCHES", 1)
+    with pytest.warns(UserWarning, match="30% of the words") as record:
+        vae.encode(["the food was qu ux", "we loved every bite zzz"] * 20, batch_size=2)
+    assert len(record) == 1
+    with pytest.warns(UserWarning, match="100%"):
+        assert np.isfinite(vae.encode(["qu ux"])).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vae.encode(["the food was great ux"] * 20)
+
+
+def test_a_text_without_known_words_is_encoded_as_unknowns(vae):
+    config = vae.model.config
+    unknowns = torch.tensor([[config.bos_token_id, config.unk_token_id, config.unk_token_id, config.eos_token_id]])
+    with torch.no_grad():
+        expected = vae.model.encode(unknowns).mean
+    with pytest.warns(UserWarning, match="unknown"):
+        np.testing.assert_allclose(vae.encode(["qu ux"], features="mean"), expected, atol=1e-6)
+
+
+def test_long_texts_are_cut_at_a_finite_limit_and_counted_once(vae):
+    long, short = " ".join(WORDS * 3), "the food was great"
+    vae.tokenizer.model_max_length = 8
+    with pytest.warns(UserWarning, match="2 texts have more than 8 tokens") as record:
+        cut = vae.encode([long, short, long], batch_size=1)
+    assert len(record) == 1
+    np.testing.assert_allclose(cut[[0, 2]], vae.encode([" ".join(WORDS[:6])] * 2), atol=1e-6)
+    np.testing.assert_allclose(cut[1], vae.encode(short), atol=1e-6)
+    vae.tokenizer.model_max_length = int(1e30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not np.allclose(vae.encode(long), cut[0], atol=1e-3)
+
+
+# writing
+
+
+def test_a_seed_fixes_samples_and_is_that_of_the_model(vae):
+    ids = vae.model.sample(5, generator=torch.Generator().manual_seed(3))
+    assert vae.sample(5, seed=3) == vae.sample(5, seed=np.int64(3)) == decode_sentences(vae.tokenizer, ids)
+    assert vae.sample(5, seed=3) != vae.sample(5, seed=4)
+
+
+def test_samples_without_a_seed_are_new_whatever_the_global_seed(vae):
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        drawn.append(vae.sample(5))
+    assert drawn[0] != drawn[1]
+
+
+def test_samples_leave_the_global_random_state_alone(vae):
+    before = torch.get_rng_state()
+    vae.sample(3, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_as_many_samples_as_asked_for_in_more_than_one_batch(vae):
+    vae.batch_size = 4
+    sentences = vae.sample(10, seed=0)
+    assert len(sentences) == 10
+    assert all(isinstance(sentence, str) and "</s>" not in sentence for sentence in sentences)
+
+
+def test_reconstructions_are_the_models_in_the_order_of_the_texts(vae):
+    texts = random_texts(11)
+    expected = decode_sentences(vae.tokenizer, vae.model.reconstruct(**tensors(vae, texts)))
+    vae.batch_size = 3
+    assert vae.reconstruct(texts) == expected
+    assert vae.reconstruct(texts[2]) == expected[2]
+    assert vae.decode(vae.encode(texts, features="mean")) == expected
+
+
+def test_generation_arguments_reach_generate(vae):
+    texts = random_texts(3)
+    assert all(len(sentence.split()) <= 4 for sentence in vae.reconstruct(texts, max_new_tokens=4))
+    assert len(vae.reconstruct(texts, num_beams=3, num_return_sequences=2)) == 6
+    assert len(vae.reconstruct(texts[0], num_beams=3, num_return_sequences=2)) == 2
+    drawn = [vae.reconstruct(texts, do_sample=True, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_an_interpolation_goes_in_a_straight_line_from_one_reconstruction_to_the_other(vae):
+    a, b = "the food was great", "service felt slow and cold today"
+    sentences = vae.interpolate(a, b, steps=5)
+    assert [sentences[0], sentences[-1]] == vae.reconstruct([a, b])
+    mean_a, mean_b = vae.encode([a, b], features="mean")
+    assert sentences == vae.decode([mean_a + t * (mean_b - mean_a) for t in (0, 0.25, 0.5, 0.75, 1)])
+    assert len(vae.interpolate(a, b)) == 7
+
+
+def test_an_analogy_from_a_sentence_to_itself_is_a_reconstruction(vae):
+    a, b, c = random_texts(3, seed=5)
+    assert vae.analogy(a, a, c) == vae.reconstruct(c)
+    mean_a, mean_b, mean_c = vae.encode([a, b, c], features="mean")
+    assert vae.analogy(a, b, c) == vae.decode([mean_b - mean_a + mean_c])[0]
+
+
+# likelihood
+
+
+def test_nll_is_the_models_with_the_noise_of_each_position(vae):
+    texts = random_texts(6)
+    generators = [sentence_generator(4, position) for position in range(6)]
+    expected = vae.model.iw_nll(**tensors(vae, texts), num_samples=9, generator=generators)
+    np.testing.assert_allclose(vae.nll(texts, num_samples=9, seed=4), expected, rtol=1e-5)
+
+
+def test_nll_does_not_depend_on_batching_and_a_seed_fixes_it(vae):
+    texts = random_texts(13)
+    expected = vae.nll(texts, num_samples=5, batch_size=1)
+    np.testing.assert_allclose(vae.nll(texts, num_samples=5, batch_size=4), expected, rtol=1e-5)
+    np.testing.assert_allclose(vae.nll(texts[0], num_samples=5), expected[0], rtol=1e-5)
+    assert not np.allclose(vae.nll(texts, num_samples=5, seed=1), expected, rtol=1e-5)
+    assert not np.allclose(vae.nll(texts, 5, seed=None), vae.nll(texts, 5, seed=None), rtol=1e-5)
+
+
+def test_equal_texts_get_noise_of_their_own(vae):
+    first, second = vae.nll(["the food was great"] * 2, num_samples=1)
+    assert first != second
+
+
+# language models
+
+
+def test_a_language_model_samples_and_scores_exactly(language_model):
+    texts = random_texts(5)
+    assert language_model.sample(3, seed=1) == language_model.sample(3, seed=1)
+    batch = tensors(language_model, texts)
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    with torch.no_grad():
+        expected = language_model.model(**batch, labels=labels).reconstruction_loss
+    np.testing.assert_allclose(language_model.nll(texts), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda vae: vae.encode([]),
+        lambda vae: vae.encode(["the food"], features="pooled"),
+        lambda vae: vae.reconstruct(["the food"]),
+        lambda vae: vae.interpolate("the food", "the service"),
+        lambda vae: vae.analogy("the food", "the service", "the bite"),
+        lambda vae: vae.decode(np.zeros((1, 0))),
+    ],
+)
+def test_a_language_model_has_no_latent_to_use(language_model, call):
+    with pytest.raises(ValueError, match="latent_size=0"):
+        call(language_model)
+
+
+# saving and loading
+
+
+def test_a_reloaded_checkpoint_gives_the_same_results(vae, checkpoint):
+    texts = random_texts(5)
+    again = SeqVAE.from_pretrained(str(checkpoint), batch_size=2, device="cpu", local_files_only=True)
+    np.testing.assert_allclose(again.encode(texts), vae.encode(texts), atol=1e-6)
+    assert again.sample(4, seed=0, max_new_tokens=5) == SeqVAE(vae.model, vae.tokenizer, 2).sample(
+        4, seed=0, max_new_tokens=5
+    )
+    assert again.reconstruct(texts) == vae.reconstruct(texts)  # the length limit travels too
+    assert again.batch_size == 2
+
+
+def test_the_normalisation_travels_with_the_checkpoint(tmp_path):
+    build(normalisation="words").save_pretrained(tmp_path)
+    vae = SeqVAE.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(vae.encode("The FOOD   was great"), vae.encode("the food was great"))
+
+
+def test_arguments_for_the_hub_reach_model_and_tokenizer(checkpoint, tmp_path):
+    nested = SeqVAE.from_pretrained(tmp_path, subfolder="checkpoint")
+    assert nested.encode(["the food"]).shape == (1, 2 * LATENT)
+
+
+def test_a_folder_without_a_checkpoint_is_refused_with_a_hint(checkpoint, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json \(there is one in .*checkpoint\)"):
+        SeqVAE.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no SeqVAE checkpoint at .*nowhere"):
+        SeqVAE.from_pretrained(tmp_path / "nowhere")
+
+
+def test_a_model_of_another_type_is_refused(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a model of type 'bert'; SeqVAE reads 'seqvae'"):
+        SeqVAE.from_pretrained(tmp_path)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint):
+    for file in checkpoint.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="holds a model but no tokenizer"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
+def test_weights_load_from_safetensors_only(vae, checkpoint):
+    (checkpoint / "model.safetensors").unlink()
+    torch.save(vae.model.state_dict(), checkpoint / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
+def test_another_models_tokenizer_is_refused(vae, checkpoint):
+    larger = train_tokenizer([" ".join([*WORDS, "more", "words"])])
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ tokens but the model's vocab_size is \d+"):
+        SeqVAE(vae.model, larger)
+    tokenizer = json.loads((checkpoint / "tokenizer.json").read_text())
+    tokenizer["post_processor"] = None
+    (checkpoint / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="must put <s> and </s> around a sentence"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
+# progress
+
+
+def test_a_bar_shows_at_once_when_asked_and_never_when_refused(vae, capfd):
+    vae.encode(random_texts(3))
+    vae.encode(random_texts(3), show_progress=False)
+    assert "encoding" not in capfd.readouterr().err
+    vae.encode(random_texts(3), show_progress=True)
+    assert "encoding" in capfd.readouterr().err
