@@ -30,6 +30,9 @@ UNKNOWN_SHARE = 0.2
 WINDOW_BATCHES = 256
 """Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
 
+CALLER = 5
+"""Frames from a warning up to the line that called `encode` or `nll`, through _batches, method and inference_mode."""
+
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
 
@@ -145,7 +148,7 @@ class SeqVAE:
         `seed` matters with `do_sample=True`. Raises ValueError for another shape than (N, Z).
         """
         self.model.model._require_latent("decode")
-        z = torch.as_tensor(latents, dtype=torch.float32)
+        z = latents.float() if isinstance(latents, torch.Tensor) else torch.tensor(np.asarray(latents, np.float32))
         latent_size = self.model.config.latent_size
         if z.ndim != 2 or z.shape[1] != latent_size:
             raise ValueError(f"latents must have the shape (N, {latent_size}), got {tuple(z.shape)}")
@@ -280,13 +283,13 @@ class _Tally:
                 f"{self.unknown / self.words:.0%} of the words are not in the model's vocabulary and were read as "
                 "unknown: the texts may be of another kind, language or tokenisation than those it was trained on, and "
                 "then its results say little about them",
-                stacklevel=2,
+                stacklevel=CALLER,
             )
         if self.cut:
             warnings.warn(
                 f"{self.cut} texts have more than {limit} tokens and were cut there: set tokenizer.model_max_length "
                 "higher to read them whole",
-                stacklevel=2,
+                stacklevel=CALLER,
             )
 
 

@@ -64,7 +64,7 @@ def _words(unknown_mark: str) -> Normalisation:
             decoders.WordPiece(prefix="##", cleanup=False),
             decoders.Fuse(),
             decoders.Replace(Regex(rf" (?=\.{{2,}}|[.,!?;:%)\]}}…]|{_CONTRACTION})"), ""),
-            decoders.Replace(Regex(r"(?<=[(\[{$#]) "), ""),
+            decoders.Replace(Regex(r"(?<=[(\[{]) |(?<=[$#]) (?=\d)"), ""),
         ]
     )
     return Normalisation(

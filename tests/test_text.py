@@ -11,7 +11,8 @@ from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.text import SeqVAE, sentence_generator
 from modeling_seqvae.tokenization import decode_sentences, train_tokenizer
 
-WORDS = "the food was great but service felt slow and cold today we loved every bite".split()
+SENTENCE = "the food was great but service felt slow and cold today we loved every bite"
+WORDS = SENTENCE.split()
 LATENT, HIDDEN = 3, 10
 
 
@@ -23,7 +24,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
 def build(latent_size: int = LATENT, **tokenizer_options) -> SeqVAE:
     """A model with random weights large enough that its sentences differ."""
     torch.manual_seed(0)
-    tokenizer = train_tokenizer([" ".join(WORDS)], **tokenizer_options)
+    tokenizer = train_tokenizer([SENTENCE], **tokenizer_options)
     config = SeqVAEConfig(
         vocab_size=len(tokenizer),
         embedding_size=6,
@@ -185,6 +186,7 @@ def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypat
     with pytest.warns(UserWarning, match="30% of the words") as record:
         vae.encode(["the food was qu ux", "we loved every bite zzz"] * 20, batch_size=2)
     assert len(record) == 1
+    assert record[0].filename == __file__
     with pytest.warns(UserWarning, match="100%"):
         assert np.isfinite(vae.encode(["qu ux"])).all()
     with warnings.catch_warnings():
@@ -360,7 +362,7 @@ def test_arguments_for_the_hub_reach_model_and_tokenizer(checkpoint, tmp_path):
 def test_a_folder_without_a_checkpoint_is_refused_with_a_hint(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json \(there is one in .*checkpoint\)"):
         SeqVAE.from_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no SeqVAE checkpoint at .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no SeqVAE checkpoint at .*nowhere"):
         SeqVAE.from_pretrained(tmp_path / "nowhere")
 
 

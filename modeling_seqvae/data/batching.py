@@ -14,7 +14,7 @@ POOL_BATCHES = 64
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The split with columns `input_ids`, `length` (tokens) and `index` (sentence number), other columns kept but `text`.
+    """The split with `input_ids`, `length` (tokens) and `index` (sentence number) in place of `text`.
 
     Cached by `datasets` under a fingerprint of the split and the tokenizer, and memory-mapped where the split is.
     """
@@ -39,7 +39,7 @@ def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 class LengthGroupedBatches:
-    """Batches of sentences of similar length: every sentence exactly once an epoch, none wasted, one short batch at most.
+    """Batches of sentences of similar length: every sentence once an epoch, none wasted, one short batch at most.
 
     The order depends on (seed, epoch) alone, so that a resumed or distributed run reads the same batches. Sorting is
     within random pools of `POOL_BATCHES` batches.

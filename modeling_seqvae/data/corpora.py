@@ -35,7 +35,7 @@ class CorpusFiles(BaseModel):
 class CorpusSpec(BaseModel):
     """Where a corpus is and how its text is to be read: the `data` section of configuration/corpora/*.yaml.
 
-    It has `files`, or `embedded` (a corpus of the package), and may have `hub`, which builds it without files.
+    It has `files`, `hub` (which builds it without them) or both, or is `embedded` in the package.
     In a .txt a labelled line is `label<TAB>text`; tables have their labels in `label_column`.
     """
 
@@ -62,8 +62,8 @@ class CorpusSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CorpusSpec":
-        if (self.files is None) == (self.embedded is None):
-            raise ValueError("a corpus has either `files` or `embedded`.")
+        if (self.embedded is None) == (self.files is None and self.hub is None):
+            raise ValueError("a corpus has `files`, `hub` or both, or else `embedded`.")
         if self.label_column is not None and self.labelled is False:
             raise ValueError("label_column is given, but labelled is false.")
         normalisation_of(self.normalisation, self.unknown_mark or UNKNOWN)
@@ -145,10 +145,10 @@ def load_corpus(
         split: clean(raw, normalisation=spec.normalisation, unknown_mark=mark, max_words=spec.max_words)
         for split, raw in documents.items()
     }
-    labelled = [split.source for split in cleaned.values() if split.labelled]
-    names = class_names(cleaned, spec.labels) if len(labelled) == len(cleaned) else None
-    if labelled and names is None:
-        notes.append(f"Labels are not used: of the splits, only {' and '.join(labelled)} has them.")
+    unlabelled = [split.source for split in cleaned.values() if not split.labelled]
+    names = class_names(cleaned, spec.labels) if not unlabelled else None
+    if 0 < len(unlabelled) < len(cleaned):
+        notes.append(f"Labels are not used, since there are none in {' and '.join(unlabelled)}.")
     notes += _split_off_missing(cleaned)
     kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS}
     reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
@@ -170,14 +170,14 @@ def spec_from_path(
     ValueError for a folder with two files for one split.
     """
     path = Path(path).expanduser().resolve()
-    found: dict[str, str | Path | None] = dict(_files_in(path)) if path.is_dir() else {"train": path}
-    found |= {split: given for split, given in (("validation", validation), ("test", test)) if given is not None}
-    files = {split: Path(file).expanduser().resolve() for split, file in found.items() if file is not None}
+    files = _files_in(path) if path.is_dir() else {"train": path}
+    given = {"validation": validation, "test": test}
+    files |= {split: Path(file).expanduser().resolve() for split, file in given.items() if file is not None}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
         raise FileNotFoundError(f"There is no file {' and no file '.join(missing)}.")
     return CorpusSpec(
-        name=path.stem,
+        name=path.name if path.is_dir() else path.stem,
         files=CorpusFiles(**{split: str(file) for split, file in files.items()}),
         labelled=label_column is not None,
         text_column=text_column,
@@ -209,16 +209,17 @@ def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpe
     wanted = Wanted(spec.text_column, spec.label_column, spec.labelled)
     if spec.embedded is not None:
         return spec, {name: from_dataset(f"demo ({name})", rows, wanted) for name, rows in demo.build().items()}, []
-    if spec.hub is None or data_dir is not None:
+    if spec.hub is None or (spec.files is not None and data_dir is not None):
         files = _locate(spec, Path(data_dir or "."))
         return spec, {split: read_documents(path, wanted) for split, path in files.items()}, []
     try:
         documents = build_from_hub(spec.hub)
     except HubUnreachableError as error:
         paths = "".join(f"\n  DIR/{path}" for path in _paths(spec).values())
+        instead = f" Place these files, one document a line, and give --data-dir DIR:{paths}" if paths else ""
         raise FileNotFoundError(
             f"Corpus {spec.name}: without --data-dir it is built from the hub dataset {spec.hub.dataset}, and the hub "
-            f"could not be reached ({error}). Place these files, one document a line, and give --data-dir DIR:{paths}"
+            f"could not be reached ({error}).{instead}"
         ) from error
     own = {"normalisation": HUB_NORMALISATION, "unknown_mark": None, "labels": None}
     note = f"A sample of {spec.hub.dataset} with seed {spec.hub.seed}: equivalent to the benchmark, not the same."
@@ -226,7 +227,7 @@ def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpe
 
 
 def _paths(spec: CorpusSpec) -> dict[str, str]:
-    return {split: path for split, path in (spec.files or CorpusFiles(train="")).model_dump().items() if path}
+    return {} if spec.files is None else spec.files.model_dump(exclude_none=True)
 
 
 def _locate(spec: CorpusSpec, data_dir: Path) -> dict[str, Path]:

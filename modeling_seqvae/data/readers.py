@@ -160,12 +160,12 @@ def _explained(path: Path) -> Iterator[None]:
     """Turns what a reader raises about a file's content into a ValueError that names the file and the line."""
     try:
         yield
-    except (DatasetGenerationError, UserWarning, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except (DatasetGenerationError, csv.Error, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise ValueError(f"{path} cannot be read: {_bad_line(path) or _reason(error.__cause__ or error)}") from error
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, UserWarning):
+    if isinstance(error, Warning):
         return "its rows have more fields than its header; text that holds the separator must be in quotes."
     if "corresponds to no data" in str(error):
         return "it holds no documents."

@@ -175,21 +175,23 @@ def evaluate(
     `nll_sentences` estimates the NLL (and the PPL, which is computed from it) on the first sentences only.
     """
     measured = evaluator.measure()
-    report = summarise(measured, evaluator.seed)
-    report["mi_corpus"] = None
-    if measured.mean.shape[1] > 0:
-        report["mi_corpus"] = metrics.mutual_information_corpus(measured.mean, measured.logvar, measured.latents)
     nll = evaluator.nll(num_samples, nll_sentences)
-    tokens = int(measured.tokens[: len(nll)].sum())
-    return report | {
+    return row(measured, nll, num_samples, evaluator.seed) | {"shuffled": evaluator.shuffle_words}
+
+
+def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0) -> dict[str, float | int | None]:
+    """All figures of measurements and of the NLL (n,) of the first n of their sentences."""
+    latent = measured.mean.shape[1] > 0
+    posteriors = (measured.mean, measured.logvar, measured.latents)
+    return summarise(measured, seed) | {
+        "mi_corpus": metrics.mutual_information_corpus(*posteriors) if latent else None,
         "nll": float(nll.mean()),
         "nll_se": standard_error(nll),
         "nll_sentences": len(nll),
-        "nll_samples": num_samples if measured.mean.shape[1] > 0 else 1,
-        "ppl": math.exp(float(nll.sum()) / tokens),
+        "nll_samples": num_samples if latent else 1,
+        "ppl": math.exp(float(nll.sum()) / int(measured.tokens[: len(nll)].sum())),
         "sentences": len(measured.number),
         "tokens": int(measured.tokens.sum()),
-        "shuffled": evaluator.shuffle_words,
     }
 
 

@@ -123,13 +123,23 @@ def available(kind: str) -> list[str]:
 
 
 def named_settings(kind: str, name: str) -> dict[str, Any]:
-    """The YAML of a name under `configuration/<kind>`, or of the user's own file. Unknown names: ValueError with the list."""
+    """The YAML of a name under `configuration/<kind>`, or of the user's own file; ValueError lists the names."""
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = configuration_root() / kind / f"{name}.yaml"
         if not path.is_file():
             raise ValueError(f"{name!r} is not one of the {kind}: {', '.join(available(kind))}; or give a YAML file")
     return _read_yaml(path)
+
+
+def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
+    """The spec of a name in `configuration/corpora` or of the user's own YAML; a spec stays itself."""
+    if isinstance(corpus, CorpusSpec):
+        return corpus
+    try:
+        return CorpusSpec.model_validate(named_settings("corpora", corpus).get("data", {}))
+    except ValidationError as error:
+        raise ValueError(f"corpus {corpus}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
 
 
 def resolve(
@@ -144,11 +154,9 @@ def resolve(
     Raises ValueError for unknown names, keys and values, FileNotFoundError for a missing file.
     """
     if isinstance(corpus, str):
-        settings = named_settings("corpora", corpus)
-        preset = preset or settings.get("preset", "paper")
-        data = settings.get("data", {})
-    else:
-        preset, data = preset or "small", corpus.model_dump()
+        preset = preset or named_settings("corpora", corpus).get("preset", "paper")
+    data = corpus_spec(corpus).model_dump()
+    preset = preset or "small"
     chosen = named_settings("methods", method)
     merged: dict[str, Any] = {"method": Path(method).stem, "title": chosen.pop("title", method)}
     merged |= {"corpus": data, "limits": dict(limits or {}), "model": {}, "training": {}}

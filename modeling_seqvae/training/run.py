@@ -1,15 +1,20 @@
-"""From a recipe to a trained run: corpus, tokenizer, model, trainer."""
+"""From a recipe to a trained run, and from a run to its figures."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
-from ..data.corpora import Corpus, load_corpus
+from ..data.batching import tokenise
+from ..data.corpora import Corpus, CorpusSpec, load_corpus
+from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..text import SeqVAE
 from ..tokenization import train_tokenizer, unknown_share
-from .recipe import Recipe
+from .recipe import Recipe, corpus_spec
 from .trainer import SeqVAETrainer
 
 
@@ -48,3 +53,42 @@ def train(
         print(describe(corpus, tokenizer))
     trainer.train(resume=resume)
     return trainer
+
+
+def evaluate_checkpoint(
+    checkpoint: str,
+    corpus: str | CorpusSpec | None = None,
+    data_dir: str | Path | None = None,
+    split: str = "test",
+    limits: Mapping[str, int] | None = None,
+    nll_samples: int = 500,
+    nll_sentences: int | None = None,
+    shuffle_words: bool = False,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """All figures of a run's best model, or of any checkpoint, on a split of a corpus; the run's own by default.
+
+    Raises ValueError for a split that does not exist, or a checkpoint that is no run when no corpus is named.
+    """
+    run = Path(checkpoint)
+    recipe = Recipe.load(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else None
+    if corpus is None and recipe is None:
+        raise ValueError(f"{checkpoint} is not a run's directory (it holds no recipe.yaml): name a --corpus")
+    spec = recipe.corpus if corpus is None and recipe else corpus_spec(corpus)
+    loaded = load_corpus(spec, data_dir=data_dir, limits=limits or {})
+    if split not in loaded.splits:
+        raise ValueError(f"split {split!r} is not one of {', '.join(loaded.splits)}")
+    accelerator = Accelerator(cpu=device == "cpu")
+    vae = SeqVAE.from_pretrained(str(run / "best") if recipe else checkpoint, device=accelerator.device)
+    sentences = tokenise(loaded.splits[split], vae.tokenizer)
+    evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator)
+    return {
+        "title": recipe.title if recipe else checkpoint,
+        "corpus": loaded.name,
+        "split": split,
+        **evaluate(evaluator, nll_samples, nll_sentences),
+        "unknown_share": unknown_share(vae.tokenizer, loaded.splits[split]["text"]),
+        "seed": seed,
+    }

@@ -245,7 +245,9 @@ class SeqVAETrainer:
         self.accelerator.wait_for_everyone()
         if recipe_file.exists():
             if not resume:
-                raise ValueError(f"{self.output_dir} holds a run: continue it with --resume, or choose another directory")
+                raise ValueError(
+                    f"{self.output_dir} holds a run: continue it with --resume, or choose another directory"
+                )
             self._require_same_recipe(Recipe.load(recipe_file))
         elif self.accelerator.is_main_process:
             self.recipe.save(recipe_file)
@@ -255,7 +257,9 @@ class SeqVAETrainer:
 
     def _require_same_recipe(self, other: Recipe) -> None:
         here, there = self.recipe.model_dump(mode="json"), other.model_dump(mode="json")
-        changed = [f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]]
+        changed = [
+            f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]
+        ]
         if changed:
             raise ValueError(f"{self.output_dir} holds a run of another recipe: " + "; ".join(changed))
 

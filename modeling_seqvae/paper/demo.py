@@ -1,0 +1,132 @@
+"""The paper's claim on the embedded corpus, in minutes on a CPU: does the posterior collapse, and does pooling help?
+
+Whatever it finds is what it prints.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..data.batching import tokenise
+from ..data.demo import build, true_nll
+from ..evaluation.evaluate import Evaluator, row, standard_error
+from ..evaluation.probe import Probe, probe
+from ..evaluation.table import table
+from ..evaluation.verdict import collapsed, compare
+from ..text import SeqVAE
+from ..training.checkpoint import write_text
+from ..training.recipe import Recipe, resolve
+from ..training.run import train
+
+METHODS = ("seqvae", "max_pool")
+NLL_SENTENCES = 300
+NLL_SAMPLES = 500
+PROBE_SENTENCES = 5_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained model of the demonstration and what was measured of it on the test set."""
+
+    title: str
+    vae: SeqVAE
+    history: list[dict[str, Any]]
+    report: dict[str, Any]
+    bounds: np.ndarray  # (N,), one-draw -ELBO of each test sentence, nats
+
+
+def run_demo(output_dir: Path, seed: int = 0, language_model: bool = False, overrides: Sequence[str] = ()) -> None:
+    """Train, measure and show both models (and an LSTM-LM); a demonstration that was interrupted goes on."""
+    methods = METHODS + (("lstm_lm",) if language_model else ())
+    recipes = [resolve(method, "demo", overrides=[f"training.seed={seed}", *overrides]) for method in methods]
+    corpus = build()
+    outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"]) for recipe in recipes]
+    print("\n" + table([outcome.report for outcome in outcomes], caption=_caption(corpus["test"])))
+    pooled = outcomes[1]
+    for line in (*_verdict(outcomes), *_probes(outcomes[:2], corpus), *_texts(pooled, corpus["test"]["text"])):
+        print(line)
+    _write(output_dir, outcomes)
+
+
+def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
+    print(f"\n{recipe.title}: training on the embedded corpus (stop and start again as you like)")
+    trainer = train(recipe, directory, resume=True)
+    vae = SeqVAE.from_pretrained(directory / "best")
+    evaluator = Evaluator(vae.model, tokenise(test, vae.tokenizer), recipe.training.seed)
+    measured = evaluator.measure()
+    nll = evaluator.nll(NLL_SAMPLES, NLL_SENTENCES)
+    truth = true_nll(test["text"][:NLL_SENTENCES])
+    report = {"title": recipe.title, **row(measured, nll, NLL_SAMPLES, evaluator.seed)}
+    report |= {
+        "above_truth": float((nll - truth).mean()),
+        "above_truth_se": standard_error(nll - truth),
+        "seconds": trainer.history[-1]["seconds"],
+    }
+    bounds = (measured.reconstruction.double() + measured.kl.double()).numpy()
+    return Outcome(recipe.title, vae, trainer.history, report, bounds)
+
+
+def _caption(test: Dataset) -> str:
+    truth = true_nll(test["text"][:NLL_SENTENCES])
+    return (
+        f"nats per test sentence. NLL: {NLL_SAMPLES} importance samples, first {NLL_SENTENCES} sentences, where the "
+        f"corpus's own is {truth.mean():.2f};\n'above truth' is NLL less that, sentence by sentence. The rest: all "
+        f"{len(test):,} sentences. Definitions: docs/metrics.md"
+    )
+
+
+def _verdict(outcomes: Sequence[Outcome]) -> list[str]:
+    lines = ["", "Verdict"]
+    for outcome in outcomes[:2]:
+        state = "collapsed" if collapsed(outcome.report) else "not collapsed"
+        kl, active, size = outcome.report["kl"], outcome.report["au"], outcome.vae.model.config.latent_size
+        lines.append(f"  {outcome.title}: {state} (KL {kl:.3f} nats, {active} of {size} units active)")
+    plain, pooled = outcomes[:2]
+    return [*lines, "  " + compare(pooled.title, pooled.bounds, plain.title, plain.bounds)]
+
+
+def _probes(outcomes: Sequence[Outcome], corpus: Any) -> list[str]:
+    lines = ["", f"Labels read from [mean ; variance] by logistic regression on {PROBE_SENTENCES:,} sentences"]
+    train_set = corpus["train"].select(range(min(PROBE_SENTENCES, len(corpus["train"]))))
+    for outcome in outcomes:
+        features = [outcome.vae.encode(rows["text"]) for rows in (train_set, corpus["test"])]
+        for label in ("stars", "topic"):
+            found = probe(features[0], train_set[label], features[1], corpus["test"][label])
+            outcome.report[f"probe_{label}"] = found.accuracy
+            lines.append(f"  {outcome.title}: {_accuracy(label, found)}")
+    return lines
+
+
+def _accuracy(label: str, found: Probe) -> str:
+    return f"{label} {found.accuracy:.1%} correct (majority class: {found.majority:.1%}, {found.classes} classes)"
+
+
+def _texts(outcome: Outcome, sentences: Sequence[str]) -> list[str]:
+    start, end = sentences[0], sentences[1]
+    return [
+        "",
+        f"Samples from {outcome.title}",
+        *(f"  {sentence}" for sentence in outcome.vae.sample(5, seed=0)),
+        "",
+        "A reconstruction",
+        f"  {start}\n  -> {outcome.vae.reconstruct(start)}",
+        "",
+        "An interpolation",
+        *(f"  {sentence}" for sentence in outcome.vae.interpolate(start, end, steps=5)),
+    ]
+
+
+def _write(output_dir: Path, outcomes: Sequence[Outcome]) -> None:
+    from .figures import figure3
+
+    picture = output_dir / "figure3.png"
+    latent = {outcome.title: outcome.history for outcome in outcomes if outcome.report["cosine"] is not None}
+    figure3(latent, picture, "Validation set of the embedded corpus")
+    write_text(output_dir / "results.json", json.dumps([outcome.report for outcome in outcomes], indent=2) + "\n")
+    print(f"\nKL and cosine over training: {picture}\nAll figures: {output_dir / 'results.json'}")
+    print(f"Use a model: SeqVAE.from_pretrained({str(output_dir / 'max_pool' / 'best')!r}).encode([...])")

@@ -1,0 +1,118 @@
+"""linear_nll is the cross-entropy of states @ weight.T, with at most one tensor as large as the logits."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from modeling_seqvae import cross_entropy
+from modeling_seqvae.cross_entropy import linear_nll, upcast
+
+N, V, H = 150, 37, 4  # three blocks of at most 64 rows, once blocks are made small
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "BLOCK_ELEMENTS", {"cpu": 1, "cuda": 1})
+
+
+def inputs(dtype: torch.dtype = torch.float64, rows: int = N) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    states = torch.randn(rows, H, dtype=dtype, requires_grad=True)
+    weight = torch.randn(V, H, dtype=dtype, requires_grad=True)
+    return states, weight, torch.randint(V, (rows,))
+
+
+def plain_nll(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(states @ weight.T, targets, reduction="none")
+
+
+def gradients(nll: Callable[..., torch.Tensor], states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor):
+    of_each_row = torch.linspace(-1, 2, len(states), dtype=torch.float64)
+    return torch.autograd.grad((nll(states, weight, targets) * of_each_row).sum(), [states, weight])
+
+
+def test_values_equal_the_cross_entropy() -> None:
+    states, weight, targets = inputs()
+    expected = plain_nll(states, weight, targets)
+    torch.testing.assert_close(linear_nll(states, weight, targets), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(linear_nll(states, weight, targets), expected)
+
+
+def test_gradients_equal_the_cross_entropy() -> None:
+    values = inputs()
+    torch.testing.assert_close(gradients(linear_nll, *values), gradients(plain_nll, *values))
+
+
+def test_gradients_equal_finite_differences() -> None:
+    states, weight, targets = inputs(rows=70)
+    assert torch.autograd.gradcheck(lambda s, w: linear_nll(s, w, targets), (states, weight), fast_mode=True)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 128])
+def test_any_number_of_rows(rows: int) -> None:
+    values = inputs(rows=rows)
+    torch.testing.assert_close(linear_nll(*values), plain_nll(*values))
+    torch.testing.assert_close(gradients(linear_nll, *values), gradients(plain_nll, *values))
+
+
+@pytest.mark.parametrize("elements", [1, 70 * V, 1 << 22])
+def test_the_size_of_blocks_changes_nothing(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "BLOCK_ELEMENTS", {"cpu": elements, "cuda": elements})
+    values = inputs()
+    torch.testing.assert_close(linear_nll(*values), plain_nll(*values))
+    torch.testing.assert_close(gradients(linear_nll, *values), gradients(plain_nll, *values))
+
+
+@pytest.mark.parametrize("frozen", ["states", "weight"])
+def test_either_input_may_be_frozen(frozen: str) -> None:
+    states, weight, targets = inputs()
+    {"states": states, "weight": weight}[frozen].requires_grad_(False)
+    learned = weight if frozen == "states" else states
+    (gradient,) = torch.autograd.grad(linear_nll(states, weight, targets).sum(), learned)
+    (expected,) = torch.autograd.grad(plain_nll(states, weight, targets).sum(), learned)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_large_logits_neither_overflow_nor_lose_the_small() -> None:
+    states, weight = torch.tensor([[1000.0]]), torch.tensor([[1.0], [0.999]])
+    expected = torch.tensor([1.0]) + torch.tensor([-1.0]).exp().log1p()
+    torch.testing.assert_close(linear_nll(states, weight, torch.tensor([1])), expected, rtol=1e-4, atol=0)
+
+
+def test_under_bfloat16_autocast_the_error_is_that_of_bfloat16_products() -> None:
+    states, weight, targets = inputs(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        nll = linear_nll(states, weight, targets)
+        rounded = gradients(linear_nll, states, weight, targets)
+    assert nll.dtype == torch.float32
+    assert all(gradient.dtype == torch.float32 for gradient in rounded)
+    largest_logit = (states @ weight.T).abs().max().item()
+    assert (nll - plain_nll(states, weight, targets)).abs().max() < 2**-7 * largest_logit
+    for gradient, exact in zip(rounded, gradients(plain_nll, states, weight, targets), strict=True):
+        assert (gradient - exact).norm() < 2**-6 * exact.norm()
+
+
+def test_one_tensor_of_logits_is_kept_for_the_backward_pass() -> None:
+    states, weight, targets = inputs()
+    saved: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda tensor: tensor):
+        linear_nll(states, weight, targets)
+    assert sum(tensor.numel() >= N * V for tensor in saved) == 1
+
+
+def test_one_tensor_of_logits_is_ever_allocated(tensor_spy) -> None:
+    states, weight, targets = inputs(torch.float32)
+    with tensor_spy() as spy:
+        linear_nll(states, weight, targets).sum().backward()
+    assert spy.count(N * V) == 1
+    with torch.no_grad(), tensor_spy() as spy:
+        linear_nll(states, weight, targets)
+    assert spy.count(N * V) == 0
+
+
+def test_upcast_widens_half_precision_only() -> None:
+    widened = {dtype: upcast(torch.zeros(1, dtype=dtype)).dtype for dtype in (torch.bfloat16, torch.float16)}
+    assert set(widened.values()) == {torch.float32}
+    assert upcast(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64

@@ -1,0 +1,222 @@
+"""The importance-weighted bound: closed forms of a linear-Gaussian model, and the text model's use of it."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from modeling_seqvae import likelihood, modeling_seqvae
+from modeling_seqvae.likelihood import importance_weighted_nll
+from modeling_seqvae.posteriors import DiagonalGaussian
+
+B, D, Z = 3, 5, 2
+NOISE = 0.7
+
+
+class LinearGaussian:
+    """z ~ N(0, I), x ~ N(W z, s^2 I) with orthogonal columns in W, so that the true posterior is a DiagonalGaussian."""
+
+    def __init__(self) -> None:
+        self.weight = torch.linalg.qr(torch.randn(D, Z).double())[0] * torch.tensor([1.5, 0.8]).double()  # (D, Z)
+        self.x = torch.randn(B, D).double()
+        covariance = self.weight @ self.weight.T + NOISE**2 * torch.eye(D).double()
+        self.nll = -MultivariateNormal(torch.zeros(D).double(), covariance).log_prob(self.x)  # (B,)
+
+    def reconstruction(self, latents: torch.Tensor) -> torch.Tensor:
+        """-log p(x|z): (S, B, Z) -> (S, B)."""
+        squared_error = (self.x - latents @ self.weight.T).square().sum(-1)
+        return 0.5 * squared_error / NOISE**2 + D * math.log(NOISE * math.sqrt(2 * math.pi))
+
+    def posterior(self, shift: float = 0.0, log_scale: float = 0.0) -> DiagonalGaussian:
+        """The exact posterior, moved and widened."""
+        variance = 1 / (1 + self.weight.square().sum(0) / NOISE**2)
+        mean = self.x @ self.weight * variance / NOISE**2
+        return DiagonalGaussian(mean + shift, (variance.log() + log_scale).expand_as(mean))
+
+    def repeated(self, times: int) -> "LinearGaussian":
+        """The first sentence only, `times` times: independent estimates of one quantity."""
+        self.x, self.nll = self.x[:1].expand(times, -1), self.nll[:1].expand(times)
+        return self
+
+
+@pytest.fixture
+def toy() -> LinearGaussian:
+    return LinearGaussian()
+
+
+def estimate(toy: LinearGaussian, posterior: DiagonalGaussian, num_samples: int, at_once: int = 1000, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    return importance_weighted_nll(posterior, toy.reconstruction, num_samples, at_once, generator)
+
+
+@pytest.mark.parametrize("num_samples", [1, 7])
+def test_the_exact_posterior_gives_the_exact_likelihood_with_any_draw(toy: LinearGaussian, num_samples: int) -> None:
+    torch.testing.assert_close(estimate(toy, toy.posterior(), num_samples), toy.nll)
+
+
+def test_any_posterior_reaches_the_closed_form(toy: LinearGaussian) -> None:
+    proposal = toy.posterior(shift=0.3, log_scale=0.5)
+    torch.testing.assert_close(estimate(toy, proposal, 20_000), toy.nll, rtol=0, atol=0.03)
+
+
+def test_the_bound_is_above_the_truth_and_falls_with_the_number_of_samples(toy: LinearGaussian) -> None:
+    toy.repeated(4000)
+    proposal = toy.posterior(shift=0.4, log_scale=0.5)
+    bounds = [estimate(toy, proposal, num_samples).mean().item() for num_samples in (1, 4, 16, 64)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[0] - bounds[-1] > 0.1
+    assert bounds[-1] > toy.nll[0].item() - 0.01
+
+
+def test_one_sample_is_the_negative_elbo_in_expectation(toy: LinearGaussian) -> None:
+    toy.repeated(20_000)
+    proposal = toy.posterior(shift=0.4, log_scale=0.5)
+    reconstruction = toy.reconstruction(proposal.rsample(1, torch.Generator().manual_seed(1))).mean()
+    negative_elbo = reconstruction + proposal.kl()[0]
+    torch.testing.assert_close(estimate(toy, proposal, 1).mean(), negative_elbo, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 10, 50])
+def test_samples_at_once_do_not_change_the_result(toy: LinearGaussian, at_once: int) -> None:
+    proposal = toy.posterior(shift=0.4)
+    torch.testing.assert_close(estimate(toy, proposal, 10, at_once), estimate(toy, proposal, 10, 10))
+
+
+def test_no_more_samples_than_allowed_are_held_at_once(toy: LinearGaussian) -> None:
+    seen: list[int] = []
+    proposal = toy.posterior()
+
+    def reconstruction(latents: torch.Tensor) -> torch.Tensor:
+        seen.append(len(latents))
+        return toy.reconstruction(latents)
+
+    importance_weighted_nll(proposal, reconstruction, num_samples=23, samples_at_once=5)
+    assert seen == [5, 5, 5, 5, 3]
+    seen.clear()
+    importance_weighted_nll(proposal, reconstruction, 0, samples_at_once=5, latents=proposal.rsample(12))
+    assert seen == [5, 5, 2]
+
+
+def test_given_latents_are_the_draws(toy: LinearGaussian) -> None:
+    proposal = toy.posterior(shift=0.4)
+    latents = proposal.rsample(10, torch.Generator().manual_seed(0))
+    given = importance_weighted_nll(proposal, toy.reconstruction, 0, 4, latents=latents)
+    torch.testing.assert_close(given, estimate(toy, proposal, 10))
+
+
+@pytest.mark.parametrize(("at_once", "likely"), [(6, 1), (2, 3)])
+def test_weights_far_apart_neither_overflow_nor_vanish(toy: LinearGaussian, at_once: int, likely: int) -> None:
+    def reconstruction(latents: torch.Tensor) -> torch.Tensor:
+        return toy.reconstruction(latents) + 1e4 * torch.arange(len(latents))[:, None]
+
+    bound = importance_weighted_nll(toy.posterior(), reconstruction, 6, at_once)
+    torch.testing.assert_close(bound, toy.nll + math.log(6 / likely))
+
+
+def test_no_samples_are_refused(toy: LinearGaussian) -> None:
+    with pytest.raises(ValueError, match="num_samples must be at least 1"):
+        estimate(toy, toy.posterior(), 0)
+
+
+@pytest.mark.parametrize("shape", [(B, Z), (4, 1, Z), (4, B, Z + 1), (0, B, Z)])
+def test_latents_of_another_shape_are_refused(toy: LinearGaussian, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"latents must be \(S, 3, 2\)"):
+        importance_weighted_nll(toy.posterior(), toy.reconstruction, 5, 5, latents=torch.zeros(shape).double())
+
+
+# The text model: p(x|z) is its decoder, q(z|x) its encoder.
+
+
+def by_hand(model, ids: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """The bound of one sentence (1, T) without padding, from latents (S, 1, Z), one draw at a time."""
+    posterior, weights = model.encode(ids), []
+    for z in latents:
+        reconstruction = model(ids, labels=ids, latents=z).reconstruction_loss
+        log_prior = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
+        weights.append(log_prior - posterior.log_prob(z) - reconstruction)
+    return math.log(len(latents)) - torch.stack(weights).logsumexp(0)
+
+
+def test_the_text_model_equals_a_loop_over_sentences_and_draws(make_model, batch) -> None:
+    model = make_model()
+    latents = model.encode(batch["input_ids"]).rsample(6)
+    bound = model.iw_nll(batch["input_ids"], batch["attention_mask"], latents=latents)
+    for index, length in enumerate(batch["attention_mask"].sum(1)):
+        expected = by_hand(model, batch["input_ids"][index : index + 1, :length], latents[:, index : index + 1])
+        torch.testing.assert_close(bound[index : index + 1], expected)
+
+
+def test_a_language_model_has_its_exact_likelihood(make_model, batch) -> None:
+    model = make_model(latent_size=0)
+    exact = model(**batch).reconstruction_loss
+    torch.testing.assert_close(model.iw_nll(batch["input_ids"], batch["attention_mask"], num_samples=3), exact)
+
+
+def test_the_probabilities_of_all_sentences_sum_to_one(make_model) -> None:
+    """Those of no, one and two words, and all beginnings of longer ones, in a language of four words."""
+    model = make_model(latent_size=0, vocab_size=5)
+    words = [0, 1, 3, 4]
+    texts = [[]] + [[a] for a in words] + [[a, b] for a in words for b in words]
+    whole = [[1, *text, 2] for text in texts]
+    longer = [[1, a, b, c] for a in words for b in words for c in words]
+    mass = sum((-model.iw_nll(torch.tensor([ids]), torch.ones(1, len(ids)))).exp().item() for ids in [*whole, *longer])
+    assert mass == pytest.approx(1, abs=1e-5)
+
+
+def test_tokens_at_once_do_not_change_the_text_models_result(make_model, batch, monkeypatch) -> None:
+    model, results = make_model(), []
+    for tokens in (1, 50, 1 << 14):
+        monkeypatch.setattr(modeling_seqvae, "SENTENCE_TOKENS_AT_ONCE", tokens)
+        generator = torch.Generator().manual_seed(0)
+        results.append(model.iw_nll(batch["input_ids"], num_samples=9, generator=generator))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(make_model, batch, monkeypatch, tensor_spy) -> None:
+    monkeypatch.setattr(modeling_seqvae, "SENTENCE_TOKENS_AT_ONCE", 4 * batch["input_ids"].numel())
+    model, largest = make_model(), {}
+    for num_samples in (4, 40):
+        with tensor_spy() as spy:
+            model.iw_nll(batch["input_ids"], num_samples=num_samples)
+        largest[num_samples] = max(spy.sizes)
+    assert largest[40] == largest[4]
+
+
+def test_a_sentence_with_its_own_generator_has_the_same_bound_in_any_batch(make_model, batch) -> None:
+    def seeded(*seeds: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    model, ids = make_model(), batch["input_ids"]
+    together = model.iw_nll(ids, num_samples=7, generator=seeded(0, 1, 2, 3))
+    shuffled = model.iw_nll(ids[[2, 0]], num_samples=7, generator=seeded(2, 0))
+    alone = model.iw_nll(ids[2:3, :3], num_samples=7, generator=seeded(2))
+    torch.testing.assert_close(shuffled, together[[2, 0]])
+    torch.testing.assert_close(alone, together[2:3])
+
+
+def test_padding_does_not_change_the_bound(make_model, batch) -> None:
+    model, ids = make_model(), batch["input_ids"]
+    longer = torch.nn.functional.pad(ids, (0, 3))
+    bounds = [model.iw_nll(x, num_samples=5, generator=torch.Generator().manual_seed(0)) for x in (ids, longer)]
+    torch.testing.assert_close(bounds[1], bounds[0])
+
+
+def test_the_encoder_may_read_another_text_than_the_one_scored(make_model, batch) -> None:
+    model, ids = make_model(), batch["input_ids"][:1]
+    shuffled = ids[:, [0, 3, 1, 4, 2, 5]]
+    latents = model.encode(shuffled).rsample(5)
+    bound = model.iw_nll(ids, latents=latents, encoder_input_ids=shuffled)
+    reconstruction = torch.stack([model(ids, labels=ids, latents=z).reconstruction_loss for z in latents])
+    log_ratio = likelihood.log_prior(latents) - model.encode(shuffled).log_prob(latents)
+    torch.testing.assert_close(bound, math.log(5) - (log_ratio - reconstruction).logsumexp(0))
+
+
+def test_left_padding_is_refused(make_model) -> None:
+    with pytest.raises(ValueError, match="pad on the right"):
+        make_model().iw_nll(torch.tensor([[1, 5, 2], [0, 1, 2]]))
+
+
+def test_no_sentences_have_no_bounds(make_model, batch) -> None:
+    assert make_model().iw_nll(batch["input_ids"][:0], num_samples=5).shape == (0,)
