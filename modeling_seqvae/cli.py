@@ -76,7 +76,7 @@ def train(
     if trainer.show:
         best = min(trainer.history, key=lambda record: record["bound"])
         print(
-            f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence; checkpoint: {output_dir / 'best'}"
+            f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}"
         )
         print(f"next: seqvae evaluate {output_dir}, or SeqVAE.from_pretrained({str(output_dir / 'best')!r}) in Python")
 

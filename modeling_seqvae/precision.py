@@ -16,13 +16,23 @@ def fast_matmul(device: torch.device) -> Iterator[None]:
     The setting is process-wide and on other devices would allow bf16 or TF32 inside float32 products, so it is
     restored on leaving, and left alone unless `device` is a CPU on which a product was checked first.
     """
-    before = torch.get_float32_matmul_precision()
-    if device.type == "cpu" and _is_exact():
-        torch.set_float32_matmul_precision("medium")
+    before = _current() if device.type == "cpu" else None
+    if before is None or not _is_exact():
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _current() -> str | None:
+    """The setting; None where the caller uses torch's newer `fp32_precision` instead, which excludes this one."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
 
 
 @cache

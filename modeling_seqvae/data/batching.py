@@ -1,6 +1,7 @@
 """Tokenised datasets and length-grouped batches whose order is a pure function of (seed, epoch)."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ POOL_BATCHES = 64
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """The split with `input_ids`, `length` (tokens) and `index` (sentence number) in place of `text`.
 
-    Cached by `datasets` under a fingerprint of the split and the tokenizer, and memory-mapped where the split is.
+    A split that lies on disk is tokenised once: `datasets` caches the result beside it, under a fingerprint of split and
+    tokenizer.
     """
 
     def encode(batch: dict[str, list], index: list[int]) -> dict[str, list]:
@@ -34,8 +36,9 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
 
 def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:
-    description = split._fingerprint + tokenizer.backend_tokenizer.to_str()
-    return hashlib.sha256(description.encode()).hexdigest()[:16]
+    pieces = json.loads(tokenizer.backend_tokenizer.to_str())
+    del pieces["padding"], pieces["truncation"]  # those of whatever call came last
+    return hashlib.sha256((split._fingerprint + json.dumps(pieces)).encode()).hexdigest()[:16]
 
 
 class LengthGroupedBatches:

@@ -41,7 +41,9 @@ class Measurements:
 class Evaluator:
     """Measures a model on a tokenised dataset, on one process or many.
 
-    `shuffle_words` permutes the words that the encoder reads (paper, Table 4); the decoder's target stays.
+    `shuffle_words` permutes the words that the encoder reads (paper, Table 4); the decoder's target stays. A sentence
+    is known by its `index`, wherever it stands in the dataset: results are in that order, and its noise follows it.
+    Raises ValueError for a dataset without sentences.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Evaluator:
         if len(dataset) == 0:
             raise ValueError("there are no sentences to evaluate on")
         self.model = model
-        self.dataset = dataset
+        numbers = np.asarray(dataset["index"][:])
+        order = numbers.argsort(kind="stable")
+        self.dataset, self.numbers = dataset.select(order), numbers[order]
         self.seed = seed
         self.batch_size = batch_size
         self.shuffle_words = shuffle_words
@@ -100,8 +104,11 @@ class Evaluator:
     def nll(self, num_samples: int = 500, sentences: int | None = None) -> np.ndarray:
         """Importance-weighted -log p(x) of the first `sentences` sentences (all by default), (N,) in nats.
 
-        Not a number for a sentence would be a bug, not a result: raises FloatingPointError with its number.
+        Not a number for a sentence would be a bug, not a result: raises FloatingPointError with its number. Raises
+        ValueError for fewer than one sentence.
         """
+        if sentences is not None and sentences < 1:
+            raise ValueError(f"the NLL needs at least 1 sentence, got sentences={sentences}")
         count = len(self.dataset) if sentences is None else min(sentences, len(self.dataset))
         values: list[tuple[int, float]] = []
         for numbers, batch in self._batches(count, f"NLL, {num_samples} samples"):
@@ -125,12 +132,12 @@ class Evaluator:
         mine = batches[self.accelerator.process_index :: self.accelerator.num_processes]
         was_training = self.model.training
         self.model.eval()
-        device = self.accelerator.device
+        device = self.model.device
         try:
             with fast_matmul(device), self.accelerator.autocast():
-                for numbers in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
-                    batch = collate(rows(self.dataset, numbers), self.model.config.pad_token_id)
-                    yield numbers, {name: tensor.to(device) for name, tensor in batch.items()}
+                for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
+                    batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id)
+                    yield self.numbers[positions], {name: tensor.to(device) for name, tensor in batch.items()}
         finally:
             self.model.train(was_training)
 
@@ -163,7 +170,7 @@ def summarise(measured: Measurements, seed: int = 0) -> dict[str, float | int | 
     return summary | {
         "mi": metrics.mutual_information_batch(*posteriors, seed=seed),
         "au": metrics.active_units(measured.mean),
-        "cosine": measured.dispersion.cosine(),
+        "cosine": measured.dispersion.cosine() if len(measured.number) > 1 else None,
     }
 
 

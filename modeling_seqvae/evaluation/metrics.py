@@ -20,8 +20,9 @@ def mutual_information_batch(
 ) -> float:
     """E_x KL(q(z|x) || q(z)) with q(z) the mixture over random groups of sentences, given one draw (N, Z) of each.
 
-    The groups are fixed by `seed`. Cannot exceed log(group_size) = 3.47 but by noise, since a draw is known at least to
-    its group's mixture; can be slightly negative by noise. Sentences beyond the last full group are left out.
+    The groups are fixed by `seed`. Never exceeds log(group_size) = 3.47, whatever the draws: the mixture holds
+    1/group_size of a draw's own posterior. Can be slightly negative by noise. Sentences beyond the last full group are
+    left out; fewer than one group are one group.
     """
     count = len(mean) // group_size
     if count == 0:
@@ -34,7 +35,7 @@ def mutual_information_batch(
 def mutual_information_corpus(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> float:
     """E_x KL(q(z|x) || q(z)) with q(z) the mixture over all N sentences given, in memory linear in N.
 
-    Capped by log N in expectation.
+    Never exceeds log N, whatever the draws; can be slightly negative by noise.
     """
     mean, logvar, latents = mean.double(), logvar.double(), latents.double()
     log_conditional = DiagonalGaussian(mean, logvar).log_prob(latents)  # (N,)
@@ -44,7 +45,8 @@ def mutual_information_corpus(mean: torch.Tensor, logvar: torch.Tensor, latents:
 def mutual_information_equal_length(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> float:
     """The estimate common in the literature, for one group of sentences (of equal length, there).
 
-    The entropy of q(z|x) is analytic instead of taken at the draw; q(z) is the mixture over the group.
+    The entropy of q(z|x) is analytic instead of taken at the draw; q(z) is the mixture over the group. Only the
+    expectation over draws is at most log N: one draw may exceed it.
     """
     mean, logvar, latents = mean.double(), logvar.double(), latents.double()
     negative_entropy = -0.5 * (math.log(2 * math.pi) + 1 + logvar).sum(-1)
@@ -82,7 +84,7 @@ class Dispersion:
         self.count = 0
 
     def add(self, features: torch.Tensor) -> None:
-        unit = torch.nn.functional.normalize(features.double(), dim=-1).cpu()
+        unit = torch.nn.functional.normalize(features.cpu().double(), dim=-1)
         self.total = self.total + unit.sum(0)
         self.count += len(unit)
 

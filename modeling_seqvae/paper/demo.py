@@ -20,8 +20,8 @@ from ..evaluation.table import table
 from ..evaluation.verdict import collapsed, compare
 from ..text import SeqVAE
 from ..training.checkpoint import write_text
+from ..training.jobs import train_side_by_side
 from ..training.recipe import Recipe, resolve
-from ..training.run import train
 
 METHODS = ("seqvae", "max_pool")
 NLL_SENTENCES = 300
@@ -43,7 +43,9 @@ class Outcome:
 def run_demo(output_dir: Path, seed: int = 0, language_model: bool = False, overrides: Sequence[str] = ()) -> None:
     """Train, measure and show both models (and an LSTM-LM); a demonstration that was interrupted goes on."""
     methods = METHODS + (("lstm_lm",) if language_model else ())
-    recipes = [resolve(method, "demo", overrides=[f"training.seed={seed}", *overrides]) for method in methods]
+    overrides = [f"training.seed={seed}", *overrides]
+    recipes = [resolve(method, "demo", overrides=overrides) for method in methods]
+    _train(recipes, output_dir, overrides)
     corpus = build()
     outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"]) for recipe in recipes]
     print("\n" + table([outcome.report for outcome in outcomes], caption=_caption(corpus["test"])))
@@ -53,10 +55,19 @@ def run_demo(output_dir: Path, seed: int = 0, language_model: bool = False, over
     _write(output_dir, outcomes)
 
 
+def _train(recipes: Sequence[Recipe], output_dir: Path, overrides: Sequence[str]) -> None:
+    names = " and ".join(recipe.title for recipe in recipes)
+    print(f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like")
+    changes = [argument for override in overrides for argument in ("--set", override)]
+    train_side_by_side(
+        {output_dir / recipe.method: (recipe.title, recipe.training.epochs) for recipe in recipes},
+        {output_dir / recipe.method: ["--method", recipe.method, "--corpus", "demo", *changes] for recipe in recipes},
+    )
+
+
 def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
-    print(f"\n{recipe.title}: training on the embedded corpus (stop and start again as you like)")
-    trainer = train(recipe, directory, resume=True)
     vae = SeqVAE.from_pretrained(directory / "best")
+    history = [json.loads(line) for line in (directory / "history.jsonl").read_text("utf-8").splitlines()]
     evaluator = Evaluator(vae.model, tokenise(test, vae.tokenizer), recipe.training.seed)
     measured = evaluator.measure()
     nll = evaluator.nll(NLL_SAMPLES, NLL_SENTENCES)
@@ -65,10 +76,10 @@ def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
     report |= {
         "above_truth": float((nll - truth).mean()),
         "above_truth_se": standard_error(nll - truth),
-        "seconds": trainer.history[-1]["seconds"],
+        "seconds": history[-1]["seconds"],
     }
     bounds = (measured.reconstruction.double() + measured.kl.double()).numpy()
-    return Outcome(recipe.title, vae, trainer.history, report, bounds)
+    return Outcome(recipe.title, vae, history, report, bounds)
 
 
 def _caption(test: Dataset) -> str:

@@ -4,18 +4,23 @@ Later wins: training preset, then method, then `--set section.field=value`. A na
 path the user's own YAML.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
-from ..data.corpora import CorpusSpec
+from ..data.corpora import CorpusFiles, CorpusSpec
+from ..data.hub_corpora import HubSource
+from .checkpoint import write_text
 from .objectives import OBJECTIVES
 from .schedules import CYCLES, SCHEDULES, Plateau
+from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -23,7 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 class TrainingSpec(BaseModel):
     """How a model is optimised. The defaults are the paper's; `docs/training.md` explains each."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "elbo"
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -36,6 +41,7 @@ class TrainingSpec(BaseModel):
     kl_start: float = Field(0.1, ge=0)
     kl_stop: float = Field(1.0, ge=0)
     anneal_epochs: float = Field(10, ge=0)
+    cycle_epochs: float = Field(10, gt=0)
     plateau_from: int = Field(15, ge=1)
     plateau_patience: int = Field(2, ge=1)
     max_halvings: int = Field(5, ge=1)
@@ -43,6 +49,13 @@ class TrainingSpec(BaseModel):
     save_minutes: float = Field(10, gt=0)
     trackers: list[str] = []
     seed: int = Field(0, ge=0)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would take it for 0 or 1
+            raise ValueError("a truth value means nothing here")
+        return value
 
     @field_validator("objective")
     @classmethod
@@ -54,17 +67,20 @@ class TrainingSpec(BaseModel):
     def _known_schedule(cls, name: str) -> str:
         return _one_of(name, SCHEDULES)
 
+    @field_validator("trackers")
+    @classmethod
+    def _known_trackers(cls, names: list[str]) -> list[str]:
+        return [_one_of(name, [str(known) for known in LOGGER_TYPE_TO_CLASS]) for name in names]
+
     def kl_weight(self, epochs: float) -> float:
         """The KL weight when `epochs` epochs, fractions counted, have passed."""
-        periods = epochs / self.anneal_epochs if self.anneal_epochs else float("inf")
-        return SCHEDULES[self.kl_schedule](periods, self.kl_start, self.kl_stop)
+        period = self.cycle_epochs if self.kl_schedule == "cyclical" else self.anneal_epochs
+        return SCHEDULES[self.kl_schedule](epochs / period if period else math.inf, self.kl_start, self.kl_stop)
 
     def plateau(self) -> Plateau:
         """The learning-rate rule; it waits until a cyclical schedule has run its cycles."""
-        begin = self.plateau_from
-        if self.kl_schedule == "cyclical":
-            begin = max(begin, round(CYCLES * self.anneal_epochs))
-        return Plateau(begin, self.plateau_patience)
+        cycles_end = math.ceil(CYCLES * self.cycle_epochs) if self.kl_schedule == "cyclical" else 0
+        return Plateau(max(self.plateau_from, cycles_end), self.plateau_patience)
 
 
 class Recipe(BaseModel):
@@ -84,7 +100,10 @@ class Recipe(BaseModel):
     def _known_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         for name in fields:
             _one_of(name, MODEL_FIELDS)
-        SeqVAEConfig(**fields)
+        try:
+            SeqVAEConfig(**fields)
+        except StrictDataclassError as error:  # no ValueError, which pydantic would gather
+            raise ValueError(str(error.__cause__ or error).partition(". Errors: ")[0]) from None
         return fields
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
@@ -93,13 +112,19 @@ class Recipe(BaseModel):
         return SeqVAEConfig(vocab_size=len(tokenizer), **ids, **self.model)
 
     def save(self, path: Path) -> None:
-        """Write the recipe as YAML."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True), "utf-8")
+        """Write the recipe as YAML, in one step."""
+        write_text(path, dump_yaml(self.model_dump(mode="json")))
 
     @classmethod
     def load(cls, path: Path) -> "Recipe":
         """Read a `recipe.yaml`. Raises FileNotFoundError, or ValueError that names the file and field."""
-        return _checked(_read_yaml(path), path)
+        return _checked(read_yaml(path), str(path))
+
+    def differences(self, other: "Recipe") -> list[str]:
+        """The fields in which another recipe differs, each with both values: `training.epochs: 5, there 30`."""
+        here, there = (dict(_leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
+        changed = [name for name in here | there if here.get(name) != there.get(name)]
+        return [f"{name}: {here.get(name)!r}, there {there.get(name)!r}" for name in changed]
 
 
 MODEL_FIELDS = tuple(
@@ -122,24 +147,23 @@ def available(kind: str) -> list[str]:
     return sorted(path.stem for path in (configuration_root() / kind).glob("*.yaml"))
 
 
-def named_settings(kind: str, name: str) -> dict[str, Any]:
-    """The YAML of a name under `configuration/<kind>`, or of the user's own file; ValueError lists the names."""
+def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
+    """The YAML of a name under `configuration/<kind>` or of the user's own file, and where it stands.
+
+    Unknown names: ValueError with the list.
+    """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = configuration_root() / kind / f"{name}.yaml"
         if not path.is_file():
-            raise ValueError(f"{name!r} is not one of the {kind}: {', '.join(available(kind))}; or give a YAML file")
-    return _read_yaml(path)
+            names = ", ".join(available(kind))
+            raise ValueError(f"there is no {name!r} in configuration/{kind}, only {names}; or give a YAML file")
+    return read_yaml(path), str(path)
 
 
 def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
     """The spec of a name in `configuration/corpora` or of the user's own YAML; a spec stays itself."""
-    if isinstance(corpus, CorpusSpec):
-        return corpus
-    try:
-        return CorpusSpec.model_validate(named_settings("corpora", corpus).get("data", {}))
-    except ValidationError as error:
-        raise ValueError(f"corpus {corpus}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
+    return corpus if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)[0]
 
 
 def resolve(
@@ -151,22 +175,33 @@ def resolve(
 ) -> Recipe:
     """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
 
-    Raises ValueError for unknown names, keys and values, FileNotFoundError for a missing file.
+    Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
-    if isinstance(corpus, str):
-        preset = preset or named_settings("corpora", corpus).get("preset", "paper")
-    data = corpus_spec(corpus).model_dump()
-    preset = preset or "small"
-    chosen = named_settings("methods", method)
-    merged: dict[str, Any] = {"method": Path(method).stem, "title": chosen.pop("title", method)}
-    merged |= {"corpus": data, "limits": dict(limits or {}), "model": {}, "training": {}}
-    for layer in (named_settings("training", preset), chosen, _parse(overrides)):
+    spec, own_preset = (corpus, "small") if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
+    chosen, method_source = named_settings("methods", method)
+    name = Path(method).stem
+    merged: dict[str, Any] = {"method": name, "title": chosen.pop("title", name)}
+    merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
+    recipe = _checked(merged, "--limit")
+    preset_layer = named_settings("training", preset or own_preset)
+    for layer, source in (preset_layer, (chosen, method_source), (_parse(overrides), "--set")):
+        _known_keys(layer, ("corpus", "model", "training"), source)
         for section, values in layer.items():
-            known = _one_of(section, ("corpus", "model", "training"))
             if not isinstance(values, Mapping):
-                raise ValueError(f"section {section!r} must hold fields, as in `{section}: {{field: value}}`")
-            merged[known] = {**merged[known], **values}
-    return _checked(merged, None)
+                raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
+            merged[section] = {**merged[section], **values}
+        recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
+    return recipe
+
+
+def _corpus_settings(name: str) -> tuple[CorpusSpec, str]:
+    """The spec of a corpus file, and the preset it asks for."""
+    settings, source = named_settings("corpora", name)
+    _known_keys(settings, ("data", "preset"), source)
+    try:
+        return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
+    except ValidationError as error:
+        raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
 
 
 def _parse(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -177,40 +212,51 @@ def _parse(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
         section, dot, field = key.strip().partition(".")
         if not (equals and dot and field):
             raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
-        parsed.setdefault(section, {})[field] = yaml.safe_load(value)
+        parsed.setdefault(section, {})[field] = yaml_value(value, override)
     return parsed
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a mapping of sections")
-    return content
-
-
-def _checked(merged: dict[str, Any], path: Path | None) -> Recipe:
+def _checked(merged: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        where = f"{path}: " if path else ""
-        raise ValueError(where + "; ".join(_sentence(problem) for problem in error.errors())) from None
+        raise ValueError(f"{source}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
 
 
 def _sentence(problem: Any) -> str:
     field = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        known = {"training": TrainingSpec, "corpus": CorpusSpec}.get(str(problem["loc"][0]), Recipe)
+        known = FIELDS_OF.get(problem["loc"][:-1], Recipe)
         return f"{field} is not a field: the fields are {', '.join(known.model_fields)}"
     reason = problem["msg"].removeprefix("Value error, ")
-    return f"{field}: {reason[:1].lower() + reason[1:]} (got {problem['input']!r})" if field else reason
+    given = "" if isinstance(problem["input"], Mapping) else f" (got {problem['input']!r})"
+    return f"{field}: {reason[:1].lower() + reason[1:]}{given}" if field else reason
+
+
+FIELDS_OF: dict[tuple[str, ...], type[BaseModel]] = {
+    ("training",): TrainingSpec,
+    ("corpus",): CorpusSpec,
+    ("corpus", "files"): CorpusFiles,
+    ("corpus", "hub"): HubSource,
+}
+
+
+def _known_keys(settings: Mapping[str, Any], names: Sequence[str], source: str) -> None:
+    for key in settings:
+        if key not in names:
+            raise ValueError(f"{source}: {key!r} is not one of {', '.join(names)}")
 
 
 def _one_of(name: str, names: Any) -> str:
     if name not in names:
         raise ValueError(f"{name!r} is not one of {', '.join(names)}")
     return name
+
+
+def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, by dotted names."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

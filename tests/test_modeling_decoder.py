@@ -1,0 +1,86 @@
+"""The decoder: word dropout, layers, the skip connection, and the state it carries from word to word."""
+
+import pytest
+import torch
+from torch import nn
+
+from modeling_seqvae import SeqVAEModel
+
+UNKNOWN = 3
+
+
+def words_read(model, side: str, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The ids that reach one side's embedding in a training step."""
+    seen: list[torch.Tensor] = []
+    embedding = getattr(model.model, side).embed_tokens
+    handle = embedding.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model(**batch)
+    handle.remove()
+    return seen[0]
+
+
+def test_word_dropout_makes_decoder_words_unknown_but_never_the_first(make_model) -> None:
+    ids = torch.randint(4, 20, (50, 40))
+    ids[:, 0] = 1
+    seen = words_read(make_model(word_dropout=0.3).train(), "decoder", {"input_ids": ids, "labels": ids})
+    dropped = seen != ids
+    assert not dropped[:, 0].any()
+    assert set(seen[dropped].tolist()) == {UNKNOWN}
+    assert dropped[:, 1:].float().mean().item() == pytest.approx(0.3, abs=0.05)
+
+
+def test_word_dropout_leaves_the_encoder_and_the_targets_alone(make_model, batch) -> None:
+    model = make_model(word_dropout=0.9, embedding_dropout=0, output_dropout=0).train()
+    assert torch.equal(words_read(model, "encoder", batch), batch["input_ids"])
+    out = model(**batch, return_logits=True)
+    log_p = out.logits.log_softmax(-1)[:, :-1].gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
+    expected = -(log_p * batch["attention_mask"][:, 1:]).sum(1)
+    torch.testing.assert_close(out.reconstruction_loss, expected)
+
+
+def test_word_dropout_stops_in_evaluation(make_model, batch) -> None:
+    assert torch.equal(words_read(make_model(word_dropout=0.9), "decoder", batch), batch["input_ids"])
+
+
+def test_several_layers_equal_one_stacked_lstm_started_from_z(make_model, batch) -> None:
+    """c_0 = W z and h_0 = tanh(c_0) in every layer, z beside every input of the first."""
+    decoder, z = make_model(num_hidden_layers=3).model.decoder, torch.randn(4, 3)
+    stacked = nn.LSTM(6 + 3, 8, num_layers=3, batch_first=True)
+    for index, layer in enumerate(decoder.layers):
+        for name, parameter in layer.named_parameters():
+            getattr(stacked, name.replace("l0", f"l{index}")).data.copy_(parameter)
+    embeds = decoder.embed_tokens(batch["input_ids"])
+    cell = torch.stack((z @ decoder.initial_cell.weight.T).chunk(3, dim=-1))  # (L, B, H)
+    inputs = torch.cat([embeds, z[:, None].expand(-1, 6, -1)], -1)
+    expected, (hidden, last_cell) = stacked(inputs, (cell.tanh(), cell))
+    states, cache = decoder(z, batch["input_ids"])
+    torch.testing.assert_close([states[-1], cache.hidden, cache.cell], [expected, hidden, last_cell])
+
+
+def test_the_skip_connection_reads_state_and_latent(make_model, batch) -> None:
+    """g_t = tanh(W_h h_t + W_z z); with W_z = 0 only the state is left."""
+    plain, skip = make_model(SeqVAEModel), make_model(SeqVAEModel, decoder_skip=True)
+    plain.load_state_dict(skip.state_dict(), strict=False)
+    latents = torch.randn(4, 3)
+    state = plain(batch["input_ids"], latents=latents).last_hidden_state @ skip.decoder.skip_state.weight.T
+    expected = torch.tanh(state + (latents @ skip.decoder.skip_latent.weight.T)[:, None])
+    torch.testing.assert_close(skip(batch["input_ids"], latents=latents).last_hidden_state, expected)
+    nn.init.zeros_(skip.decoder.skip_latent.weight)
+    torch.testing.assert_close(skip(batch["input_ids"], latents=latents).last_hidden_state, torch.tanh(state))
+
+
+def test_a_language_model_is_an_lstm_that_starts_from_zero(make_model, batch) -> None:
+    model = make_model(latent_size=0)
+    embeds = model.model.decoder.embed_tokens(batch["input_ids"])
+    expected = model.lm_head(model.model.decoder.layers[0](embeds)[0])
+    torch.testing.assert_close(model(batch["input_ids"]).logits, expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_hidden_layers": 2}, {"latent_size": 0}, {"decoder_skip": True}])
+def test_reading_in_two_parts_equals_reading_at_once(make_model, batch, changes) -> None:
+    model, ids = make_model(**changes), batch["input_ids"][:2, :5]
+    whole = model(ids)
+    first = model(ids, decoder_input_ids=ids[:, :2])
+    second = model(ids, decoder_input_ids=ids[:, 2:], past_key_values=first.past_key_values)
+    torch.testing.assert_close(torch.cat([first.logits, second.logits], 1), whole.logits)
+    assert second.past_key_values.get_seq_length() == 5
