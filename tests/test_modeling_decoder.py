@@ -42,6 +42,18 @@ def test_word_dropout_stops_in_evaluation(make_model, batch) -> None:
     assert torch.equal(words_read(make_model(word_dropout=0.9), "decoder", batch), batch["input_ids"])
 
 
+def test_dropout_acts_on_word_embeddings_and_on_what_the_vocabulary_layer_reads(make_model) -> None:
+    """In training only, and never on z."""
+    model, ids, z = make_model(SeqVAEModel, embedding_dropout=0.5, output_dropout=0.25), torch.ones(40, 30).long(), 3
+    inputs: list[torch.Tensor] = []
+    model.decoder.layers[0].register_forward_pre_hook(lambda module, args: inputs.append(args[0]))
+    outputs = [model(ids, latents=torch.ones(40, z)).last_hidden_state]
+    outputs.append(model.train()(ids, latents=torch.ones(40, z)).last_hidden_state)
+    assert [(x[..., :-z] == 0).float().mean().item() for x in inputs] == pytest.approx([0, 0.5], abs=0.05)
+    assert [(x == 0).float().mean().item() for x in outputs] == pytest.approx([0, 0.25], abs=0.05)
+    assert (inputs[1][..., -z:] == 1).all()
+
+
 def test_several_layers_equal_one_stacked_lstm_started_from_z(make_model, batch) -> None:
     """c_0 = W z and h_0 = tanh(c_0) in every layer, z beside every input of the first."""
     decoder, z = make_model(num_hidden_layers=3).model.decoder, torch.randn(4, 3)

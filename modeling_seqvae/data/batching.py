@@ -17,8 +17,8 @@ POOL_BATCHES = 64
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """The split with `input_ids`, `length` (tokens) and `index` (sentence number) in place of `text`.
 
-    A split that lies on disk is tokenised once: `datasets` caches the result beside it, under a fingerprint of split and
-    tokenizer.
+    A split that lies on disk is tokenised once: `datasets` caches the result beside it, by a fingerprint of the split
+    and the tokenizer.
     """
 
     def encode(batch: dict[str, list], index: list[int]) -> dict[str, list]:

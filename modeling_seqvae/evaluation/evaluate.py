@@ -136,7 +136,7 @@ class Evaluator:
         try:
             with fast_matmul(device), self.accelerator.autocast():
                 for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
-                    batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id)
+                    batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id or 0)
                     yield self.numbers[positions], {name: tensor.to(device) for name, tensor in batch.items()}
         finally:
             self.model.train(was_training)

@@ -1,4 +1,4 @@
-"""Tables from committed results: CORPUS/METHOD/ directories that hold recipe.yaml, history.jsonl and evaluation.json."""
+"""Tables from results: CORPUS/METHOD/ directories that hold recipe.yaml, history.jsonl and evaluation.json."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -40,8 +40,8 @@ def _evaluations(runs: Iterable[Path]) -> str:
         return ""
     first = reports[0]
     caption = (
-        f"Test set, {first['sentences']:,} sentences; NLL by importance weighting with 500 samples (exact for a language "
-        f"model) on the first {first['nll_sentences']:,}; nats per sentence."
+        f"Test set, {first['sentences']:,} sentences; NLL by importance weighting with 500 samples (exact for a "
+        f"language model) on the first {first['nll_sentences']:,}; nats per sentence."
     )
     return f"{caption}\n\n{markdown(sorted(reports, key=lambda report: report['title']))}"
 

@@ -53,9 +53,12 @@ def writing(path: Path) -> Iterator[None]:
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step."""
     fresh = _beside(path, "new")
-    with writing(path):
-        fresh.write_text(text, "utf-8")
-        os.replace(fresh, path)
+    try:
+        with writing(path):
+            fresh.write_text(text, "utf-8")
+            os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def write_lines(path: Path, records: list[dict[str, Any]]) -> None:

@@ -91,7 +91,7 @@ class Recipe(BaseModel):
     method: str
     title: str
     corpus: CorpusSpec
-    limits: dict[Literal["train", "validation", "test"], int] = {}
+    limits: dict[str, int] = {}
     model: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
 
@@ -121,10 +121,10 @@ class Recipe(BaseModel):
         return _checked(read_yaml(path), str(path))
 
     def differences(self, other: "Recipe") -> list[str]:
-        """The fields in which another recipe differs, each with both values: `training.epochs: 5, there 30`."""
+        """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""
         here, there = (dict(_leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
         changed = [name for name in here | there if here.get(name) != there.get(name)]
-        return [f"{name}: {here.get(name)!r}, there {there.get(name)!r}" for name in changed]
+        return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
 
 MODEL_FIELDS = tuple(

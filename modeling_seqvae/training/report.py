@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 from tqdm import tqdm
 from transformers.utils import logging
 
@@ -59,12 +60,15 @@ def _width(form: str) -> str:
 
 
 @contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Without transformers' own bar for every file it writes."""
-    shown = logging.is_progress_bar_enabled()
+def quiet_libraries() -> Iterator[None]:
+    """Without the bars of transformers for every file it writes, and of datasets for every split it maps."""
+    transformers_shown, datasets_shown = logging.is_progress_bar_enabled(), not datasets.utils.are_progress_bars_disabled()
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if transformers_shown:
             logging.enable_progress_bar()
+        if datasets_shown:
+            datasets.enable_progress_bars()

@@ -74,9 +74,12 @@ def evaluate_checkpoint(
     """
     run = Path(checkpoint)
     recipe = Recipe.load(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else None
-    if corpus is None and recipe is None:
+    if corpus is not None:
+        spec = corpus_spec(corpus)
+    elif recipe is not None:
+        spec = recipe.corpus
+    else:
         raise ValueError(f"{checkpoint} is not a run's directory (it holds no recipe.yaml): name a --corpus")
-    spec = recipe.corpus if corpus is None and recipe else corpus_spec(corpus)
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits or {})
     if split not in loaded.splits:
         raise ValueError(f"split {split!r} is not one of {', '.join(loaded.splits)}")

@@ -1,8 +1,7 @@
 """What changes over a run: the weight of the KL, and the learning rate when the validation bound stops improving."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 CYCLES = 4
 
@@ -10,15 +9,16 @@ CYCLES = 4
 def linear(progress: float, start: float, stop: float) -> float:
     """From `start` to `stop` in one rise over the annealing epochs, then constant (Bowman et al. 2016).
 
-    `progress` counts annealing periods: 0 at the first update, 1 when `anneal_epochs` have passed.
+    `progress` is 0 at the first update and 1 when `anneal_epochs` have passed.
     """
     return start + (stop - start) * min(1.0, progress)
 
 
 def cyclical(progress: float, start: float, stop: float) -> float:
-    """Four cycles, each an annealing period long: from 0 to `stop` in the first half of each, `stop` in the second.
+    """Four cycles: from 0 to `stop` in the first half of each, `stop` in the second half and ever after.
 
-    `stop` ever after (cyclical annealing, Fu et al. 2019, cited by the paper as Liu et al.). `start` has no part in it.
+    `progress` counts cycles, of `cycle_epochs` each (Fu et al. 2019, cited by the paper as Liu et al.). `start` has no
+    part in it.
     """
     if progress >= CYCLES:
         return stop
@@ -35,7 +35,7 @@ SCHEDULES: dict[str, Callable[[float, float, float], float]] = {
     "cyclical": cyclical,
     "constant": constant,
 }
-"""The values of `training.kl_schedule`: functions of (annealing periods passed, kl_start, kl_stop)."""
+"""The values of `training.kl_schedule`: functions of (annealing periods or cycles passed, kl_start, kl_stop)."""
 
 
 @dataclass
@@ -65,6 +65,3 @@ class Plateau:
         self.epochs_without_improvement = 0
         self.halvings += 1
         return True
-
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)

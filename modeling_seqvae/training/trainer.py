@@ -10,8 +10,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from datasets import Dataset
 from safetensors.torch import load_model
 from tqdm import tqdm
@@ -28,10 +28,16 @@ from ..data.batching import LengthGroupedBatches, collate, rows, tokenise
 from ..evaluation.evaluate import Evaluator, seed_of, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..precision import fast_matmul
-from .checkpoint import recover, replacing, write_lines
+from .card import card
+from .checkpoint import recover, replacing, write_lines, writing
 from .objectives import OBJECTIVES
 from .recipe import Recipe
-from .report import EpochTable, progress_bar, quiet_transformers
+from .report import EpochTable, progress_bar, quiet_libraries
+from .schedules import Plateau
+from .signals import Interrupted, NotedSignals
+
+STAGING = ".state"
+"""Where the processes of a run write their part of last/ before one of them puts it in place."""
 
 OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -40,22 +46,15 @@ class TrainingDiverged(RuntimeError):
     """The loss is not a number; the message names the batch. The best checkpoint so far is untouched."""
 
 
-class Interrupted(SystemExit):
-    """A signal asked the run to stop; the state was saved. The exit code is the shell's convention, 128 + signal."""
-
-
 @dataclass
 class Progress:
-    """Where a run stands: everything that the accelerator's own state does not hold."""
+    """Where a run stands: all that neither the accelerator's own state nor the plateau rule holds."""
 
     epoch: int = 0
     batch: int = 0
     updates: int = 0
     learning_rate: float = 0.0
     best_bound: float = math.inf
-    lowest: float = math.inf
-    epochs_without_improvement: int = 0
-    halvings: int = 0
     seconds: float = 0.0
     words: int = 0
     words_seconds: float = 0.0
@@ -66,7 +65,8 @@ class SeqVAETrainer:
     """Trains a model by a recipe. `output_dir` receives best/, last/, history.jsonl and recipe.yaml.
 
     `train` and `validation` hold a `text` column, or are already tokenised. Under `accelerate launch` or `torchrun`
-    every process constructs one with the same arguments. Raises ValueError when the directory holds another run.
+    every process constructs one with the same arguments. After `train` the model holds the weights of last/; the best
+    ones are in best/.
     """
 
     def __init__(
@@ -85,7 +85,10 @@ class SeqVAETrainer:
         self.tokenizer = tokenizer
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()
-        with self.accelerator.main_process_first():
+        if self.accelerator.gradient_accumulation_steps != 1:
+            raise ValueError("say training.accumulation_steps in the recipe; the Accelerator's own must stay 1")
+        self.show = progress and self.accelerator.is_main_process
+        with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
             self.train_set, self.validation_set = (_tokenised(split, tokenizer) for split in (train, validation))
         lengths = self.train_set["length"]
         self.batches = LengthGroupedBatches(lengths, self.spec.batch_size, self.spec.seed)
@@ -95,11 +98,13 @@ class SeqVAETrainer:
         self.objective = OBJECTIVES[self.spec.objective]
         self.plateau = self.spec.plateau()
         self.progress = Progress(learning_rate=self.spec.learning_rate)
-        self.show = progress and self.accelerator.is_main_process
-        self._signal: int | None = None
+        self.signals = NotedSignals()
         self._saved_at = time.monotonic()
 
     def _default_accelerator(self) -> Accelerator:
+        missing = set(self.spec.trackers) - {str(name) for name in get_available_trackers()}
+        if missing:
+            raise ValueError(f"training.trackers: install {' and '.join(sorted(missing))} first, or leave it out")
         precision = None if self.spec.precision == "auto" else self.spec.precision
         return Accelerator(mixed_precision=precision, log_with=self.spec.trackers or None, project_dir=self.output_dir)
 
@@ -111,22 +116,24 @@ class SeqVAETrainer:
     def train(self, resume: bool = False) -> list[dict[str, Any]]:
         """Run to the end, or continue an interrupted run with `resume`; returns the history.
 
-        Raises TrainingDiverged, Interrupted (a SystemExit) on SIGTERM or Ctrl-C, ValueError or FileNotFoundError where
-        the directory does not fit.
+        Raises TrainingDiverged, Interrupted (a SystemExit) on SIGTERM or Ctrl-C, ValueError where the directory holds
+        a run that is not to be resumed or of another recipe, and OSError where it cannot be written.
         """
         self._open_directory(resume)
         if self.spec.trackers:
             self.accelerator.init_trackers("seqvae", config={"recipe": json.dumps(self.recipe.model_dump(mode="json"))})
         total = self.spec.epochs * len(self.batches)
         bar = progress_bar(total, self.progress.updates, self.show)
-        with bar, self._signals_noted():
-            table = EpochTable(bar, self.history)
-            while not self._finished():
-                self._train_epoch(bar)
-                self._end_epoch()
-                table.add(self.history[-1])
-        if self.spec.trackers:
-            self.accelerator.end_training()
+        try:
+            with bar, self.signals:
+                table = EpochTable(bar, self.history)
+                while not self._finished():
+                    self._train_epoch(bar)
+                    self._end_epoch()
+                    table.add(self.history[-1])
+        finally:
+            for tracker in self.accelerator.trackers if self.spec.trackers else ():
+                tracker.finish()
         return self.history
 
     def _finished(self) -> bool:
@@ -138,10 +145,10 @@ class SeqVAETrainer:
         for numbers in self.batches.epoch(self.progress.epoch)[self.progress.batch :]:
             started = time.monotonic()
             kl_weight = self.spec.kl_weight(self.progress.updates / len(self.batches))
-            reconstruction, kl, words = self._update(numbers, kl_weight)
+            reconstruction, kl = self._update(numbers, kl_weight)
             self.progress.batch += 1
             self.progress.updates += 1
-            self.progress.words += words
+            self.progress.words += int(self.batches.lengths[numbers].sum()) - len(numbers)  # <s> is not predicted
             self.progress.words_seconds += time.monotonic() - started
             self.progress.seconds += time.monotonic() - started
             bar.update()
@@ -153,14 +160,13 @@ class SeqVAETrainer:
                 )
             self._save_when_asked()
 
-    def _update(self, numbers: np.ndarray, kl_weight: float) -> tuple[float, float, int]:
-        """One step of the optimiser on a global batch; this process's mean reconstruction and KL, and its words."""
+    def _update(self, numbers: np.ndarray, kl_weight: float) -> tuple[float, float]:
+        """One step of the optimiser on a global batch; this process's mean reconstruction and KL."""
         accelerator, world = self.accelerator, self.accelerator.num_processes
         torch.manual_seed(seed_of(self.spec.seed, self.progress.updates, accelerator.process_index))
         mine = numbers[accelerator.process_index :: world]
         parts = [mine[part :: self.spec.accumulation_steps] for part in range(self.spec.accumulation_steps)]
         sums = np.zeros(2)
-        words = 0
         with fast_matmul(accelerator.device):
             for part in parts:
                 # A process or step without a sentence takes part with one that does not count.
@@ -171,23 +177,27 @@ class SeqVAETrainer:
                     loss = output.loss * (len(part) * world / len(numbers))
                     accelerator.backward(loss)
                 sums += len(part) * np.array([output.reconstruction_loss.mean().item(), output.kl.mean().item()])
-                words += int(batch["attention_mask"].sum()) - len(part) if len(part) else 0
             norm = accelerator.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
             self._require_finite(norm, numbers)
             self.optimizer.step()
             self.optimizer.zero_grad()
         reconstruction, kl = sums / max(1, len(mine))
-        return reconstruction, kl, words
+        return reconstruction, kl
 
     def _require_finite(self, norm: torch.Tensor, numbers: np.ndarray) -> None:
         """Stop before a step that would fill the weights with not-a-number; every process sees the same norm."""
-        if torch.isfinite(norm):
-            return
-        some = ", ".join(map(str, numbers[:8].tolist()))
-        raise TrainingDiverged(
-            f"the loss or its gradient is not a finite number at epoch {self.progress.epoch + 1}, batch "
-            f"{self.progress.batch + 1} (training sentences {some}, ...). The best checkpoint so far is in "
-            f"{self.output_dir / 'best'}; a lower training.learning_rate usually helps"
+        if not torch.isfinite(norm):
+            some = ", ".join(map(str, numbers[:8].tolist())) + (", ..." if len(numbers) > 8 else "")
+            raise self._diverged(
+                f"loss or its gradient, in batch {self.progress.batch + 1} (training sentences {some})"
+            )
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        best = self.output_dir / "best"
+        kept = f"the best checkpoint so far is kept in {best}" if best.exists() else "there is no checkpoint yet"
+        return TrainingDiverged(
+            f"not a finite number in epoch {self.progress.epoch + 1}: the {what}; {kept}. "
+            "A new run with a lower training.learning_rate usually helps"
         )
 
     def _end_epoch(self) -> None:
@@ -202,13 +212,15 @@ class SeqVAETrainer:
             ).measure(),
             self.spec.seed,
         )  # fmt: skip
+        bound = float(summary["bound"] or 0.0)
+        if not math.isfinite(bound):
+            raise self._diverged("bound on the validation set")
         kl_weight = self.spec.kl_weight(progress.updates / len(self.batches))
         progress.epoch += 1
         progress.batch = 0
         progress.seconds += time.monotonic() - started
         record = self._record(summary, kl_weight)
         progress.history.append(record)
-        bound = float(summary["bound"] or 0.0)
         if bound < progress.best_bound:
             progress.best_bound = bound
             self._save_best()
@@ -242,64 +254,71 @@ class SeqVAETrainer:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             recover(self.output_dir / "last")
             recover(self.output_dir / "best")
+            shutil.rmtree(self.output_dir / STAGING, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        if recipe_file.exists():
+        holds_run = recipe_file.exists()
+        self.accelerator.wait_for_everyone()  # all have looked before one of them writes
+        if holds_run:
             if not resume:
                 raise ValueError(
                     f"{self.output_dir} holds a run: continue it with --resume, or choose another directory"
                 )
-            self._require_same_recipe(Recipe.load(recipe_file))
+            changed = self.recipe.differences(Recipe.load(recipe_file))
+            if changed:
+                raise ValueError(f"{self.output_dir} holds a run of another recipe: {'; '.join(changed)}")
         elif self.accelerator.is_main_process:
             self.recipe.save(recipe_file)
         if resume and (self.output_dir / "last").exists():
             self._load_last()
         self.accelerator.wait_for_everyone()
 
-    def _require_same_recipe(self, other: Recipe) -> None:
-        here, there = self.recipe.model_dump(mode="json"), other.model_dump(mode="json")
-        changed = [
-            f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]
-        ]
-        if changed:
-            raise ValueError(f"{self.output_dir} holds a run of another recipe: " + "; ".join(changed))
-
     def _save_best(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        with quiet_transformers(), replacing(self.output_dir / "best") as directory:
-            model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-            model.save_pretrained(directory)
+        with quiet_libraries(), replacing(self.output_dir / "best") as directory:
+            # Without keep_fp32_wrapper=False, which would end mixed precision for the rest of the run.
+            self.accelerator.unwrap_model(self.model).save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
+            card(self.recipe, self.history[-1]).save(directory / "README.md")
 
     def _save_last(self) -> None:
         """Everything an exact resume needs, then the history as of that moment."""
-        last = self.output_dir / "last"
-        self.progress.lowest = self.plateau.lowest
-        self.progress.epochs_without_improvement = self.plateau.epochs_without_improvement
-        self.progress.halvings = self.plateau.halvings
-        staging = self.output_dir / ".state"
-        self.accelerator.save_state(str(staging))
+        last, staging = self.output_dir / "last", self.output_dir / STAGING
+        with writing(last):
+            self.accelerator.save_state(str(staging))
+        self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             with replacing(last) as directory:
                 shutil.copytree(staging, directory, dirs_exist_ok=True)
-                (directory / "progress.json").write_text(json.dumps(asdict(self.progress)), "utf-8")
+                state = {**asdict(self.progress), "plateau": asdict(self.plateau)}
+                (directory / "progress.json").write_text(json.dumps(state), "utf-8")
             shutil.rmtree(staging)
-            write_lines(self.output_dir / "history.jsonl", self.history)
+            self._write_history()
         self.accelerator.wait_for_everyone()
         self._saved_at = time.monotonic()
 
     def _load_last(self) -> None:
         last = self.output_dir / "last"
-        self.accelerator.load_state(str(last))
-        self.progress = Progress(**json.loads((last / "progress.json").read_text("utf-8")))
-        self.plateau.lowest = self.progress.lowest
-        self.plateau.epochs_without_improvement = self.progress.epochs_without_improvement
-        self.plateau.halvings = self.progress.halvings
+        try:
+            state = json.loads((last / "progress.json").read_text("utf-8"))
+            plateau, progress = Plateau(**state.pop("plateau")), Progress(**state)
+            self.accelerator.load_state(str(last))
+        except Exception as error:  # whatever a damaged file makes the libraries raise
+            raise ValueError(
+                f"{last} is damaged, so that the run cannot be continued ({type(error).__name__}: {error}); "
+                f"{self.output_dir / 'best'} is the best model so far. Train again in another directory"
+            ) from error
+        self.plateau, self.progress = plateau, progress
+        if self.accelerator.is_main_process:
+            self._write_history()  # a run that was killed just before it did
+
+    def _write_history(self) -> None:
+        write_lines(self.output_dir / "history.jsonl", self.history)
 
     def _save_when_asked(self) -> None:
         """Save when a signal came or some minutes have passed; every process decides alike."""
         late = time.monotonic() - self._saved_at > 60 * self.spec.save_minutes
-        asked = torch.tensor([float(self._signal or 0), float(late)], device=self.accelerator.device)
+        asked = torch.tensor([float(self.signals.number), float(late)], device=self.accelerator.device)
         if self.accelerator.num_processes > 1:
             asked = self.accelerator.gather(asked[None]).amax(0)
         number, late = int(asked[0]), bool(asked[1])
@@ -309,22 +328,6 @@ class SeqVAETrainer:
             if self.show:
                 tqdm.write(f"stopped by {signal.Signals(number).name}: the run is saved; continue it with --resume")
             raise Interrupted(128 + number)
-
-    @contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C wait for the end of the update; a second Ctrl-C does not wait."""
-
-        def note(number: int, frame: Any) -> None:
-            if self._signal is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in former.items():
-                signal.signal(number, handler)
 
 
 def _tokenised(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -1,0 +1,116 @@
+"""A tiny corpus, sizes and schedule, and trainers of them: a run takes less than a second."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+
+from modeling_seqvae import SeqVAEForTextModeling
+from modeling_seqvae.training.recipe import Recipe, resolve
+from modeling_seqvae.training.run import read_corpus
+from modeling_seqvae.training.trainer import SeqVAETrainer
+
+PRESET = """
+model:
+  embedding_size: 6
+  hidden_size: 8
+  latent_size: 3
+  embedding_dropout: 0.2
+  output_dropout: 0.2
+  initializer_range: 0.3
+training:
+  batch_size: 8
+  epochs: 3
+  anneal_epochs: 2
+  learning_rate: 0.5
+  plateau_from: 2
+"""
+
+
+def sentences(count: int, seed: int) -> str:
+    """One a line, of 3 to 12 words."""
+    source = random.Random(seed)
+    subjects, verbs, adjectives = "the a this our", "food room staff view was is seemed", "good bad warm cold slow new"
+    words = f"{subjects} {verbs} {adjectives} and but very , .".split()
+    return "".join(" ".join(source.choices(words, k=source.randint(3, 12))) + "\n" for _ in range(count))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with corpus.yaml (60 training and 20 validation sentences) and preset.yaml."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for number, (split, count) in enumerate({"train": 60, "validation": 20, "test": 5}.items()):
+        (folder / f"{split}.txt").write_text(sentences(count, number), "utf-8")
+    files = ", ".join(f"{split}: {folder / split}.txt" for split in ("train", "validation", "test"))
+    (folder / "corpus.yaml").write_text(f"data: {{name: tiny, files: {{{files}}}}}\n", "utf-8")
+    (folder / "preset.yaml").write_text(PRESET, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_recipe(tiny: Path) -> Callable[..., Recipe]:
+    """make_recipe("training.epochs=5", ..., method="max_pool")."""
+
+    def make(*overrides: str, method: str = "max_pool") -> Recipe:
+        return resolve(method, str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrainer]:
+    """make_trainer(directory, "training.epochs=5", ..., method=, accelerator=, progress=): what `run.train` builds."""
+    corpora = {}
+
+    def make(
+        directory: Path,
+        *overrides: str,
+        method: str = "max_pool",
+        accelerator: Accelerator | None = None,
+        progress: bool = False,
+    ) -> SeqVAETrainer:
+        recipe = make_recipe(*overrides, method=method)
+        if recipe.corpus not in corpora:
+            corpora[recipe.corpus] = read_corpus(recipe, None)
+        corpus, tokenizer = corpora[recipe.corpus]
+        set_seed(recipe.training.seed)
+        model = SeqVAEForTextModeling(recipe.config(tokenizer))
+        splits = corpus.splits
+        return SeqVAETrainer(
+            model, tokenizer, recipe, splits["train"], splits["validation"], directory, accelerator, progress
+        )
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _no_accelerator_left() -> Iterator[None]:
+    """Accelerate keeps device, precision and processes for a whole program; every test begins without."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def weights_of() -> Callable[[SeqVAETrainer], dict[str, torch.Tensor]]:
+    """Copies of a trainer's weights by name."""
+
+    def copy(trainer: SeqVAETrainer) -> dict[str, torch.Tensor]:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def files_of() -> Callable[[Path], dict[str, bytes]]:
+    """The content of every file below a folder."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return read
