@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from .posteriors import Generators, log_prior
+from .noise import Generators
+from .posteriors import log_prior
 
 
 def importance_weighted_nll(

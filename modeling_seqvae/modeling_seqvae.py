@@ -18,8 +18,9 @@ from transformers.utils import ModelOutput
 from .configuration_seqvae import SeqVAEConfig
 from .cross_entropy import linear_nll, upcast
 from .likelihood import importance_weighted_nll
+from .noise import Generators, standard_normal
 from .pooling import build_pooling
-from .posteriors import POSTERIORS, Generators, standard_normal
+from .posteriors import POSTERIORS
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""

@@ -6,35 +6,12 @@ dimensions; all logarithms are natural. Densities are computed in float32 even u
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from .cross_entropy import upcast
-
-Generators = torch.Generator | Sequence[torch.Generator] | None
-"""One generator for a whole batch, or one per sentence, so that a sentence's noise does not depend on its batch."""
-
-
-def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
-    """Noise (S, B, Z) for `like` (B, Z), drawn sample by sample: draws taken in several calls are the same draws.
-
-    Raises ValueError when a sequence of generators does not hold one per sentence.
-    """
-    return torch.stack([_one_draw(like, generator) for _ in range(num_samples)])
-
-
-def _one_draw(like: torch.Tensor, generator: Generators) -> torch.Tensor:
-    if generator is None:
-        return torch.randn_like(like)
-    if isinstance(generator, torch.Generator):
-        noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-        return noise.to(like.device)
-    if len(generator) != like.shape[0]:
-        raise ValueError(f"got {len(generator)} generators for {like.shape[0]} sentences: give one, or one each")
-    rows = [torch.randn(like.shape[1], generator=g, device=g.device, dtype=like.dtype) for g in generator]
-    return torch.stack(rows).to(like.device)
+from .noise import Generators, standard_normal
 
 
 def log_prior(latents: torch.Tensor) -> torch.Tensor:

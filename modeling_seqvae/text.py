@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 
 from .configuration_seqvae import SeqVAEConfig
 from .modeling_seqvae import SeqVAEForTextModeling
-from .posteriors import standard_normal
+from .noise import sentence_generator, standard_normal
 from .tokenization import decode_sentences
 
 FEATURES = {"mean": ("mean",), "mean_variance": ("mean", "variance"), "pooled": ("pooled",)}
@@ -306,11 +306,6 @@ def as_list_of_strings(texts: Any) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
     return listed
-
-
-def sentence_generator(seed: int, position: int) -> torch.Generator:
-    """The random numbers of one sentence: a function of (seed, position in its list), whatever its batch."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence((seed, position)).generate_state(1)[0]))
 
 
 def _generator(seed: int | None) -> torch.Generator:

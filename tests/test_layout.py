@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 ROOT_FILES = (
     "pooling",
     "cross_entropy",
+    "noise",
     "posteriors",
     "likelihood",
     "configuration_seqvae",

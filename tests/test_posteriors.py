@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from modeling_seqvae.posteriors import DiagonalGaussian, GaussianPosterior, log_prior, standard_normal
+from modeling_seqvae.noise import standard_normal
+from modeling_seqvae.posteriors import DiagonalGaussian, GaussianPosterior, log_prior
 
 B, Z = 4, 3
 

@@ -8,7 +8,8 @@ import torch
 from transformers import BertConfig
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.text import SeqVAE, sentence_generator
+from modeling_seqvae.noise import sentence_generator
+from modeling_seqvae.text import SeqVAE
 from modeling_seqvae.tokenization import decode_sentences, train_tokenizer
 
 SENTENCE = "the food was great but service felt slow and cold today we loved every bite"

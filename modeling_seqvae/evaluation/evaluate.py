@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..data.batching import collate, in_order_of_length, rows
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..noise import sentence_generator
 from ..precision import fast_matmul
 from . import metrics
 
@@ -142,7 +143,7 @@ class Evaluator:
             self.model.train(was_training)
 
     def _generators(self, numbers: np.ndarray) -> list[torch.Generator]:
-        return [torch.Generator().manual_seed(seed_of(self.seed, int(number))) for number in numbers]
+        return [sentence_generator(self.seed, int(number)) for number in numbers]
 
     def _encoder_words(self, numbers: np.ndarray, batch: Batch) -> torch.Tensor:
         """The encoder's input: the sentence, or with `shuffle_words` its words permuted between `<s>` and `</s>`."""
@@ -153,11 +154,6 @@ class Evaluator:
             order = np.random.default_rng((self.seed, int(number))).permutation(length - 2)
             shuffled[row, 1 : length - 1] = batch["input_ids"][row, 1 + torch.from_numpy(order).to(shuffled.device)]
         return shuffled
-
-
-def seed_of(*parts: int) -> int:
-    """A 32-bit seed mixed from whole numbers, such as a seed and a sentence's number."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def summarise(measured: Measurements, seed: int = 0) -> dict[str, float | int | None]:

@@ -62,7 +62,8 @@ def _width(form: str) -> str:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Without the bars of transformers for every file it writes, and of datasets for every split it maps."""
-    transformers_shown, datasets_shown = logging.is_progress_bar_enabled(), not datasets.utils.are_progress_bars_disabled()
+    transformers_shown = logging.is_progress_bar_enabled()
+    datasets_shown = not datasets.utils.are_progress_bars_disabled()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:

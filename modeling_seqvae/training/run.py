@@ -1,6 +1,7 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import train_tokenizer, unknown_share
 from .recipe import Recipe, corpus_spec
+from .report import quiet_libraries
 from .trainer import SeqVAETrainer
 
 
@@ -42,7 +44,8 @@ def train(
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
-    corpus, tokenizer = read_corpus(recipe, data_dir)
+    with nullcontext() if progress else quiet_libraries():
+        corpus, tokenizer = read_corpus(recipe, data_dir)
     set_seed(recipe.training.seed)
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import LengthGroupedBatches, collate, rows, tokenise
-from ..evaluation.evaluate import Evaluator, seed_of, summarise
+from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..noise import seed_of
 from ..precision import fast_matmul
 from .card import card
 from .checkpoint import recover, replacing, write_lines, writing

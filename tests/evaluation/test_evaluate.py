@@ -19,9 +19,10 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation import evaluate as module
-from modeling_seqvae.evaluation.evaluate import Evaluator, Measurements, evaluate, seed_of, standard_error, summarise
+from modeling_seqvae.evaluation.evaluate import Evaluator, Measurements, evaluate, standard_error, summarise
 from modeling_seqvae.evaluation.metrics import Dispersion
 from modeling_seqvae.evaluation.table import COLUMNS as TABLE_COLUMNS
+from modeling_seqvae.noise import seed_of
 from modeling_seqvae.training.report import COLUMNS as HISTORY_COLUMNS
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,173 @@
+import errno
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from modeling_seqvae.training.checkpoint import recover, replacing, write_lines, write_text
+
+OLD, NEW = {"weights": "old", "deep/er": "old"}, {"weights": "new", "deep/er": "new", "more": "new"}
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "open"}
+
+
+def fill(directory: Path, content: dict[str, str]) -> None:
+    for name, text in content.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_text(text)
+
+
+def content_of(directory: Path) -> dict[str, str]:
+    return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
+
+
+def replace_all(directory: Path) -> None:
+    with replacing(directory) as fresh:
+        fill(fresh, NEW)
+
+
+def killed_before(step: int, action: Callable[[], None]) -> bool:
+    """Whether a process that runs `action` and dies, unable to tidy up, before its `step`-th operation on files died."""
+    child = os.fork()
+    if child == 0:
+        steps = 0
+
+        def count(event: str, arguments: tuple) -> None:
+            nonlocal steps
+            steps += event in CHANGES
+            if steps == step:
+                os._exit(9)
+
+        sys.addaudithook(count)
+        action()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+@pytest.mark.parametrize("before", [OLD, None])
+def test_a_directory_is_complete_wherever_the_process_is_killed(tmp_path, before):
+    directory = tmp_path / "best"
+    seen = []
+    for step in range(1, 200):
+        shutil.rmtree(directory, ignore_errors=True)
+        if before:
+            fill(directory, before)
+        if not killed_before(step, lambda: replace_all(directory)):
+            break
+        recover(directory)
+        seen.append(content_of(directory) if directory.exists() else None)
+        assert [path.name for path in tmp_path.iterdir()] == (["best"] if directory.exists() else [])
+    else:
+        pytest.fail("never reached the end")
+    assert seen[0] == before and seen[-1] == NEW and len(seen) > 10
+    assert all(content in (before, NEW) for content in seen)
+    assert content_of(directory) == NEW
+
+
+def test_a_second_kill_while_recovering_loses_nothing_either(tmp_path):
+    directory = tmp_path / "best"
+    for step in range(1, 200):
+        shutil.rmtree(directory, ignore_errors=True)
+        fill(tmp_path / ".best.old", OLD)
+        fill(tmp_path / ".best.new", {"weights": "ne"})
+        if not killed_before(step, lambda: recover(directory)):
+            break
+        recover(directory)
+        assert content_of(directory) == OLD
+    assert step > 3
+    assert content_of(directory) == OLD
+
+
+@pytest.mark.parametrize("before", [OLD, None])
+@pytest.mark.parametrize("call", range(1, 4))
+def test_a_directory_is_complete_whichever_rename_fails(tmp_path, monkeypatch, before, call):
+    directory, calls, rename = tmp_path / "best", [], Path.rename
+    if before:
+        fill(directory, before)
+
+    def fails(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == call:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    failed = False
+    try:
+        replace_all(directory)
+    except OSError as error:
+        failed = True
+        assert str(directory) in str(error) and "Read-only file system" in str(error)
+    assert (content_of(directory) if directory.exists() else None) == (before if failed else NEW)
+    assert failed == (call <= (2 if before else 1))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left"), RuntimeError("failed")]
+)
+def test_a_full_disk_loses_nothing_and_names_the_directory(tmp_path, error):
+    directory = tmp_path / "best"
+    fill(directory, OLD)
+    message = f"could not write {directory} ({error}); what stood there before is kept"
+    with pytest.raises(OSError, match=re.escape(message)):
+        with replacing(directory) as fresh:
+            fill(fresh, {"weights": "ne"})
+            raise error
+    assert content_of(directory) == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match=f"could not write {tmp_path / 'best'}.*Permission denied"):
+        replace_all(tmp_path / "best")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+def test_any_other_end_of_the_block_keeps_the_former_and_goes_on(tmp_path, error):
+    directory = tmp_path / "best"
+    fill(directory, OLD)
+    with pytest.raises(error), replacing(directory) as fresh:
+        fill(fresh, NEW)
+        raise error
+    assert content_of(directory) == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_file_is_old_or_new_wherever_the_process_is_killed(tmp_path):
+    path = tmp_path / "history.jsonl"
+    seen = set()
+    for step in range(1, 20):
+        path.write_text("old")
+        if not killed_before(step, lambda: write_lines(path, [{"epoch": 1}, {"epoch": 2}])):
+            break
+        seen.add(path.read_text())
+    assert seen <= {"old", '{"epoch": 1}\n{"epoch": 2}\n'} and "old" in seen
+    assert path.read_text() == '{"epoch": 1}\n{"epoch": 2}\n'
+
+
+def test_a_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("old")
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=f"could not write {path}.*No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_recovering_what_was_never_written_does_nothing(tmp_path):
+    recover(tmp_path / "best")
+    recover(tmp_path / "nowhere" / "best")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,268 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from modeling_seqvae.data.corpora import CorpusSpec
+from modeling_seqvae.tokenization import train_tokenizer
+from modeling_seqvae.training import recipe as recipes
+from modeling_seqvae.training.recipe import Recipe, TrainingSpec, available, configuration_root, corpus_spec, resolve
+
+METHODS, CORPORA, PRESETS = (available(kind) for kind in ("methods", "corpora", "training"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_resolves_on_every_corpus_with_every_preset(method, tmp_path):
+    for corpus in CORPORA:
+        for preset in (None, *PRESETS):
+            recipe = resolve(method, corpus, preset)
+            assert (recipe.method, recipe.corpus.name) == (method, corpus)
+        recipe.save(tmp_path / "recipe.yaml")
+        assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_takes_at_most_ten_lines(method):
+    assert len((configuration_root() / "methods" / f"{method}.yaml").read_text("utf-8").splitlines()) <= 10
+
+
+def test_the_paper_preset_is_the_shared_setting_and_the_default():
+    recipe = resolve("seqvae", "yahoo")
+    sizes = {"embedding_size": 512, "hidden_size": 1024, "latent_size": 32}
+    assert recipe.model == {**sizes, "pooling_mode": "last"}
+    expected = {
+        "objective": "elbo", "optimizer": "sgd", "learning_rate": 1.0, "max_grad_norm": 5.0, "batch_size": 32,
+        "epochs": 100, "kl_schedule": "linear", "kl_start": 0.1, "kl_stop": 1.0, "anneal_epochs": 10,
+        "plateau_from": 15, "plateau_patience": 2, "max_halvings": 5,
+    }  # fmt: skip
+    assert recipe.training.model_dump(include=set(expected)) == expected
+    assert recipe.training == TrainingSpec()
+    config = recipe.config(train_tokenizer(["a b c"]))
+    assert (config.embedding_dropout, config.output_dropout, config.word_dropout) == (0.5, 0.5, 0)
+    assert (config.initializer_range, config.embedding_initializer_range) == (0.01, 0.1)
+
+
+def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
+    plain = resolve("seqvae", "yahoo")
+    changes = {
+        "max_pool": {"model.pooling_mode": "max"},
+        "avg_pool": {"model.pooling_mode": "avg"},
+        "abs_pool": {"model.pooling_mode": "abs"},
+        "attention": {"model.pooling_mode": "attention"},
+        "lstm_lm": {"model.latent_size": 0, "model.pooling_mode": None},
+        "word_drop": {"model.word_dropout": 0.5},
+        "skip_vae": {"model.decoder_skip": True},
+        "beta_vae": {"training.kl_stop": 0.5},
+        "cyclical": {"training.kl_schedule": "cyclical"},
+    }
+    assert sorted(changes) == sorted(set(METHODS) - {"seqvae"})
+    for method, expected in changes.items():
+        here, there = (
+            dict(recipes._leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain)
+        )
+        names = {name for name in here | there if here.get(name) != there.get(name)} - {"method", "title"}
+        assert {name: here.get(name) for name in names} == expected
+
+
+@pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20), ("demo", 10)])
+def test_the_cycles_of_cyclical_end_well_before_the_run(preset, epochs):
+    training = resolve("cyclical", "ptb", preset).training
+    assert training.plateau().begin == epochs < training.epochs
+    assert training.kl_weight(epochs - 0.1) == training.kl_weight(epochs) == 1.0
+    assert training.kl_weight(epochs * 3 / 4) == 0.0
+
+
+def test_later_wins(tmp_path):
+    preset, method = tmp_path / "preset.yaml", tmp_path / "mine.yml"
+    preset.write_text("training: {epochs: 1, batch_size: 2, seed: 3}\nmodel: {hidden_size: 5}\n")
+    method.write_text("title: Mine\ntraining: {batch_size: 4}\nmodel: {pooling_mode: abs}\n")
+    recipe = resolve(str(method), "ptb", str(preset), ["training.seed=6", "training.seed=7", "corpus.max_words=50"])
+    assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.seed) == (1, 4, 7)
+    assert recipe.model == {"hidden_size": 5, "pooling_mode": "abs"}
+    assert recipe.corpus.max_words == 50
+    assert (recipe.method, recipe.title) == ("mine", "Mine")
+
+
+def test_the_preset_is_the_corpuss_own_unless_named(tmp_path):
+    assert resolve("seqvae", "demo").model["hidden_size"] == 128
+    assert resolve("seqvae", "demo", "small").model["hidden_size"] == 256
+    corpus = tmp_path / "mine.yaml"
+    corpus.write_text("data: {name: mine, files: {train: a.txt}}\npreset: small\n")
+    assert resolve("seqvae", str(corpus)).model["hidden_size"] == 256
+    assert resolve("seqvae", corpus_spec(str(corpus))).corpus.name == "mine"
+
+
+def test_a_method_without_title_is_called_like_its_file(tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: {pooling_mode: avg}\n")
+    assert resolve(str(tmp_path / "mine.yaml"), "ptb").title == "mine"
+
+
+def test_resolving_changes_no_file_and_no_later_recipe():
+    first = resolve("max_pool", "ptb")
+    resolve("max_pool", "ptb", overrides=["model.latent_size=3", "training.epochs=1"], limits={"train": 10})
+    assert resolve("max_pool", "ptb") == first
+
+
+def test_the_installed_packages_copy_of_the_configuration_comes_first(tmp_path, monkeypatch):
+    assert configuration_root() == Path(__file__).resolve().parents[2] / "configuration"
+    package = tmp_path / "package"
+    package.mkdir()
+    monkeypatch.setattr(recipes, "PACKAGE", package)
+    assert configuration_root() == tmp_path / "configuration"
+    (package / "configuration").mkdir()
+    assert configuration_root() == package / "configuration"
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("training.learning_rate=1e-3", 1e-3),
+        ("training.learning_rate=.5", 0.5),
+        ("training.precision=no", "no"),
+        ("training.trackers=[tensorboard]", ["tensorboard"]),
+        ("model.embedding_dropout=0", 0),
+        ("model.initializer_range=1e-2", 1e-2),
+        ("model.decoder_skip=true", True),
+        ("model.encoder_hidden_size=null", None),
+        ("corpus.labels=[no, 2]", ("no", "2")),
+        ("corpus.unknown_mark=<unk>", "<unk>"),
+        (" training.epochs = 5", 5),
+    ],
+)
+def test_values_of_set_are_yaml(override, value):
+    recipe = resolve("max_pool", "ptb", overrides=[override])
+    section, _, field = override.partition("=")[0].strip().partition(".")
+    found = recipe.model_dump()[section][field]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs=5", "section.field=value"),
+        ("training.epochs", "section.field=value"),
+        ("training.=5", "section.field=value"),
+        ("optim.lr=5", "--set: 'optim' is not one of corpus, model, training"),
+        ("training.lr=5", "--set: training.lr is not a field: the fields are .*learning_rate"),
+        ("training.epochs=many", "--set: training.epochs: .*integer.*'many'"),
+        ("training.epochs=", "--set: training.epochs: .*integer"),
+        ("training.epochs=yes", "--set: training.epochs: .*'yes'"),
+        ("training.epochs=true", "--set: training.epochs: a truth value"),
+        ("training.epochs=2.5", "training.epochs: .*integer"),
+        ("training.epochs=0", "training.epochs: .*greater than or equal to 1"),
+        ("training.epochs=[", r"'training.epochs=\['.*YAML"),
+        ("training.learning_rate=1,5", "training.learning_rate: .*number.*'1,5'"),
+        ("training.learning_rate=.nan", "training.learning_rate: .*finite"),
+        ("training.learning_rate=.inf", "training.learning_rate: .*finite"),
+        ("training.precision=fp16", "training.precision: .*'auto', 'no' or 'bf16'"),
+        ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant"),
+        ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
+        ("training.optimizer=lbfgs", "training.optimizer: .*'sgd', 'adam' or 'adamw'"),
+        ("training.trackers=tensorboard", "training.trackers: .*list"),
+        ("training.trackers=[notebook]", "training.trackers: 'notebook' is not one of .*tensorboard.*wandb"),
+        ("model.pooling_mode=mean", "model: pooling_mode='mean' is not one of last, avg, max, abs, attention"),
+        ("model.posterior=cauchy", "model: posterior='cauchy' is not one of gaussian"),
+        ("model.latent=3", "model: 'latent' is not one of .*latent_size"),
+        ("model.vocab_size=3", "model: 'vocab_size' is not one of"),
+        ("model.latent_size=many", "model: field 'latent_size' expected int, got str"),
+        ("model.latent_size=true", "model: field 'latent_size' expected int, got bool"),
+        ("model.word_dropout=half", "model: field 'word_dropout'.*'half'"),
+        ("model.word_dropout=2", "model: word_dropout must be"),
+        ("corpus.file=x", "corpus.file is not a field: the fields are .*files"),
+        ("corpus.files={train: x, tset: y}", "corpus.files.tset is not a field: the fields are train, validation, test"),
+        ("corpus.normalisation=stem", "corpus: .*'stem'.*whitespace, words"),
+    ],
+)
+def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
+    with pytest.raises(ValueError, match=f"(?i){message}"):
+        resolve("max_pool", "ptb", overrides=[override])
+
+
+@pytest.mark.parametrize(("place", "kind"), [(0, "methods"), (1, "corpora"), (2, "training")])
+def test_unknown_names_are_refused_with_the_known_ones(place, kind):
+    names = ["seqvae", "ptb", "paper"]
+    names[place] = "nothing"
+    with pytest.raises(ValueError, match=f"'nothing' in configuration/{kind}, only {', '.join(available(kind))}"):
+        resolve(*names)
+    names[place] = "nothing.yaml"
+    with pytest.raises(FileNotFoundError, match="nothing.yaml"):
+        resolve(*names)
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "message"),
+    [
+        (0, "model: {pooling: max}", "model: 'pooling' is not one of .*pooling_mode"),
+        (0, "modle: {pooling_mode: max}", "'modle' is not one of corpus, model, training"),
+        (0, "model: max", "model must hold fields"),
+        (0, "- model", "mapping of sections"),
+        (0, "model: {pooling_mode: [", "not readable as YAML"),
+        (1, "data: {files: {train: x.txt}}", "data.name: field required"),
+        (1, "data: {name: x, files: {train: x.txt}, max_word: 5}", "data.max_word is not a field"),
+        (1, "date: {name: x}", "'date' is not one of data, preset"),
+        (1, "", "mapping of sections"),
+        (2, "training: {epochs: few}", "training.epochs: .*'few'"),
+        (2, "title: x", "'title' is not one of"),
+    ],
+)
+def test_an_error_in_a_file_of_ones_own_names_the_file_and_the_field(tmp_path, place, content, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    names = ["seqvae", "ptb", "paper"]
+    names[place] = str(path)
+    with pytest.raises(ValueError, match=f"(?s){path}.*{message}"):
+        resolve(*names)
+
+
+def test_a_preset_that_a_corpus_names_must_exist(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {name: x, files: {train: x.txt}}\npreset: huge\n")
+    with pytest.raises(ValueError, match="'huge' in configuration/training, only demo, paper, small"):
+        resolve("seqvae", str(path))
+
+
+def test_a_recipe_on_disk_comes_back_equal(tmp_path):
+    spec = CorpusSpec(name="no", files={"train": "ü.txt"}, labelled=True, labels=("no", "1e3", "null", "1", ""))
+    recipe = resolve(
+        "cyclical", spec, "small", ["training.precision=no", "training.learning_rate=1e-7"], limits={"train": 5}
+    )
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
+
+
+def test_a_recipe_on_disk_that_was_damaged_names_file_and_field(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    with pytest.raises(FileNotFoundError, match=str(path)):
+        Recipe.load(path)
+    resolve("seqvae", "ptb").save(path)
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("epochs: 100", "epochs: often", 1))
+    with pytest.raises(ValueError, match=f"{path}: training.epochs.*'often'"):
+        Recipe.load(path)
+    path.write_text(text.replace("epochs: 100", "epoch: 100", 1))
+    with pytest.raises(ValueError, match=f"{path}: training.epoch is not a field"):
+        Recipe.load(path)
+    path.write_text(text[:3])
+    with pytest.raises(ValueError, match=str(path)):
+        Recipe.load(path)
+
+
+def test_differences_name_fields_and_both_values():
+    here, there = (resolve("seqvae", "ptb", overrides=[f"training.epochs={epochs}"]) for epochs in (5, 30))
+    assert here.differences(there) == ["training.epochs is 30 there and 5 here"]
+    assert here.differences(here) == []
+    names = {line.split(" is ")[0] for line in here.differences(resolve("max_pool", "ptb", limits={"train": 3}))}
+    assert names == {"method", "title", "limits.train", "model.pooling_mode", "training.epochs"}
+
+
+def test_a_recipe_is_not_changed_by_accident():
+    with pytest.raises(ValidationError):
+        resolve("seqvae", "ptb").training.epochs = 3
+
+
+def test_config_takes_its_size_and_special_ids_from_the_tokenizer():
+    tokenizer = train_tokenizer(["a b c", "a b"], unknown_mark="_UNK")
+    config = resolve("max_pool", "ptb", "small").config(tokenizer)
+    assert (config.vocab_size, config.hidden_size) == (len(tokenizer), 256)
+    assert (config.pad_token_id, config.bos_token_id, config.eos_token_id, config.unk_token_id) == (0, 1, 2, 3)

@@ -1,0 +1,85 @@
+from typing import Any
+
+import pytest
+
+from modeling_seqvae.training.recipe import TrainingSpec
+from modeling_seqvae.training.schedules import SCHEDULES, Plateau
+
+
+def weights(spec: TrainingSpec, epochs: tuple[float, ...]) -> list[float]:
+    return [spec.kl_weight(epoch) for epoch in epochs]
+
+
+def test_linear_rises_with_every_update_and_then_stays():
+    spec = TrainingSpec(kl_schedule="linear", kl_start=0.1, kl_stop=1.0, anneal_epochs=10)
+    updates_an_epoch = 4
+    rise = [spec.kl_weight(update / updates_an_epoch) for update in range(41)]
+    assert rise == pytest.approx([0.1 + 0.9 * update / 40 for update in range(41)])
+    assert rise[40] == 1.0
+    assert weights(spec, (10.25, 11, 100)) == [1.0] * 3
+
+
+def test_beta_vae_stops_at_its_beta():
+    spec = TrainingSpec(kl_stop=0.5, anneal_epochs=10)
+    assert weights(spec, (0, 5, 10, 50)) == pytest.approx([0.1, 0.3, 0.5, 0.5])
+
+
+@pytest.mark.parametrize("stop", [1.0, 0.5])
+def test_cyclical_rises_from_zero_in_the_first_half_of_each_of_four_cycles(stop):
+    spec = TrainingSpec(kl_schedule="cyclical", kl_start=0.7, kl_stop=stop, cycle_epochs=10)
+    for cycle in range(4):
+        start = 10 * cycle
+        within = weights(spec, (start, start + 1.25, start + 2.5, start + 5, start + 7.5, start + 9.99))
+        assert within == pytest.approx([0, stop / 4, stop / 2, stop, stop, stop])
+    assert weights(spec, (40, 40.5, 45, 99)) == [stop] * 4
+
+
+def test_cyclical_does_not_depend_on_the_annealing_epochs_nor_linear_on_the_cycles():
+    for schedule, other in (("cyclical", "anneal_epochs"), ("linear", "cycle_epochs")):
+        here, there = (TrainingSpec(kl_schedule=schedule, **{other: epochs}) for epochs in (3, 7))
+        assert all(here.kl_weight(epoch / 4) == there.kl_weight(epoch / 4) for epoch in range(200))
+
+
+def test_constant_never_anneals():
+    assert weights(TrainingSpec(kl_schedule="constant", kl_stop=0.8), (0, 1, 50)) == [0.8] * 3
+
+
+def test_no_annealing_epochs_mean_the_last_weight_at_once():
+    assert weights(TrainingSpec(anneal_epochs=0), (0, 1, 50)) == [1.0] * 3
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_stays_within_its_bounds_and_ends_at_stop(name):
+    spec = TrainingSpec(kl_schedule=name, kl_start=0.2, kl_stop=0.9)
+    assert all(0 <= spec.kl_weight(epoch / 7) <= 0.9 for epoch in range(700))
+    assert spec.kl_weight(100) == pytest.approx(0.9)
+
+
+HALVINGS: dict[str, dict[str, Any]] = {
+    "two epochs in a row": {"begin": 1, "bounds": [10, 11, 12, 13], "at": [3]},
+    "not one, nor two apart": {"begin": 1, "bounds": [10, 11, 9, 10, 8, 9, 7], "at": []},
+    "an equal bound is no improvement": {"begin": 1, "bounds": [10, 10, 10], "at": [3]},
+    # At epoch 3 the bound 12 becomes the new start, so that 11 improves although 10 is the best of all.
+    "the new start": {"begin": 1, "bounds": [10, 11, 12, 11, 11.5, 10.5, 10.6, 10.7], "at": [3, 8]},
+    "again and again": {"begin": 1, "bounds": [10, 11, 12, 13, 14, 15, 16], "at": [3, 5, 7]},
+    "never before it begins": {"begin": 5, "bounds": [10, 11, 12, 13], "at": []},
+    "at once when it begins": {"begin": 5, "bounds": [10, 11, 12, 13, 14, 15, 16], "at": [5, 7]},
+    "one bad epoch when it begins": {"begin": 5, "bounds": [10, 9, 8, 7, 7.5, 7.6], "at": [6]},
+    "three epochs of patience": {"begin": 1, "patience": 3, "bounds": [10, 11, 12, 13, 14], "at": [4]},
+}
+
+
+@pytest.mark.parametrize("name", HALVINGS)
+def test_plateau_halves_after(name):
+    case = HALVINGS[name]
+    plateau = Plateau(case["begin"], case.get("patience", 2))
+    halved = [epoch for epoch, bound in enumerate(case["bounds"], 1) if plateau.halves_after(epoch, bound)]
+    assert halved == case["at"]
+    assert plateau.halvings == len(case["at"])
+
+
+def test_plateau_waits_for_the_end_of_the_cycles():
+    assert TrainingSpec(kl_schedule="cyclical").plateau().begin == 40
+    assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=2.6).plateau().begin == 15
+    assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=3.9).plateau().begin == 16
+    assert TrainingSpec(kl_schedule="linear", cycle_epochs=50).plateau().begin == 15

@@ -1,0 +1,341 @@
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoTokenizer
+
+from modeling_seqvae import SeqVAEForTextModeling
+from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
+from modeling_seqvae.training import run, trainer
+from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.trainer import TrainingDiverged
+
+FIELDS = (
+    "epoch encoder_updates decoder_updates seconds kl_weight bound rec kl mi au cosine lr words_per_second".split()
+)
+TIMES = ("seconds", "words_per_second")
+
+
+def without_times(history):
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in history]
+
+
+@pytest.fixture(scope="module")
+def finished(make_trainer, tmp_path_factory):
+    """A trainer after its run of three epochs, for reading only."""
+    done = make_trainer(tmp_path_factory.mktemp("finished") / "run")
+    done.train()
+    return done
+
+
+def scripted(monkeypatch, bounds):
+    """Lets every evaluation find the next of these bounds."""
+    remaining = iter(bounds)
+    nothing = dict.fromkeys(("rec", "kl", "mi", "au", "cosine"), 0.0)
+    monkeypatch.setattr(trainer, "summarise", lambda measured, seed: {**nothing, "bound": next(remaining)})
+
+
+def test_a_run_directory_holds_what_is_documented(finished):
+    directory = finished.output_dir
+    assert sorted(path.name for path in directory.iterdir()) == ["best", "history.jsonl", "last", "recipe.yaml"]
+    assert Recipe.load(directory / "recipe.yaml") == finished.recipe
+    best = {path.name for path in (directory / "best").iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= best
+    assert [json.loads(line) for line in (directory / "history.jsonl").open()] == finished.history
+
+
+def test_a_record_of_the_history_has_exactly_the_documented_fields(finished):
+    assert [list(record) for record in finished.history] == [FIELDS] * 3
+    assert [record["epoch"] for record in finished.history] == [1, 2, 3]
+    assert [record["encoder_updates"] for record in finished.history] == [8, 16, 24]  # 60 sentences, 8 a batch
+    assert [record["decoder_updates"] for record in finished.history] == [8, 16, 24]
+    assert [record["kl_weight"] for record in finished.history] == pytest.approx([0.55, 1.0, 1.0])
+    assert [record["lr"] for record in finished.history] == [0.5] * 3
+    for record in finished.history:
+        assert record["bound"] == pytest.approx(record["rec"] + record["kl"])
+        assert record["kl"] >= 0 and -1 <= record["cosine"] <= 1 and 0 <= record["au"] <= 3
+        assert isinstance(record["words_per_second"], int) and record["words_per_second"] > 0
+    seconds = [record["seconds"] for record in finished.history]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+def test_a_language_model_has_no_latent_figures_and_no_encoder_updates(make_trainer, tmp_path):
+    (record,) = make_trainer(tmp_path, "training.epochs=1", method="lstm_lm").train()
+    assert list(record) == FIELDS
+    assert (record["kl"], record["mi"], record["au"], record["cosine"]) == (0, None, None, None)
+    assert (record["encoder_updates"], record["decoder_updates"]) == (0, 8)
+
+
+def test_best_loads_on_its_own_and_has_the_best_bound_of_the_history(finished):
+    best = finished.output_dir / "best"
+    model = SeqVAEForTextModeling.from_pretrained(best)
+    tokenizer = AutoTokenizer.from_pretrained(best)
+    texts = finished.validation_set
+    assert tokenizer.backend_tokenizer.to_str() == finished.tokenizer.backend_tokenizer.to_str()
+    measured = Evaluator(model, texts, finished.spec.seed, batch_size=3, progress=False).measure()
+    bound = summarise(measured, finished.spec.seed)["bound"]
+    assert bound == pytest.approx(min(record["bound"] for record in finished.history), abs=1e-5)
+
+
+def test_generation_stops_at_the_longest_training_sentence(finished):
+    longest = max(len(ids) for ids in finished.train_set["input_ids"])
+    model = SeqVAEForTextModeling.from_pretrained(finished.output_dir / "best")
+    assert model.generation_config.max_length == longest
+    assert model.sample(20, generator=torch.Generator().manual_seed(0)).shape[1] <= longest
+
+
+def test_a_seed_fixes_weights_and_history(finished, make_trainer, tmp_path, weights_of):
+    again = make_trainer(tmp_path / "again")
+    again.train()
+    assert without_times(again.history) == without_times(finished.history)
+    first, second = weights_of(finished), weights_of(again)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = make_trainer(tmp_path / "other", "training.seed=1")
+    assert without_times(other.train()) != without_times(finished.history)
+
+
+def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_path, weights_of, monkeypatch):
+    other = make_trainer(tmp_path / "other")
+    objective = other.objective
+
+    def disturbed(*arguments):
+        np.random.seed(7)
+        output = objective(*arguments)
+        torch.manual_seed(7)
+        return output
+
+    monkeypatch.setattr(other, "objective", disturbed)
+    other.train()
+    assert without_times(other.history) == without_times(finished.history)
+
+
+def test_every_sentence_is_trained_on_once_an_epoch(make_trainer, tmp_path, monkeypatch):
+    seen = []
+    collate = trainer.collate
+    monkeypatch.setattr(
+        trainer, "collate", lambda rows, pad: seen.extend(row["index"] for row in rows) or collate(rows, pad)
+    )
+    make_trainer(tmp_path, "training.epochs=2").train()
+    assert sorted(seen) == sorted([*range(60)] * 2)
+    assert seen[:60] != seen[60:]
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(32, 4), (7, 3), (2, 4)])
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    make_trainer, tmp_path, monkeypatch, weights_of, batch_size, parts
+):
+    """Also where a batch does not divide into its parts, or has fewer sentences than parts."""
+    monkeypatch.setattr("modeling_seqvae.posteriors.standard_normal", lambda count, like, _: torch.ones_like(like)[None])
+    fixed = [
+        "model.embedding_dropout=0", "model.output_dropout=0", "training.epochs=2", f"training.batch_size={batch_size}",
+    ]  # fmt: skip
+    whole = make_trainer(tmp_path / "whole", *fixed)
+    accumulated = make_trainer(tmp_path / "parts", *fixed, f"training.accumulation_steps={parts}")
+    before = weights_of(whole)
+    whole.train()
+    accumulated.train()
+    expected, found = weights_of(whole), weights_of(accumulated)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        assert not torch.equal(expected[name], before[name])
+
+
+def test_a_gradient_is_clipped(make_trainer, tmp_path, weights_of):
+    clipped = make_trainer(tmp_path, "training.max_grad_norm=0.001", "training.epochs=1", "training.batch_size=60")
+    before = weights_of(clipped)
+    clipped.train()
+    after = weights_of(clipped)
+    moved = math.sqrt(sum(float((after[name] - before[name]).square().sum()) for name in before))
+    assert moved == pytest.approx(0.5 * 0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_other_optimisers_train(make_trainer, tmp_path, name):
+    history = make_trainer(tmp_path, f"training.optimizer={name}", "training.learning_rate=1e-2").train()
+    assert history[-1]["bound"] < history[0]["bound"]
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
+    make_trainer, tmp_path, monkeypatch, files_of, weights_of
+):
+    diverging = make_trainer(tmp_path / "run")
+    objective, before = diverging.objective, {}
+
+    def bad_in_the_second_epoch(model, batch, kl_weight):
+        output = objective(model, batch, kl_weight)
+        if (diverging.progress.epoch, diverging.progress.batch) == (1, 4):
+            before.update(files_of(tmp_path / "run"), weights=weights_of(diverging))
+            output.loss = output.loss * math.nan
+        return output
+
+    monkeypatch.setattr(diverging, "objective", bad_in_the_second_epoch)
+    numbers = ", ".join(map(str, diverging.batches.epoch(1)[4]))
+    best = tmp_path / "run" / "best"
+    with pytest.raises(TrainingDiverged, match=rf"epoch 2: .*batch 5 \(training sentences {numbers}\).*kept in {best}"):
+        diverging.train()
+    weights = before.pop("weights")
+    assert files_of(tmp_path / "run") == before
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in weights_of(diverging).items())
+    SeqVAEForTextModeling.from_pretrained(best)
+    make_trainer(tmp_path / "run").train(resume=True)
+
+
+def test_a_bound_that_is_not_a_number_stops_the_run_before_it_is_written(make_trainer, tmp_path, monkeypatch, files_of):
+    scripted(monkeypatch, [10.0, math.nan])
+    diverging = make_trainer(tmp_path / "run")
+    with pytest.raises(TrainingDiverged, match="epoch 2: the bound on the validation set"):
+        diverging.train()
+    assert [record["bound"] for record in diverging.history] == [10.0]
+    scripted(monkeypatch, [math.inf])
+    with pytest.raises(TrainingDiverged, match="there is no checkpoint yet"):
+        make_trainer(tmp_path / "other").train()
+    assert set(files_of(tmp_path / "other")) == {"recipe.yaml"}
+
+
+def test_a_directory_that_holds_a_run_is_refused_and_untouched(finished, make_trainer, files_of):
+    before = files_of(finished.output_dir)
+    with pytest.raises(ValueError, match=f"{finished.output_dir} holds a run: continue it with --resume"):
+        make_trainer(finished.output_dir).train()
+    with pytest.raises(ValueError, match=r"another recipe: training.seed is 0 there and 1 here"):
+        make_trainer(finished.output_dir, "training.seed=1").train(resume=True)
+    assert files_of(finished.output_dir) == before
+
+
+def test_resuming_a_finished_run_changes_nothing(finished, make_trainer, files_of, weights_of):
+    before = files_of(finished.output_dir)
+    again = make_trainer(finished.output_dir)
+    assert again.train(resume=True) == finished.history
+    assert files_of(finished.output_dir) == before
+    weights = weights_of(finished)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in weights_of(again).items())
+
+
+def test_resuming_where_there_is_nothing_begins(make_trainer, tmp_path, finished):
+    assert without_times(make_trainer(tmp_path / "run").train(resume=True)) == without_times(finished.history)
+
+
+def test_an_output_directory_that_is_a_file_is_named(make_trainer, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=str(tmp_path / "file")):
+        make_trainer(tmp_path / "file").train()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_halving_goes_back_to_the_best_weights_and_the_last_ends_the_run(
+    make_trainer, tmp_path, monkeypatch, weights_of
+):
+    scripted(monkeypatch, [10, 9, 9.5, 9.6, 9.55, 9.7, 9.8])
+    halving = make_trainer(tmp_path, "training.epochs=50", "training.max_halvings=2", "training.plateau_from=1")
+    at_the_end_of = {}
+    save = halving._save_last
+
+    def note():
+        at_the_end_of[halving.progress.epoch] = weights_of(halving)
+        save()
+
+    monkeypatch.setattr(halving, "_save_last", note)
+    history = halving.train()
+    # Halved after epoch 4 (9.6 is then the new start, which 9.55 improves on) and after epoch 7.
+    assert [record["lr"] for record in history] == [0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
+    assert halving.progress.learning_rate == 0.125
+    assert [group["lr"] for group in halving.optimizer.param_groups] == [0.125]
+    best = SeqVAEForTextModeling.from_pretrained(tmp_path / "best").state_dict()
+    for epoch in range(1, 8):
+        same = all(torch.equal(tensor, best[name]) for name, tensor in at_the_end_of[epoch].items())
+        assert same == (epoch in (2, 4, 7))
+
+
+def test_the_epochs_end_a_run_that_never_plateaus(make_trainer, tmp_path, monkeypatch):
+    scripted(monkeypatch, [10, 9, 8, 7])
+    history = make_trainer(tmp_path, "training.epochs=4", "training.plateau_from=1").train()
+    assert [record["lr"] for record in history] == [0.5] * 4
+
+
+def test_the_kl_weight_of_an_update_is_the_schedules(make_trainer, tmp_path, monkeypatch):
+    annealed = make_trainer(tmp_path)
+    used, objective = [], annealed.objective
+    monkeypatch.setattr(annealed, "objective", lambda m, b, weight: used.append(weight) or objective(m, b, weight))
+    annealed.train()
+    assert used == pytest.approx([min(1.0, 0.1 + 0.9 * update / 16) for update in range(24)])
+
+
+def test_bf16_is_used_in_every_update_and_costs_little(finished, make_trainer, tmp_path):
+    """In every one: also after the best checkpoint was written, and after a resume."""
+    arguments = {"accelerator": Accelerator(mixed_precision="bf16", cpu=True)}
+    half = make_trainer(tmp_path, **arguments)
+    kinds = []
+    linear = half.accelerator.unwrap_model(half.model).model.encoder.posterior.linear
+    linear.register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
+    history = half.train()
+    assert set(kinds) == {torch.bfloat16}
+    assert history[-1]["bound"] == pytest.approx(finished.history[-1]["bound"], rel=0.01)
+    assert history[-1]["bound"] != finished.history[-1]["bound"]
+    assert {tensor.dtype for tensor in half.accelerator.unwrap_model(half.model).state_dict().values()} == {
+        torch.float32
+    }
+
+
+def test_precision_of_the_recipe_chooses_bf16(make_trainer, tmp_path):
+    assert make_trainer(tmp_path, "training.precision=bf16").accelerator.mixed_precision == "bf16"
+
+
+def test_an_accelerator_that_accumulates_on_its_own_is_refused(make_trainer, tmp_path):
+    with pytest.raises(ValueError, match=r"training\.accumulation_steps"):
+        make_trainer(tmp_path, accelerator=Accelerator(gradient_accumulation_steps=4, cpu=True))
+
+
+def test_tensorboard_gets_every_evaluation(make_trainer, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    history = make_trainer(tmp_path, "training.trackers=[tensorboard]").train()
+    events = accumulator.EventAccumulator(str(tmp_path / "seqvae"))
+    events.Reload()
+    for name in ("bound", "kl", "kl_weight", "lr"):
+        points = events.Scalars(name)
+        assert [point.value for point in points] == pytest.approx([record[name] for record in history])
+        assert [point.step for point in points] == [8, 16, 24]
+
+
+def test_a_tracker_that_is_not_installed_is_refused(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "get_available_trackers", lambda: [])
+    with pytest.raises(ValueError, match=r"training\.trackers: install wandb first"):
+        make_trainer(tmp_path, "training.trackers=[wandb]")
+
+
+def test_a_run_says_nothing_when_asked_to(make_recipe, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    run.train(make_recipe(), tmp_path / "run", progress=False)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_run_prints_its_corpus_and_a_line_an_epoch(make_recipe, tmp_path, capfd):
+    done = run.train(make_recipe(), tmp_path / "run")
+    out, err = capfd.readouterr()
+    assert "tiny train: 60 documents" in out and "unknown words: train" in out
+    lines = out.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.split()[:1] == ["epoch"])
+    assert [line.split()[0] for line in lines[header + 1 : header + 4]] == ["1", "2", "3"]
+    assert f"{done.history[0]['bound']:.2f}" in lines[header + 1].split()
+    assert re.search(r"epoch 3/3.*24/24", err)
+    assert len({len(line) for line in lines[header : header + 4]}) == 1
+
+
+def test_the_bar_shows_weight_bound_kl_and_speed(make_trainer, tmp_path, capfd):
+    make_trainer(tmp_path, progress=True).train()
+    assert re.search(r"kl weight 1\.00, bound \d+\.\d, kl \d+\.\d\d, [\d,]+ words/s", capfd.readouterr().err)
+
+
+def test_training_in_a_thread_needs_no_signals(make_trainer, tmp_path):
+    from threading import Thread
+
+    other = make_trainer(tmp_path)
+    thread = Thread(target=other.train)
+    thread.start()
+    thread.join()
+    assert len(other.history) == 3
