@@ -11,7 +11,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 POOL_BATCHES = 64
-"""Batches' worth of random sentences that are sorted by length together: little padding, and still random batches."""
+"""Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
+MIN_POOLS = 4
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -45,7 +46,7 @@ class LengthGroupedBatches:
     """Batches of sentences of similar length: every sentence once an epoch, none wasted, one short batch at most.
 
     The order depends on (seed, epoch) alone, so that a resumed or distributed run reads the same batches. Sorting is
-    within random pools of `POOL_BATCHES` batches.
+    within random pools, of which even a small corpus has `MIN_POOLS`: one pool would be the same batches every epoch.
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int):
@@ -64,7 +65,7 @@ class LengthGroupedBatches:
         """The sentence numbers of each batch of an epoch, in order."""
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.lengths))
-        pool_size = POOL_BATCHES * self.batch_size
+        pool_size = min(POOL_BATCHES, max(1, len(self) // MIN_POOLS)) * self.batch_size
         batches = []
         for start in range(0, len(order), pool_size):
             pool = order[start : start + pool_size]

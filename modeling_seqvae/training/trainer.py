@@ -226,7 +226,7 @@ class SeqVAETrainer:
             progress.best_bound = bound
             self._save_best()
         if self.plateau.halves_after(progress.epoch, bound):
-            load_model(model, self.output_dir / "best" / "model.safetensors", device=str(self.accelerator.device))
+            load_model(model, self.output_dir / "best" / "model.safetensors")
             progress.learning_rate /= 2
             for group in self.optimizer.param_groups:
                 group["lr"] = progress.learning_rate

@@ -62,6 +62,12 @@ def test_other_epochs_and_seeds_give_other_batches() -> None:
             assert len(one & other) < 0.05 * len(one)  # not the same batches in another order
 
 
+def test_even_a_small_corpus_has_other_batches_in_another_epoch() -> None:
+    grouped = LengthGroupedBatches(np.arange(3, 503), 32, seed=0)
+    first, second = ({frozenset(batch.tolist()) for batch in grouped.epoch(epoch)} for epoch in (0, 1))
+    assert not first & second
+
+
 def test_little_padding_compared_with_random_batches() -> None:
     lengths = lengths_of(10_000)
     grouped = padding_share(LengthGroupedBatches(lengths, 32, seed=0).epoch(0), lengths)

@@ -31,7 +31,7 @@ def replace_all(directory: Path) -> None:
 
 
 def killed_before(step: int, action: Callable[[], None]) -> bool:
-    """Whether a process that runs `action` and dies, unable to tidy up, before its `step`-th operation on files died."""
+    """Whether a process that runs `action` died before its `step`-th operation on files, unable to tidy up."""
     child = os.fork()
     if child == 0:
         steps = 0
@@ -107,16 +107,16 @@ def test_a_directory_is_complete_whichever_rename_fails(tmp_path, monkeypatch, b
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left"), RuntimeError("failed")]
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left"), RuntimeError("failed")],
 )
 def test_a_full_disk_loses_nothing_and_names_the_directory(tmp_path, error):
     directory = tmp_path / "best"
     fill(directory, OLD)
     message = f"could not write {directory} ({error}); what stood there before is kept"
-    with pytest.raises(OSError, match=re.escape(message)):
-        with replacing(directory) as fresh:
-            fill(fresh, {"weights": "ne"})
-            raise error
+    with pytest.raises(OSError, match=re.escape(message)), replacing(directory) as fresh:
+        fill(fresh, {"weights": "ne"})
+        raise error
     assert content_of(directory) == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
 

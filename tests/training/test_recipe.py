@@ -57,9 +57,7 @@ def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
     }
     assert sorted(changes) == sorted(set(METHODS) - {"seqvae"})
     for method, expected in changes.items():
-        here, there = (
-            dict(recipes._leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain)
-        )
+        here, there = (dict(recipes._leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain))
         names = {name for name in here | there if here.get(name) != there.get(name)} - {"method", "title"}
         assert {name: here.get(name) for name in names} == expected
 
@@ -169,7 +167,10 @@ def test_values_of_set_are_yaml(override, value):
         ("model.word_dropout=half", "model: field 'word_dropout'.*'half'"),
         ("model.word_dropout=2", "model: word_dropout must be"),
         ("corpus.file=x", "corpus.file is not a field: the fields are .*files"),
-        ("corpus.files={train: x, tset: y}", "corpus.files.tset is not a field: the fields are train, validation, test"),
+        (
+            "corpus.files={train: x, tset: y}",
+            "corpus.files.tset is not a field: the fields are train, validation, test",
+        ),
         ("corpus.normalisation=stem", "corpus: .*'stem'.*whitespace, words"),
     ],
 )
@@ -185,7 +186,7 @@ def test_unknown_names_are_refused_with_the_known_ones(place, kind):
     with pytest.raises(ValueError, match=f"'nothing' in configuration/{kind}, only {', '.join(available(kind))}"):
         resolve(*names)
     names[place] = "nothing.yaml"
-    with pytest.raises(FileNotFoundError, match="nothing.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
         resolve(*names)
 
 
