@@ -149,6 +149,13 @@ def test_words_are_drawn_as_often_as_the_model_says(make_model, latents) -> None
     assert chi_square(first_word_counts(model, z, 4000), first_word_probabilities(model, z)) < 50
 
 
+def test_samples_are_not_cut_by_the_librarys_or_the_configurations_limits(make_model) -> None:
+    """generate() keeps the 50 likeliest words unless told otherwise."""
+    model, z = make_model(vocab_size=80, initializer_range=0.05), torch.zeros(3)
+    model.generation_config.top_k, model.generation_config.top_p = 3, 0.1
+    assert (first_word_counts(model, z, 2000) > 0).sum() > 70
+
+
 def test_temperature_sharpens_the_distribution(make_model, latents) -> None:
     model, z = make_model(), latents[0]
     sharpened = first_word_probabilities(model, z).pow(1 / 0.5)
@@ -231,6 +238,13 @@ def test_reconstruction_is_greedy_from_the_posterior_mean(make_model, batch) -> 
     assert torch.equal(model.reconstruct(batch["input_ids"], max_length=10), ids)  # padding needs no mask
 
 
+def test_reconstruction_is_greedy_whatever_the_configuration_samples(make_model, batch) -> None:
+    model = make_model()
+    expected = model.reconstruct(batch["input_ids"], max_length=10)
+    model.generation_config.do_sample = True
+    assert torch.equal(model.reconstruct(batch["input_ids"], max_length=10), expected)
+
+
 def test_reconstruction_takes_the_arguments_of_generate(make_model, batch) -> None:
     model = make_model()
     ids = model.reconstruct(batch["input_ids"], do_sample=True, num_return_sequences=2, max_length=7)
@@ -308,6 +322,12 @@ def test_a_padding_token_that_was_drawn_is_a_word_like_any_other(make_model, lat
     ]
     assert torch.equal(*drawn)
     assert set(drawn[0][:, 1:].flatten().tolist()) == {0, 7}
+
+
+def test_methods_that_take_words_back_are_refused(make_model, batch) -> None:
+    """A recurrent state cannot be rolled back."""
+    with pytest.raises(ValueError, match="stateful"):
+        make_model().generate(batch["input_ids"][:1], prompt_lookup_num_tokens=2, max_length=6)
 
 
 # Streams and outputs

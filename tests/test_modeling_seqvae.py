@@ -67,10 +67,11 @@ def test_labels_are_shifted_inside(make_model, batch) -> None:
     torch.testing.assert_close(out.reconstruction_loss[0], nll_by_hand(out.logits[0], labels[0], 6))
 
 
-def test_a_target_of_minus_100_does_not_count(make_model, batch) -> None:
+@pytest.mark.parametrize("return_logits", [True, False])
+def test_a_target_of_minus_100_does_not_count(make_model, batch, return_logits) -> None:
     model = make_model()
     batch["labels"][0, 3] = -100
-    out, whole = model(**batch), model(batch["input_ids"], labels=batch["input_ids"])
+    out, whole = model(**batch, return_logits=return_logits), model(batch["input_ids"], labels=batch["input_ids"])
     skipped = -whole.logits[0, 2].log_softmax(-1)[batch["input_ids"][0, 3]]
     torch.testing.assert_close(out.reconstruction_loss[0], whole.reconstruction_loss[0] - skipped)
 

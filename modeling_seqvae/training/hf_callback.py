@@ -1,0 +1,39 @@
+"""KL annealing for those who train with transformers' own Trainer instead of SeqVAETrainer."""
+
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..modeling_seqvae import SeqVAEForTextModeling
+from .recipe import TrainingSpec
+
+
+class KLAnnealingCallback(TrainerCallback):
+    """Sets `model.kl_weight` for each update to what a recipe's schedule says, and back to 1 after it.
+
+    An evaluation between updates thus reports the loss at weight 1, which is comparable from epoch to epoch and what
+    `load_best_model_at_end` should choose by. The schedule counts in epochs of the Trainer; a resumed run goes on in it.
+    """
+
+    def __init__(self, training: TrainingSpec | None = None):
+        self.training = training or TrainingSpec()
+
+    def on_step_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: SeqVAEForTextModeling,
+        **unused: Any,
+    ) -> None:
+        model.kl_weight = self.training.kl_weight(state.epoch)
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: SeqVAEForTextModeling,
+        **unused: Any,
+    ) -> None:
+        model.kl_weight = 1.0
