@@ -331,7 +331,6 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **unused: Any,
     ) -> SeqVAEModelOutput | tuple:
         """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
 
@@ -431,7 +430,6 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        **unused: Any,
     ) -> SeqVAETextModelingOutput | tuple:
         """The negative ELBO (paper, section 2.1), mean over sentences, in nats; logits (B, T, V).
 

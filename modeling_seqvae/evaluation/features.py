@@ -14,14 +14,24 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
 }
 
 
+def require_suffix(path: Path) -> str:
+    """The suffix of a features file, in lower case. Raises ValueError for one that is not in WRITERS."""
+    suffix = path.suffix.lower()
+    if suffix not in WRITERS:
+        raise ValueError(f"{path}: the suffix of a features file must be one of {', '.join(WRITERS)}, not {suffix!r}")
+    return suffix
+
+
 def write_features(features: np.ndarray, names: Sequence[str], path: Path) -> None:
     """Write features (N, D), one row a text; names head the columns of .csv and .parquet. A file appears whole or not.
 
     Raises ValueError for another suffix.
     """
-    if path.suffix not in WRITERS:
-        raise ValueError(f"{path}: features are written to {', '.join(WRITERS)}, not to {path.suffix or 'no suffix'!r}")
+    suffix = require_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.new{path.suffix}")
-    WRITERS[path.suffix](pd.DataFrame(features, columns=list(names)), unfinished)
-    os.replace(unfinished, path)
+    unfinished = path.with_name(f".{path.stem}.new{suffix}")
+    try:
+        WRITERS[suffix](pd.DataFrame(features, columns=list(names)), unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -3,25 +3,37 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "title": ("model", "{}"),
     "nll": ("NLL", "{:.2f}"),
-    "nll_se": ("± s.e.", "{:.2f}"),
-    "above_truth": ("above truth", "{:+.2f}"),
+    "nll_se": ("s.e.", "{:.2f}"),
+    "above_truth": ("above\ntruth", "{:+.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "rec": ("Rec", "{:.2f}"),
     "kl": ("KL", "{:.2f}"),
-    "mi": ("MI", "{:.2f}"),
-    "mi_corpus": ("MI corpus", "{:.2f}"),
+    "mi": ("MI", "{:z.2f}"),  # an estimate: without -0.00
+    "mi_corpus": ("MI\ncorpus", "{:z.2f}"),
     "au": ("AU", "{:d}"),
-    "cosine": ("cosine", "{:.2f}"),
+    "cosine": ("cosine", "{:z.2f}"),
     "ppl": ("PPL", "{:.2f}"),
     "seconds": ("seconds", "{:.0f}"),
 }
 """Figures in the order of the paper's Table 1: key of a report, heading, format."""
+
+
+def caption(report: Mapping[str, Any]) -> str:
+    """What an evaluation's figures are of, and their unit."""
+    some = "all" if report["nll_sentences"] == report["sentences"] else f"the first {report['nll_sentences']:,}"
+    how = "exact" if report["mi"] is None else f"by {report['nll_samples']:,} importance samples"  # None: no latent
+    return (
+        f"{report['corpus']}, {report['split']} set, {report['sentences']:,} sentences, "
+        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how}, on {some}. "
+        "Definitions: docs/metrics.md"
+    )
 
 
 def cells(reports: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -32,24 +44,26 @@ def cells(reports: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[st
 
 
 def table(reports: Sequence[Mapping[str, Any]], caption: str | None = None) -> str:
-    """The reports as a table for a terminal, a line each."""
+    """The reports as a table for a terminal, a line each; usual figures fit into 80 columns."""
     headings, rows = cells(reports)
-    drawn = Table(caption=caption, caption_justify="left")
-    for column, heading in enumerate(headings):
-        drawn.add_column(heading, justify="left" if column == 0 else "right", no_wrap=True)
+    drawn = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, caption=caption, caption_justify="left")
+    drawn.add_column(headings[0], overflow="fold")
+    for heading in headings[1:]:
+        drawn.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         drawn.add_row(*row)
-    console = Console(width=160)
+    console = Console(width=160, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(drawn)
-    return capture.get().rstrip()
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
 def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
     """The reports as a Markdown table."""
     headings, rows = cells(reports)
     rule = ["---"] + ["---:"] * (len(headings) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows))
+    lines = ([" ".join(heading.split()) for heading in headings], rule, *rows)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _cell(form: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """What the figures say: collapsed or not, and whether one model's bound is lower than another's beyond the error."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,13 +13,17 @@ COLLAPSED_BELOW = 0.1
 
 
 def collapsed(report: Mapping[str, Any]) -> bool:
-    """Whether the posterior has collapsed onto the prior: KL below a tenth of a nat per sentence."""
-    return report["kl"] < COLLAPSED_BELOW
+    """Whether the posterior has collapsed onto the prior: KL below a tenth of a nat per sentence.
+
+    A language model, whose MI is None, has no posterior to collapse.
+    """
+    return report["mi"] is not None and report["kl"] < COLLAPSED_BELOW
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Mean of first - second over the same sentences (N,), in nats, and its standard error."""
-    return float((first - second).mean()), standard_error(first - second) or float("inf")
+    """Mean of first - second over the same sentences (N,), in nats, and its standard error: infinite for a single one."""
+    error = standard_error(first - second)
+    return float((first - second).mean()), math.inf if error is None else error
 
 
 def compare(title: str, bounds: np.ndarray, other: str, other_bounds: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """Figures of the paper, drawn from histories. Needs matplotlib: `pip install seqvae[figures]`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ def figure3(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, ca
     empty = [title for title, history in histories.items() if not history]
     if empty:
         raise ValueError(f"there is no record in the history of {', '.join(empty)}")
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
+    plot = pyplot()
+    figure, axes = plot.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
     panels = (("kl", "KL(q(z|x) || p(z)), nats per sentence"), ("cosine", "mean pairwise cosine similarity"))
     for axis, (key, label) in zip(axes, panels, strict=True):
-        for (title, history), (colour, marker, line) in zip(histories.items(), STYLES, strict=False):
+        for (title, history), (colour, marker, line) in zip(histories.items(), cycle(STYLES), strict=False):
             epochs = [record["epoch"] for record in history]
             values = [record[key] for record in history]
             every = max(1, len(epochs) // 10)
@@ -39,10 +40,11 @@ def figure3(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, ca
         figure.suptitle(caption, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
-    pyplot.close(figure)
+    plot.close(figure)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib's pyplot, for files only. Raises ModuleNotFoundError that names the extra without matplotlib."""
     try:
         import matplotlib
     except ModuleNotFoundError:

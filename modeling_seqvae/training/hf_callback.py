@@ -12,7 +12,7 @@ class KLAnnealingCallback(TrainerCallback):
     """Sets `model.kl_weight` for each update to what a recipe's schedule says, and back to 1 after it.
 
     An evaluation between updates thus reports the loss at weight 1, which is comparable from epoch to epoch and what
-    `load_best_model_at_end` should choose by. The schedule counts in epochs of the Trainer; a resumed run goes on in it.
+    `load_best_model_at_end` should choose by. The schedule counts the Trainer's epochs; a resumed run goes on in it.
     """
 
     def __init__(self, training: TrainingSpec | None = None):

@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import tokenise
-from ..data.corpora import Corpus, CorpusSpec, load_corpus
+from ..data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
@@ -18,6 +18,8 @@ from ..tokenization import train_tokenizer, unknown_share
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
 from .trainer import SeqVAETrainer
+
+RECIPE = "recipe.yaml"
 
 
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
@@ -58,6 +60,19 @@ def train(
     return trainer
 
 
+def best_checkpoint(checkpoint: str) -> str:
+    """The best/ of a run's directory; any other checkpoint, or name on the hub, is itself.
+
+    Raises FileNotFoundError for a run that has no checkpoint yet.
+    """
+    run = Path(checkpoint)
+    if (run / "best").is_dir():
+        return str(run / "best")
+    if (run / RECIPE).is_file():
+        raise FileNotFoundError(f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch")
+    return checkpoint
+
+
 def evaluate_checkpoint(
     checkpoint: str,
     corpus: str | CorpusSpec | None = None,
@@ -75,26 +90,44 @@ def evaluate_checkpoint(
 
     Raises ValueError for a split that does not exist, or a checkpoint that is no run when no corpus is named.
     """
-    run = Path(checkpoint)
-    recipe = Recipe.load(run / "recipe.yaml") if (run / "recipe.yaml").is_file() else None
-    if corpus is not None:
-        spec = corpus_spec(corpus)
-    elif recipe is not None:
-        spec = recipe.corpus
-    else:
-        raise ValueError(f"{checkpoint} is not a run's directory (it holds no recipe.yaml): name a --corpus")
-    loaded = load_corpus(spec, data_dir=data_dir, limits=limits or {})
-    if split not in loaded.splits:
-        raise ValueError(f"split {split!r} is not one of {', '.join(loaded.splits)}")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu")
-    vae = SeqVAE.from_pretrained(str(run / "best") if recipe else checkpoint, device=accelerator.device)
+    vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
+    recipe = _recipe(Path(checkpoint))
+    if recipe is None and corpus is None:
+        raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
+    loaded = load_corpus(corpus_spec(corpus or recipe.corpus), data_dir=data_dir, limits=limits)
     sentences = tokenise(loaded.splits[split], vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator)
     return {
         "title": recipe.title if recipe else checkpoint,
         "corpus": loaded.name,
         "split": split,
+        "limit": limits.get(split),
         **evaluate(evaluator, nll_samples, nll_sentences),
         "unknown_share": unknown_share(vae.tokenizer, loaded.splits[split]["text"]),
         "seed": seed,
     }
+
+
+def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
+    """Where a run keeps an evaluation: evaluation.json for its corpus's whole test set, a longer name for others.
+
+    So a quick look does not overwrite what took an hour. None where `run` is no run's directory.
+    """
+    recipe = _recipe(run)
+    if recipe is None:
+        return None
+    unusual = {
+        report["corpus"].replace("/", "_"): report["corpus"] != recipe.corpus.name,
+        report["split"]: report["split"] != "test",
+        f"first{report['limit']}": report["limit"] is not None,
+        "shuffled": report["shuffled"],
+    }
+    return run / ("-".join(["evaluation", *(part for part, told in unusual.items() if told)]) + ".json")
+
+
+def _recipe(run: Path) -> Recipe | None:
+    return Recipe.load(run / RECIPE) if (run / RECIPE).is_file() else None

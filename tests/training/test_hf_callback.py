@@ -82,19 +82,16 @@ def test_a_resumed_run_goes_on_in_the_schedule(model, make_model, tmp_path):
     assert again.weights == pytest.approx(rise(18, annealing=12)[8:])
 
 
-def test_the_documentations_example_runs(tmp_path, monkeypatch):
+def test_the_documentations_example_runs(tiny, tmp_path, monkeypatch):
     text = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text("utf-8")
     (example,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "KLAnnealingCallback" in block)
-    monkeypatch.chdir(tmp_path)
-    small = example.replace("num_train_epochs=20", "max_steps=2")
+    corpus, preset = str(tiny / "corpus.yaml"), str(tiny / "preset.yaml")
+    small = example.replace('"max_pool", "demo"', f'"max_pool", {corpus!r}, {preset!r}')
     assert small != example
-    from modeling_seqvae.data import demo
-
-    whole = demo.build()
-    monkeypatch.setattr(demo, "build", lambda: {name: rows.select(range(64)) for name, rows in whole.items()})
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(small, "docs/training.md", "exec"), names)
-    assert names["trainer"].state.global_step == 2
-    assert names["model"].kl_weight == 1.0
+    assert names["trainer"].state.global_step == 3 * 8
+    assert len([record for record in names["trainer"].state.log_history if "eval_loss" in record]) == 3
     SeqVAEForTextModeling.from_pretrained(tmp_path / "run" / "best")
     assert all(torch.isfinite(parameter).all() for parameter in names["model"].parameters())

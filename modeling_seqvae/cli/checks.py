@@ -1,0 +1,71 @@
+"""Mistakes in one sentence each: what cannot work is refused before the work begins, and the rest explained."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+from transformers.utils import logging
+from typer.core import TyperGroup
+
+EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, ModuleNotFoundError)
+"""What mistakes of a user, and the limits of a machine, make the package and its libraries raise."""
+
+
+class Commands(TyperGroup):
+    """Turns expected errors and warnings into sentences on standard error; `--debug` shows where an error arose."""
+
+    def invoke(self, ctx: Any) -> Any:
+        logging.disable_progress_bar()
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *unused: note(f"seqvae: warning: {message}")
+                result = super().invoke(ctx)
+            sys.stdout.flush()  # a closed pipe or a full disk shows here
+            return result
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise  # typer knows what to do
+        except EXPECTED as error:
+            if ctx.params["debug"]:
+                raise
+            note(f"seqvae: {_sentence(error)}")
+            raise typer.Exit(1) from None
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no result: on standard error, so that results can be written to a file."""
+    print(text, file=sys.stderr)
+
+
+def require_device(name: str | None) -> None:
+    """Refuse a device that this machine does not have, or this torch does not know."""
+    try:
+        torch.empty(0, device=name or "cpu")
+    except (RuntimeError, AssertionError) as error:  # of an unknown name, and of a build without it
+        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written before the work begins, not after it."""
+    nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file, and {folder} would have to be a folder")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"{nearest} is not writable")
+
+
+def require_file(path: Path) -> None:
+    """Refuse a file that cannot be written."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it")
+    require_writable(path.parent)
+
+
+def _sentence(error: BaseException) -> str:
+    """What went wrong; for an error of the operating system, with the file before it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
