@@ -20,6 +20,7 @@ ROOT_FILES = (
     "posteriors",
     "likelihood",
     "configuration_seqvae",
+    "outputs",
     "modeling_seqvae",
     "precision",
     "tokenization",

@@ -73,7 +73,7 @@ def train(
 
     Stop it with Ctrl-C whenever you like: the same command with --resume goes on where it was.
 
-    Example: seqvae train --corpus reviews.csv --text-column review --output-dir RUN
+    Example: seqvae train --corpus reviews.csv --output-dir RUN
     """
     from ..training import run
     from ..training.recipe import resolve
@@ -166,7 +166,7 @@ def encode(
 
     Features are the posterior's means and variances.
 
-    Example: seqvae encode RUN reviews.csv --text-column review -o features.parquet
+    Example: seqvae encode RUN reviews.csv -o features.npy
     """
     from ..evaluation.features import require_suffix, write_features
     from ..training.checkpoint import writing
@@ -205,7 +205,7 @@ def sample(
 @app.command()
 def reconstruct(
     checkpoint: Checkpoint,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="Each in quotes.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="SENTENCE", help="Each in quotes.")] = None,
     input_file: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="FILE", help="Read them from here, as encode does; - is standard input."),
@@ -218,11 +218,11 @@ def reconstruct(
 ) -> None:
     """Encode sentences and write them again, one a line.
 
-    Example: seqvae reconstruct RUN "the food was great ." "i would not come back ."
+    Example: seqvae reconstruct RUN "the food was great ."
     """
     if bool(texts) == bool(input_file):
-        raise typer.BadParameter("give sentences or --input FILE, one of both")
-    listed = texts or _read_texts(input_file, text_column)
+        raise typer.BadParameter("give either sentences or --input FILE")
+    listed = _read_texts(input_file, text_column) if input_file else texts or []
     for sentence in _load(checkpoint, device).reconstruct(listed, num_beams=beams):
         print(sentence)
 

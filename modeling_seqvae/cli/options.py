@@ -10,15 +10,20 @@ Checkpoint = Annotated[
     typer.Argument(metavar="CHECKPOINT", help="A run's directory, a checkpoint's directory, or a name on the hub."),
 ]
 Method = Annotated[
-    str, typer.Option(metavar="NAME", help="What to train: a name in configuration/methods, or a YAML file of yours.")
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="What to train: max_pool, seqvae (the last state), lstm_lm, ... (a wrong name lists all), or a YAML file "
+        "of yours.",
+    ),
 ]
 CorpusName = Annotated[
     str,
     typer.Option(
         "--corpus",
         metavar="NAME",
-        help="A name in configuration/corpora, a YAML file of yours, or your text itself: a .txt, .csv, .tsv, .jsonl "
-        "or .parquet file, or a folder with one for train, validation and test each.",
+        help="On what: demo, ptb, yahoo, ... (a wrong name lists all), a YAML file of yours, or your text: a .txt, "
+        ".csv, .tsv, .jsonl or .parquet file, or a folder with files train, validation and test.",
     ),
 ]
 DataDir = Annotated[

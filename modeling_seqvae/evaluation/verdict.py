@@ -21,7 +21,7 @@ def collapsed(report: Mapping[str, Any]) -> bool:
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Mean of first - second over the same sentences (N,), in nats, and its standard error: infinite for a single one."""
+    """Mean of first - second over the same sentences (N,), in nats, and its standard error (infinite if N is 1)."""
     error = standard_error(first - second)
     return float((first - second).mean()), math.inf if error is None else error
 

@@ -4,16 +4,17 @@ Whatever it finds is what it prints.
 """
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from ..data.batching import tokenise
-from ..data.demo import build, true_nll
+from ..data.demo import SIZES, SPLITS, build, true_nll
 from ..evaluation.evaluate import Evaluator, row, standard_error
 from ..evaluation.probe import Probe, probe
 from ..evaluation.table import table
@@ -22,11 +23,13 @@ from ..text import SeqVAE
 from ..training.checkpoint import write_text
 from ..training.jobs import train_side_by_side
 from ..training.recipe import Recipe, resolve
+from .figures import figure3, require_matplotlib
 
 METHODS = ("seqvae", "max_pool")
 NLL_SENTENCES = 300
 NLL_SAMPLES = 500
 PROBE_SENTENCES = 5_000
+COLUMNS = ("title", "nll", "nll_se", "above_truth", "bound", "rec", "kl", "mi", "au", "cosine", "seconds")
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,28 @@ class Outcome:
     bounds: np.ndarray  # (N,), one-draw -ELBO of each test sentence, nats
 
 
-def run_demo(output_dir: Path, seed: int = 0, language_model: bool = False, overrides: Sequence[str] = ()) -> None:
-    """Train, measure and show both models (and an LSTM-LM); a demonstration that was interrupted goes on."""
+def run_demo(
+    output_dir: Path,
+    seed: int = 0,
+    language_model: bool = False,
+    overrides: Sequence[str] = (),
+    limits: Mapping[str, int] | None = None,
+) -> None:
+    """Train, measure and show both models (and an LSTM-LM); a demonstration that was interrupted goes on.
+
+    `overrides` change the recipes of all alike; `limits` keep the first sentences of a split. Raises
+    ModuleNotFoundError without matplotlib, and what `resolve` and `train_side_by_side` raise.
+    """
+    require_matplotlib()
     methods = METHODS + (("lstm_lm",) if language_model else ())
     overrides = [f"training.seed={seed}", *overrides]
-    recipes = [resolve(method, "demo", overrides=overrides) for method in methods]
+    limits = limits or {}
+    recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
     _train(recipes, output_dir, overrides)
-    corpus = build()
+    corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
     outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"]) for recipe in recipes]
-    print("\n" + table([outcome.report for outcome in outcomes], caption=_caption(corpus["test"])))
+    rows = [{key: outcome.report[key] for key in COLUMNS} for outcome in outcomes]
+    print(table(rows, caption=_caption(corpus["test"])))
     pooled = outcomes[1]
     for line in (*_verdict(outcomes), *_probes(outcomes[:2], corpus), *_texts(pooled, corpus["test"]["text"])):
         print(line)
@@ -57,8 +73,12 @@ def run_demo(output_dir: Path, seed: int = 0, language_model: bool = False, over
 
 def _train(recipes: Sequence[Recipe], output_dir: Path, overrides: Sequence[str]) -> None:
     names = " and ".join(recipe.title for recipe in recipes)
-    print(f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like")
+    print(
+        f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like",
+        file=sys.stderr,
+    )
     changes = [argument for override in overrides for argument in ("--set", override)]
+    changes += [argument for split, count in recipes[0].limits.items() for argument in ("--limit", f"{split}={count}")]
     train_side_by_side(
         {output_dir / recipe.method: (recipe.title, recipe.training.epochs) for recipe in recipes},
         {output_dir / recipe.method: ["--method", recipe.method, "--corpus", "demo", *changes] for recipe in recipes},
@@ -85,8 +105,8 @@ def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
 def _caption(test: Dataset) -> str:
     truth = true_nll(test["text"][:NLL_SENTENCES])
     return (
-        f"nats per test sentence. NLL: {NLL_SAMPLES} importance samples, first {NLL_SENTENCES} sentences, where the "
-        f"corpus's own is {truth.mean():.2f};\n'above truth' is NLL less that, sentence by sentence. The rest: all "
+        f"Nats per test sentence. NLL: {NLL_SAMPLES} importance samples, the first {len(truth):,} sentences, where the "
+        f"corpus's own is {truth.mean():.2f}; 'above truth' is NLL less that, sentence by sentence. The rest: all "
         f"{len(test):,} sentences. Definitions: docs/metrics.md"
     )
 
@@ -101,9 +121,9 @@ def _verdict(outcomes: Sequence[Outcome]) -> list[str]:
     return [*lines, "  " + compare(pooled.title, pooled.bounds, plain.title, plain.bounds)]
 
 
-def _probes(outcomes: Sequence[Outcome], corpus: Any) -> list[str]:
-    lines = ["", f"Labels read from [mean ; variance] by logistic regression on {PROBE_SENTENCES:,} sentences"]
+def _probes(outcomes: Sequence[Outcome], corpus: DatasetDict) -> list[str]:
     train_set = corpus["train"].select(range(min(PROBE_SENTENCES, len(corpus["train"]))))
+    lines = ["", f"Labels read from [mean ; variance] by logistic regression on {len(train_set):,} sentences"]
     for outcome in outcomes:
         features = [outcome.vae.encode(rows["text"]) for rows in (train_set, corpus["test"])]
         for label in ("stars", "topic"):
@@ -133,11 +153,10 @@ def _texts(outcome: Outcome, sentences: Sequence[str]) -> list[str]:
 
 
 def _write(output_dir: Path, outcomes: Sequence[Outcome]) -> None:
-    from .figures import figure3
-
     picture = output_dir / "figure3.png"
-    latent = {outcome.title: outcome.history for outcome in outcomes if outcome.report["cosine"] is not None}
-    figure3(latent, picture, "Validation set of the embedded corpus")
     write_text(output_dir / "results.json", json.dumps([outcome.report for outcome in outcomes], indent=2) + "\n")
+    figure3(
+        {outcome.title: outcome.history for outcome in outcomes[:2]}, picture, "Validation set of the embedded corpus"
+    )
     print(f"\nKL and cosine over training: {picture}\nAll figures: {output_dir / 'results.json'}")
     print(f"Use a model: SeqVAE.from_pretrained({str(output_dir / 'max_pool' / 'best')!r}).encode([...])")

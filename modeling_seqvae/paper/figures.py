@@ -18,8 +18,8 @@ def figure3(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, ca
     empty = [title for title, history in histories.items() if not history]
     if empty:
         raise ValueError(f"there is no record in the history of {', '.join(empty)}")
-    plot = pyplot()
-    figure, axes = plot.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained")
+    figure = require_matplotlib()(figsize=(7.2, 2.8), layout="constrained")
+    axes = figure.subplots(1, 2)
     panels = (("kl", "KL(q(z|x) || p(z)), nats per sentence"), ("cosine", "mean pairwise cosine similarity"))
     for axis, (key, label) in zip(axes, panels, strict=True):
         for (title, history), (colour, marker, line) in zip(histories.items(), cycle(STYLES), strict=False):
@@ -40,16 +40,12 @@ def figure3(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, ca
         figure.suptitle(caption, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
-    plot.close(figure)
 
 
-def pyplot() -> Any:
-    """matplotlib's pyplot, for files only. Raises ModuleNotFoundError that names the extra without matplotlib."""
+def require_matplotlib() -> Any:
+    """matplotlib's Figure, which needs no display. Raises ModuleNotFoundError that names the extra to install."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise ModuleNotFoundError("figures need matplotlib: pip install 'seqvae[figures]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+    return Figure

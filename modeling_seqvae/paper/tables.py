@@ -16,8 +16,10 @@ SEED_PREFIX = "seed"
 def results_markdown(directory: Path) -> str:
     """Every corpus under `directory` as a Markdown section: one table of evaluations, one of validation by seed.
 
-    Raises FileNotFoundError where there is no result.
+    Raises FileNotFoundError where there is no result, and ValueError that names a file which is not one.
     """
+    if not directory.is_dir():
+        raise FileNotFoundError(f"there is no folder {directory}")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
         runs = sorted(path.parent for path in corpus.rglob("history.jsonl"))
@@ -25,29 +27,29 @@ def results_markdown(directory: Path) -> str:
         if tables:
             sections.append(f"### {corpus.name}\n\n" + "\n\n".join(tables))
     if not sections:
-        raise FileNotFoundError(f"{directory} holds no CORPUS/METHOD/history.jsonl: nothing to tabulate")
+        raise FileNotFoundError(
+            f"{directory} holds neither CORPUS/METHOD/history.jsonl with an evaluation.json beside it nor "
+            f"CORPUS/METHOD/{SEED_PREFIX}0/history.jsonl: nothing to tabulate"
+        )
     return "\n\n".join(sections)
 
 
 def _evaluations(runs: Iterable[Path]) -> str:
-    reports = []
-    for run in runs:
-        if (run / "evaluation.json").is_file():
-            history = _history(run)
-            report = json.loads((run / "evaluation.json").read_text("utf-8"))
-            reports.append(report | {"seconds": history[-1]["seconds"]})
+    reports = [_report(run) for run in runs if (run / "evaluation.json").is_file()]
     if not reports:
         return ""
-    first = reports[0]
+    sentences, samples, some = (
+        _numbers(report[key] for report in reports) for key in ("sentences", "nll_samples", "nll_sentences")
+    )
     caption = (
-        f"Test set, {first['sentences']:,} sentences; NLL by importance weighting with 500 samples (exact for a "
-        f"language model) on the first {first['nll_sentences']:,}; nats per sentence."
+        f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
+        f"language model) on the first {some}; nats per sentence."
     )
     return f"{caption}\n\n{markdown(sorted(reports, key=lambda report: report['title']))}"
 
 
 def _seeds(runs: Iterable[Path]) -> str:
-    """The last validation figures of each seed at its best epoch, and how many of the seeds collapsed."""
+    """The validation figures of each seed at its best epoch, and how many of the seeds collapsed."""
     seeded: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         if run.name.startswith(SEED_PREFIX):
@@ -62,5 +64,33 @@ def _seeds(runs: Iterable[Path]) -> str:
     return f"{caption}\n\n{markdown(rows)}"
 
 
+def _report(run: Path) -> dict[str, Any]:
+    path = run / "evaluation.json"
+    report = _parsed(path, path.read_text("utf-8"))
+    missing = {"title", "split", "sentences", "nll_samples", "nll_sentences"} - report.keys()
+    if missing:
+        raise ValueError(f"{path} is not an evaluation: it lacks {', '.join(sorted(missing))}")
+    if report["split"] != "test":
+        raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
+    return report | {"seconds": _history(run)[-1]["seconds"]}
+
+
 def _history(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    path = run / "history.jsonl"
+    records = [_parsed(path, line) for line in path.read_text("utf-8").splitlines()]
+    if not records:
+        raise ValueError(f"{path} is empty: the run has not ended its first epoch")
+    return records
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+
+
+def _numbers(values: Iterable[int]) -> str:
+    """One number where all are the same, or from the least to the greatest."""
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

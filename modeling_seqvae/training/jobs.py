@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from .signals import Interrupted, NotedSignals
+
+COMMAND = (sys.executable, "-m", "modeling_seqvae", "train")
 POLL_SECONDS = 0.3
 LOG = "train.log"
 
@@ -37,36 +40,39 @@ class Job:
 def train_side_by_side(runs: Mapping[Path, tuple[str, int]], arguments: Mapping[Path, Sequence[str]]) -> None:
     """Train into each directory, given its (title, epochs) and the arguments of `seqvae train`; all resume.
 
-    Raises RuntimeError with the end of its log when a run fails; the others go on and are kept. Ctrl-C reaches all of
-    them, and each saves its state.
+    Raises RuntimeError with the end of its log when a run fails; the others go on and are kept. On SIGTERM or Ctrl-C
+    all of them save their state and end, and then this does, as Interrupted (a SystemExit).
     """
-    jobs = [
-        _start(position, title, epochs, directory, arguments[directory])
-        for position, (directory, (title, epochs)) in enumerate(runs.items())
-    ]
-    try:
-        while any(job.process.poll() is None for job in jobs):
-            for job in jobs:
-                job.advance()
-            time.sleep(POLL_SECONDS)
-        for job in jobs:
-            job.advance()
-    except BaseException:
-        for job in jobs:
-            job.process.terminate()
-            job.process.wait()
-        raise
-    finally:
-        for job in jobs:
-            job.bar.close()
+    jobs: list[Job] = []
+    with NotedSignals() as signals:
+        try:
+            for position, (directory, (title, epochs)) in enumerate(runs.items()):
+                jobs.append(_start(position, title, epochs, directory, arguments[directory]))
+            while not signals.number and any(job.process.poll() is None for job in jobs):
+                time.sleep(POLL_SECONDS)
+                for job in jobs:
+                    job.advance()
+        finally:
+            _stop(jobs)
+    if signals.number:
+        raise Interrupted(128 + signals.number)
     for job in jobs:
         if job.process.returncode != 0:
             raise RuntimeError(f"{job.title} failed in {job.output_dir}:\n{job.tail()}")
 
 
+def _stop(jobs: Sequence[Job]) -> None:
+    """Ask those that still run to save and end, wait for them all, and take the bars down."""
+    for job in jobs:
+        job.process.terminate()
+    for job in jobs:
+        job.process.wait()
+        job.bar.close()
+
+
 def _start(position: int, title: str, epochs: int, directory: Path, arguments: Sequence[str]) -> Job:
     directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "modeling_seqvae", "train", "--output-dir", str(directory), "--resume", *arguments]
+    command = [*COMMAND, "--output-dir", str(directory), "--resume", *arguments]
     with (directory / LOG).open("w") as log:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}

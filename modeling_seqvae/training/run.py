@@ -69,7 +69,9 @@ def best_checkpoint(checkpoint: str) -> str:
     if (run / "best").is_dir():
         return str(run / "best")
     if (run / RECIPE).is_file():
-        raise FileNotFoundError(f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch")
+        raise FileNotFoundError(
+            f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
+        )
     return checkpoint
 
 
@@ -96,9 +98,10 @@ def evaluate_checkpoint(
     accelerator = Accelerator(cpu=device == "cpu")
     vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
-    if recipe is None and corpus is None:
+    corpus = corpus or (recipe.corpus if recipe else None)
+    if corpus is None:
         raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
-    loaded = load_corpus(corpus_spec(corpus or recipe.corpus), data_dir=data_dir, limits=limits)
+    loaded = load_corpus(corpus_spec(corpus), data_dir=data_dir, limits=limits)
     sentences = tokenise(loaded.splits[split], vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator)
     return {
