@@ -64,6 +64,16 @@ def require_file(path: Path) -> None:
     require_writable(path.parent)
 
 
+def require_unicode(texts: list[str]) -> list[str]:
+    """The texts, refused where one was typed or piped in another encoding than UTF-8, which Python lets through."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"text {number} is not UTF-8: {text[:80]!a}") from None
+    return texts
+
+
 def _sentence(error: BaseException) -> str:
     """What went wrong; for an error of the operating system, with the file before it."""
     if isinstance(error, OSError) and error.filename and error.strerror:

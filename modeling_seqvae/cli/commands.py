@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .checks import Commands, note, require_device, require_file, require_writable
+from .checks import Commands, note, require_device, require_file, require_unicode, require_writable
 from .options import (
     BatchSize,
     Checkpoint,
@@ -222,7 +222,7 @@ def reconstruct(
     """
     if bool(texts) == bool(input_file):
         raise typer.BadParameter("give either sentences or --input FILE")
-    listed = _read_texts(input_file, text_column) if input_file else texts or []
+    listed = _read_texts(input_file, text_column) if input_file else require_unicode(texts or [])
     for sentence in _load(checkpoint, device).reconstruct(listed, num_beams=beams):
         print(sentence)
 
@@ -239,6 +239,7 @@ def interpolate(
 
     They are written from points on a line through the latent space; the ends are reconstructions.
     """
+    require_unicode([start, end])
     for sentence in _load(checkpoint, device).interpolate(start, end, steps):
         print(sentence)
 
@@ -293,11 +294,13 @@ def _corpus(name: str, text_column: str | None, label_column: str | None) -> Any
 
 
 def _limits(limits: list[str] | None) -> dict[str, int]:
+    from ..data.corpora import SPLITS
+
     parsed = {}
     for limit in limits or ():
         split, _, count = limit.partition("=")
-        if not count.isdecimal():
-            raise ValueError(f"--limit {limit!r} is not of the form split=count, such as train=10000")
+        if split not in SPLITS or not count.isdecimal() or int(count) == 0:
+            raise ValueError(f"--limit {limit!r} is not a count for one of {', '.join(SPLITS)}, such as train=10000")
         parsed[split] = int(count)
     return parsed
 
@@ -317,7 +320,7 @@ def _read_texts(path: Path, text_column: str | None) -> list[str]:
     empty = sum(not text.strip() for text in listed)
     if empty:
         note(f"{empty:,} of {len(listed):,} texts are empty; each is read as a sentence without words")
-    return listed
+    return require_unicode(listed)
 
 
 def _load(checkpoint: str, device: str | None) -> Any:

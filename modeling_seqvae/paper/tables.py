@@ -59,8 +59,9 @@ def _seeds(runs: Iterable[Path]) -> str:
     if not seeded:
         return ""
     rows = [record for records in seeded.values() for record in records]
-    counts = "; ".join(f"{title}: {sum(map(collapsed, found))} of {len(found)}" for title, found in seeded.items())
-    caption = f"Validation set at the best epoch. Collapsed (KL below {COLLAPSED_BELOW} nats): {counts}."
+    latent = {title: found for title, found in seeded.items() if found[0]["mi"] is not None}
+    counts = "; ".join(f"{title}: {sum(map(collapsed, found))} of {len(found)}" for title, found in latent.items())
+    caption = f"Validation set at the best epoch. Collapsed (KL below {COLLAPSED_BELOW} nats): {counts or 'none'}."
     return f"{caption}\n\n{markdown(rows)}"
 
 

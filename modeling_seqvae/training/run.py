@@ -63,7 +63,7 @@ def train(
 def best_checkpoint(checkpoint: str) -> str:
     """The best/ of a run's directory; any other checkpoint, or name on the hub, is itself.
 
-    Raises FileNotFoundError for a run that has no checkpoint yet.
+    Raises FileNotFoundError for a run that has no checkpoint yet, and for what can be neither a folder nor on the hub.
     """
     run = Path(checkpoint)
     if (run / "best").is_dir():
@@ -72,6 +72,8 @@ def best_checkpoint(checkpoint: str) -> str:
         raise FileNotFoundError(
             f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
         )
+    if not run.is_dir() and (run.exists() or checkpoint.count("/") != 1):
+        raise FileNotFoundError(f"there is no folder {checkpoint}; a model on the hub has a name like owner/model")
     return checkpoint
 
 
