@@ -188,6 +188,7 @@ def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0
     posteriors = (measured.mean, measured.logvar, measured.latents)
     return summarise(measured, seed) | {
         "mi_corpus": metrics.mutual_information_corpus(*posteriors) if latent else None,
+        "mi_equal_length": metrics.mutual_information_by_length(*posteriors, measured.tokens) if latent else None,
         "nll": float(nll.mean()),
         "nll_se": standard_error(nll),
         "nll_sentences": len(nll),

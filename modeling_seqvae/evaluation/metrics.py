@@ -53,6 +53,25 @@ def mutual_information_equal_length(mean: torch.Tensor, logvar: torch.Tensor, la
     return float((negative_entropy - log_aggregate_posterior(mean, logvar, latents)).mean())
 
 
+def mutual_information_by_length(
+    mean: torch.Tensor,
+    logvar: torch.Tensor,
+    latents: torch.Tensor,
+    lengths: torch.Tensor,
+    group_size: int = GROUP_SIZE,
+) -> float:
+    """`mutual_information_equal_length` over groups of sentences of one length (N,), as public code reports MI.
+
+    Sentences of a length are grouped in their order, the last group of a length may be smaller, and groups count by
+    their size.
+    """
+    total = 0.0
+    for length in lengths.unique():
+        for group in (lengths == length).nonzero().squeeze(1).split(group_size):
+            total += len(group) * mutual_information_equal_length(mean[group], logvar[group], latents[group])
+    return total / len(lengths)
+
+
 def log_aggregate_posterior(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """log q(z) of each draw (M, Z) under the mixture of N posteriors (N, Z), as (M,) in nats.
 

@@ -30,6 +30,6 @@ def compare(title: str, bounds: np.ndarray, other: str, other_bounds: np.ndarray
     """A sentence that says which of two models has the lower -ELBO, if the paired difference exceeds two errors."""
     gap, error = difference(bounds, other_bounds)
     if abs(gap) <= 2 * error:
-        return f"no difference in -ELBO between {title} and {other} beyond the error ({gap:+.2f} ± {error:.2f} nats)"
+        return f"no difference in -ELBO between {title} and {other} beyond the error ({gap:+z.2f} ± {error:.2f} nats)"
     lower, higher = (title, other) if gap < 0 else (other, title)
     return f"{lower} has a lower -ELBO than {higher} by {abs(gap):.2f} ± {error:.2f} nats per sentence"

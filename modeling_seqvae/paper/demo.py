@@ -23,6 +23,7 @@ from ..text import SeqVAE
 from ..training.checkpoint import write_text
 from ..training.jobs import train_side_by_side
 from ..training.recipe import Recipe, resolve
+from ..training.report import quiet_libraries
 from .figures import figure3, require_matplotlib
 
 METHODS = ("seqvae", "max_pool")
@@ -88,7 +89,9 @@ def _train(recipes: Sequence[Recipe], output_dir: Path, overrides: Sequence[str]
 def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
     vae = SeqVAE.from_pretrained(directory / "best")
     history = [json.loads(line) for line in (directory / "history.jsonl").read_text("utf-8").splitlines()]
-    evaluator = Evaluator(vae.model, tokenise(test, vae.tokenizer), recipe.training.seed)
+    with quiet_libraries():
+        sentences = tokenise(test, vae.tokenizer)
+    evaluator = Evaluator(vae.model, sentences, recipe.training.seed)
     measured = evaluator.measure()
     nll = evaluator.nll(NLL_SAMPLES, NLL_SENTENCES)
     truth = true_nll(test["text"][:NLL_SENTENCES])

@@ -29,7 +29,8 @@ def figure3(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, ca
             axis.plot(
                 epochs, values, label=title, color=colour, marker=marker, linestyle=line, markevery=every, markersize=4
             )
-        axis.set_xlabel("epoch")
+        axis.set_xlabel("epoch", fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(label, fontsize=8)
         axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         axis.grid(alpha=0.3, linewidth=0.5)

@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..configuration_seqvae import SeqVAEConfig
 from .recipe import Recipe
 
 TEMPLATE = """---
@@ -13,9 +14,7 @@ TEMPLATE = """---
 
 # {title} on {corpus}
 
-A sequence VAE on text: an LSTM encoder whose states are pooled, a latent of {latent_size} dimensions, and an LSTM
-decoder that writes the sentence from it, after *Preventing Posterior Collapse in Sequence VAEs with Pooling* (Long, Cao
-and Cheung 2019).
+{description}, after *Preventing Posterior Collapse in Sequence VAEs with Pooling* (Long, Cao and Cheung 2019).
 
 ```python
 from modeling_seqvae import SeqVAE
@@ -44,14 +43,27 @@ The model knows the words of its training corpus only and writes what such texts
 training run's.
 """
 
+SEQUENCE_VAE = """A sequence VAE on text: an LSTM encoder, `{config.pooling_mode}` pooling of its states, a posterior
+over {config.latent_size} latent dimensions, and an LSTM decoder that writes the sentence from a latent"""
+LANGUAGE_MODEL = "An LSTM language model on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
+
 SCHEDULE = ("epoch", "encoder_updates", "decoder_updates", "kl_weight", "lr", "seconds")
 MEASURES = {
-    "bound": "-ELBO", "rec": "Rec", "kl": "KL", "mi": "MI", "au": "active units", "cosine": "cosine similarity",
-}  # fmt: skip
+    "bound": ("-ELBO", "{:.2f}"),
+    "rec": ("Rec", "{:.2f}"),
+    "kl": ("KL", "{:.2f}"),
+    "mi": ("MI", "{:z.2f}"),
+    "au": ("active units", "{}"),
+    "cosine": ("cosine similarity", "{:z.2f}"),
+}
 
 
 def card(recipe: Recipe, record: Mapping[str, Any]) -> ModelCard:
-    """The card of the model that a run's history record describes, with results as metadata that the hub renders."""
+    """The card of the model that a run's history record describes, with results as metadata that the hub renders.
+
+    It names no licence: that is for those who own the texts to say.
+    """
+    config = SeqVAEConfig(**recipe.model)
     results = [
         EvalResult(
             task_type="text-generation",
@@ -62,28 +74,28 @@ def card(recipe: Recipe, record: Mapping[str, Any]) -> ModelCard:
             metric_name=name,
             metric_value=record[key],
         )
-        for key, name in MEASURES.items()
+        for key, (name, _) in MEASURES.items()
         if record[key] is not None
     ]
     metadata = ModelCardData(
-        license="apache-2.0",
         library_name="transformers",
         tags=["seqvae", "variational-autoencoder", "text"],
         model_name=f"{recipe.title} on {recipe.corpus.name}",
         eval_results=results,
     )
-    rows = "\n".join(f"| {result.metric_name} | {result.metric_value:.2f} |" for result in results)
-    latent_size = recipe.model.get("latent_size", 32)
-    usage = "features = vae.encode([...])  # [mean ; variance], a row a text" if latent_size else "vae.nll([...])"
+    rows = "\n".join(
+        f"| {name} | {form.format(record[key])} |" for key, (name, form) in MEASURES.items() if record[key] is not None
+    )
+    encode, score = "features = vae.encode([...])  # [mean ; variance], a row a text", "vae.nll([...])"
     return ModelCard(
         TEMPLATE.format(
             metadata=metadata.to_yaml(),
             title=recipe.title,
             corpus=recipe.corpus.name,
             method=recipe.method,
-            latent_size=latent_size,
-            usage=usage,
-            results=f"| | |\n|---|---:|\n{rows}",
+            description=(SEQUENCE_VAE if config.latent_size else LANGUAGE_MODEL).format(config=config),
+            usage=encode if config.latent_size else score,
+            results=f"| measure | value |\n|---|---:|\n{rows}",
             **{key: record[key] for key in SCHEDULE},
         )
     )

@@ -267,3 +267,15 @@ def test_dispersion_holds_no_pairs_and_no_features() -> None:
 def test_there_is_no_pair_of_fewer_than_two_features(count: int) -> None:
     assert math.isnan(dispersion(torch.randn(count, 8)).cosine())
     assert math.isnan(metrics.Dispersion().cosine())
+
+
+def test_mi_by_length_weighs_groups_of_one_length_by_their_size() -> None:
+    mean, logvar, latents = posteriors(9, 1.0, seed=3)
+    lengths = torch.tensor([4, 7, 4, 4, 7, 4, 4, 9, 4])
+    groups = [torch.tensor(group) for group in ([0, 2, 3, 5], [6, 8], [1, 4], [7])]
+    parts = [
+        len(group) * metrics.mutual_information_equal_length(mean[group], logvar[group], latents[group])
+        for group in groups
+    ]
+    found = metrics.mutual_information_by_length(mean, logvar, latents, lengths, group_size=4)
+    assert found == pytest.approx(sum(parts) / 9, abs=1e-12)
