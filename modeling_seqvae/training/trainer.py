@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from safetensors.torch import load_model
 from tqdm import tqdm
@@ -88,6 +89,10 @@ class SeqVAETrainer:
         self.accelerator = accelerator or self._default_accelerator()
         if self.accelerator.gradient_accumulation_steps != 1:
             raise ValueError("say training.accumulation_steps in the recipe; the Accelerator's own must stay 1")
+        if self.accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError(
+                "FSDP shards the weights that one process writes to best/: launch with DDP (multi_gpu.yaml)"
+            )
         self.show = progress and self.accelerator.is_main_process
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
             self.train_set, self.validation_set = (_tokenised(split, tokenizer) for split in (train, validation))
