@@ -9,6 +9,9 @@ from rich.table import Table
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "title": ("model", "{}"),
+    "epoch": ("best\nepoch", "{:d}"),
+    "epochs": ("of", "{:d}"),
+    "kl_weight": ("KL\nweight", "{:.2f}"),
     "nll": ("NLL", "{:.2f}"),
     "nll_se": ("s.e.", "{:.2f}"),
     "above_truth": ("above\ntruth", "{:+.2f}"),

@@ -14,7 +14,7 @@ SEED_PREFIX = "seed"
 
 
 def results_markdown(directory: Path) -> str:
-    """Every corpus under `directory` as a Markdown section: one table of evaluations, one of validation by seed.
+    """Every corpus under `directory` as a Markdown section: the evaluated runs, and those known by their history only.
 
     Raises FileNotFoundError where there is no result, and ValueError that names a file which is not one.
     """
@@ -22,20 +22,23 @@ def results_markdown(directory: Path) -> str:
         raise FileNotFoundError(f"there is no folder {directory}")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
-        runs = sorted(path.parent for path in corpus.rglob("history.jsonl"))
-        tables = [text for text in (_evaluations(runs), _seeds(runs)) if text]
+        runs = {path.parent: _title(corpus, path.parent) for path in sorted(corpus.rglob("history.jsonl"))}
+        tables = [text for text in (_evaluations(runs), _validation(runs)) if text]
         if tables:
             sections.append(f"### {corpus.name}\n\n" + "\n\n".join(tables))
     if not sections:
-        raise FileNotFoundError(
-            f"{directory} holds neither CORPUS/METHOD/history.jsonl with an evaluation.json beside it nor "
-            f"CORPUS/METHOD/{SEED_PREFIX}0/history.jsonl: nothing to tabulate"
-        )
+        raise FileNotFoundError(f"{directory} holds no CORPUS/METHOD/history.jsonl: nothing to tabulate")
     return "\n\n".join(sections)
 
 
-def _evaluations(runs: Iterable[Path]) -> str:
-    reports = [_report(run) for run in runs if (run / "evaluation.json").is_file()]
+def _title(corpus: Path, run: Path) -> str:
+    """The method's title, and what else tells the run from others: its seed, its settings."""
+    recipe = Recipe.load(run / "recipe.yaml")
+    return ", ".join([recipe.title, *(part for part in run.relative_to(corpus).parts if part != recipe.method)])
+
+
+def _evaluations(runs: Mapping[Path, str]) -> str:
+    reports = [_report(run) | {"title": title} for run, title in runs.items() if (run / "evaluation.json").is_file()]
     if not reports:
         return ""
     sentences, samples, some = (
@@ -45,30 +48,32 @@ def _evaluations(runs: Iterable[Path]) -> str:
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
         f"language model) on the first {some}; nats per sentence."
     )
-    return f"{caption}\n\n{markdown(sorted(reports, key=lambda report: report['title']))}"
+    return f"{caption}\n\n{markdown(reports)}"
 
 
-def _seeds(runs: Iterable[Path]) -> str:
-    """The validation figures of each seed at its best epoch, and how many of the seeds collapsed."""
-    seeded: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        if run.name.startswith(SEED_PREFIX):
-            best = min(_history(run), key=lambda record: record["bound"])
-            title = Recipe.load(run / "recipe.yaml").title
-            seeded.setdefault(title, []).append(best | {"title": f"{title}, {run.name}"})
-    if not seeded:
+def _validation(runs: Mapping[Path, str]) -> str:
+    """The best epoch of runs that are not evaluated, and of several seeds how many collapsed."""
+    rows, seeds = [], {}
+    for run, title in runs.items():
+        seeded = run.name.startswith(SEED_PREFIX)
+        if not seeded and (run / "evaluation.json").is_file():
+            continue
+        history = _history(run)
+        best = min(history, key=lambda record: record["bound"])
+        rows.append(best | {"title": title, "epochs": len(history)})
+        if seeded and best["mi"] is not None:
+            seeds.setdefault(title.removesuffix(f", {run.name}"), []).append(best)
+    if not rows:
         return ""
-    rows = [record for records in seeded.values() for record in records]
-    latent = {title: found for title, found in seeded.items() if found[0]["mi"] is not None}
-    counts = "; ".join(f"{title}: {sum(map(collapsed, found))} of {len(found)}" for title, found in latent.items())
-    caption = f"Validation set at the best epoch. Collapsed (KL below {COLLAPSED_BELOW} nats): {counts or 'none'}."
-    return f"{caption}\n\n{markdown(rows)}"
+    counts = "; ".join(f"{title} {sum(map(collapsed, found))} of {len(found)}" for title, found in seeds.items())
+    verdict = f" Collapsed (KL below {COLLAPSED_BELOW} nats): {counts}." if counts else ""
+    return f"Validation set, best epoch of those run.{verdict}\n\n{markdown(rows)}"
 
 
 def _report(run: Path) -> dict[str, Any]:
     path = run / "evaluation.json"
     report = _parsed(path, path.read_text("utf-8"))
-    missing = {"title", "split", "sentences", "nll_samples", "nll_sentences"} - report.keys()
+    missing = {"split", "sentences", "nll_samples", "nll_sentences"} - report.keys()
     if missing:
         raise ValueError(f"{path} is not an evaluation: it lacks {', '.join(sorted(missing))}")
     if report["split"] != "test":

@@ -99,8 +99,8 @@ def test_the_bound_is_reconstruction_plus_kl_at_weight_one(model, dataset) -> No
 
 def test_the_report_holds_every_figure_and_is_plain_json(model, language_model, dataset) -> None:
     names = {
-        "bound", "rec", "kl", "mi", "mi_corpus", "mi_equal_length", "au", "cosine", "nll", "nll_se", "nll_sentences", "nll_samples",
-        "ppl", "sentences", "tokens", "shuffled",
+        "bound", "rec", "kl", "mi", "mi_corpus", "mi_equal_length", "au", "cosine",
+        "nll", "nll_se", "nll_sentences", "nll_samples", "ppl", "sentences", "tokens", "shuffled",
     }  # fmt: skip
     for measured_model in (model, language_model):
         report = evaluate(evaluator(measured_model, dataset), SAMPLES)

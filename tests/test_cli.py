@@ -1,0 +1,375 @@
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from accelerate.state import AcceleratorState
+from typer.testing import CliRunner
+
+from modeling_seqvae import SeqVAE, __version__
+from modeling_seqvae.cli import app
+from modeling_seqvae.training.recipe import available
+
+COMMANDS = ("train", "evaluate", "encode", "sample", "reconstruct", "interpolate", "demo", "results")
+PRESET = """
+model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.5}
+training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
+"""
+TRAIN = ("train", "--corpus", "texts", "--training", "preset.yaml", "--output-dir")
+QUICK = ("--nll-samples", "3")
+TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was warm"]
+
+
+def invoke(*arguments: str, code: int = 0, stdin: str | bytes | None = None):
+    """The result of a command that must end with this exit code, and never with a traceback."""
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, env={"COLUMNS": "80"})
+    assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def files(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def lines(path: Path, count: int) -> None:
+    source = random.Random(count)
+    words = "the a our food room staff was seemed good bad warm cold slow and but very .".split()
+    path.write_text("".join(" ".join(source.choices(words, k=source.randint(3, 9))) + "\n" for _ in range(count)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's working folder: texts of their own, a run, a language model's run, and things that are neither."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "texts").mkdir()
+    for split, count in {"train": 60, "validation": 20, "test": 12}.items():
+        lines(folder / "texts" / f"{split}.txt", count)
+    (folder / "preset.yaml").write_text(PRESET)
+    (folder / "three.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    (folder / "three.csv").write_text("review,stars\n" + "".join(f"{text},{n}\n" for n, text in enumerate(TEXTS)))
+    (folder / "gaps.jsonl").write_text(f'{{"text": "{TEXTS[0]}"}}\n{{"text": null}}\n{{"text": ""}}\n')
+    (folder / "empty.txt").touch()
+    (folder / "latin.txt").write_bytes("the caf\xe9\n".encode("latin-1"))
+    (folder / "strange.xyz").write_text("a text\n")
+    (folder / "broken.yaml").write_text("model: [1\n")
+    (folder / "method.yaml").write_text("model: {pooling_mode: median}\n")
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("no folder\n")
+    former = Path.cwd()
+    os.chdir(folder)
+    try:
+        invoke(*TRAIN, "run")
+        invoke(*TRAIN, "lm", "--method", "lstm_lm")
+    finally:
+        os.chdir(former)
+    (folder / "begun").mkdir()
+    (folder / "begun" / "recipe.yaml").write_bytes((folder / "run" / "recipe.yaml").read_bytes())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(folder)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def vae(folder: Path) -> SeqVAE:
+    return SeqVAE.from_pretrained(folder / "run" / "best")
+
+
+def test_help_lists_every_command_on_a_line() -> None:
+    described = invoke("--help").stdout
+    for command in COMMANDS:
+        (line,) = (line for line in described.splitlines() if line.startswith(f"│ {command} "))
+        assert line.rstrip(" │").endswith("."), f"the summary of {command} does not fit into 80 columns"
+    assert invoke("-h").stdout == described
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    described = invoke(command, "-h").stdout
+    assert described == invoke(command, "--help").stdout
+    assert f"seqvae {command}" in described or f"Usage: root {command}" in described or command in described
+
+
+def test_names_that_help_mentions_exist() -> None:
+    described = invoke("train", "--help").stdout
+    for kind, names in {"methods": ("max_pool", "seqvae", "lstm_lm"), "corpora": ("demo", "ptb", "yahoo")}.items():
+        assert set(names) <= set(available(kind))
+        assert all(name in described for name in names)
+    assert all(name in described for name in available("training"))
+
+
+def test_version() -> None:
+    assert invoke("--version").stdout == f"seqvae {__version__}\n"
+
+
+def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path) -> None:
+    result = invoke(*TRAIN, "another", "--set", "training.epochs=2", "--limit", "train=40")
+    assert {"best", "last", "history.jsonl", "recipe.yaml"} == {path.name for path in (folder / "another").iterdir()}
+    assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
+    assert "texts train: 40 documents" in result.stdout and "best epoch" in result.stdout
+    assert "%|" not in result.stdout and "%|" in result.stderr
+
+
+def test_a_run_is_not_overwritten_but_resumed(folder: Path) -> None:
+    before = files(folder / "run")
+    assert "--resume" in invoke(*TRAIN, "run", code=1).stderr
+    assert (
+        "training.epochs is 1 there and 9 here"
+        in invoke(*TRAIN, "run", "--resume", "--set", "training.epochs=9", code=1).stderr
+    )
+    assert files(folder / "run") == before
+    invoke(*TRAIN, "run", "--resume")
+    assert files(folder / "run").keys() == before.keys()
+
+
+def test_evaluate_prints_a_table_and_writes_the_same_figures(folder: Path) -> None:
+    result = invoke("evaluate", "run", *QUICK, "--nll-sentences", "5")
+    report = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert (report["corpus"], report["split"], report["sentences"], report["nll_sentences"]) == ("texts", "test", 12, 5)
+    assert f"{report['bound']:.2f}" in result.stdout and f"{report['nll']:.2f}" in result.stdout
+    assert "SeqVAE + MaxPool" in result.stdout and "12 sentences" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "evaluation.json" in result.stderr and "evaluation.json" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--split", "validation"), "evaluation-validation.json"),
+        (("--limit", "test=4"), "evaluation-first4.json"),
+        (("--shuffle",), "evaluation-shuffled.json"),
+        (("--corpus", "texts/validation.txt"), "evaluation-validation-test.json"),
+    ],
+)
+def test_other_questions_do_not_overwrite_the_evaluation(folder: Path, options: tuple[str, ...], name: str) -> None:
+    kept = folder / "run" / "evaluation.json"
+    kept.write_text("kept")
+    if "--corpus" in options:
+        name = name.replace("-test", "")  # a corpus of the file's name, and its test set
+    invoke("evaluate", "run", *QUICK, *options)
+    assert kept.read_text() == "kept"
+    assert json.loads((folder / "run" / name).read_text())["nll_samples"] == 3
+
+
+def test_a_checkpoint_without_its_run_needs_a_corpus_and_is_left_as_it_is(folder: Path) -> None:
+    before = files(folder / "run")
+    assert "--corpus" in invoke("evaluate", "run/best", *QUICK, code=1).stderr
+    invoke("evaluate", "run/best", "--corpus", "texts", *QUICK, "--output", "new/figures.json")
+    assert json.loads((folder / "new" / "figures.json").read_text())["title"] == "run/best"
+    assert files(folder / "run") == before
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".NPY"])
+def test_encode_writes_a_row_a_text_in_order(folder: Path, vae: SeqVAE, suffix: str) -> None:
+    read = {".npy": np.load, ".csv": pd.read_csv, ".parquet": pd.read_parquet}[suffix.lower()]
+    result = invoke("encode", "run", "three.txt", "-o", f"features{suffix}", "--batch-size", "2")
+    np.testing.assert_allclose(read(folder / f"features{suffix}"), vae.encode(TEXTS), atol=1e-5)
+    assert result.stdout == "" and result.stderr == f"3 texts encoded: features{suffix}\n"
+
+
+def test_encode_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: SeqVAE) -> None:
+    invoke("encode", "run", "three.csv", "--text-column", "review", "-o", "column.csv", "--features", "mean")
+    table = pd.read_csv(folder / "column.csv")
+    assert list(table.columns) == ["mean_0", "mean_1", "mean_2"]
+    np.testing.assert_allclose(table, vae.encode(TEXTS, "mean"), atol=1e-5)
+    invoke("encode", "run", "-", "-o", "piped.npy", stdin="\n".join(TEXTS))
+    np.testing.assert_allclose(np.load(folder / "piped.npy"), vae.encode(TEXTS), atol=1e-5)
+
+
+def test_empty_texts_keep_their_rows_and_are_counted(folder: Path, vae: SeqVAE) -> None:
+    result = invoke("encode", "run", "gaps.jsonl", "-o", "gaps.npy")
+    np.testing.assert_allclose(np.load(folder / "gaps.npy"), vae.encode([TEXTS[0], "", ""]), atol=1e-5)
+    assert "2 of 3 texts are empty" in result.stderr
+
+
+def test_sample_writes_sentences_and_nothing_else() -> None:
+    result = invoke("sample", "run", "-n", "4", "--seed", "1")
+    assert len(result.stdout.splitlines()) == 4 and result.stderr == ""
+    assert invoke("sample", "run/best", "-n", "4", "--seed", "1").stdout == result.stdout
+    assert invoke("sample", "run", "-n", "4", "--seed", "2").stdout != result.stdout
+    assert invoke("sample", "run", "-n", "4", "--seed", "1", "--temperature", "0.1").stdout != result.stdout
+
+
+def test_reconstruct_reads_arguments_files_and_standard_input_alike(vae: SeqVAE) -> None:
+    expected = "".join(f"{sentence}\n" for sentence in vae.reconstruct(TEXTS))
+    assert invoke("reconstruct", "run", *TEXTS).stdout == expected
+    assert invoke("reconstruct", "run", "--input", "three.txt").stdout == expected
+    assert invoke("reconstruct", "run", "--input", "three.csv", "--text-column", "review").stdout == expected
+    assert invoke("reconstruct", "run", "--input", "-", stdin="\n".join(TEXTS) + "\n").stdout == expected
+    beams = "".join(f"{sentence}\n" for sentence in vae.reconstruct(TEXTS, num_beams=3))
+    assert invoke("reconstruct", "run", *TEXTS, "--beams", "3").stdout == beams
+
+
+def test_interpolate_goes_from_one_reconstruction_to_the_other(vae: SeqVAE) -> None:
+    written = invoke("interpolate", "run", TEXTS[0], TEXTS[1], "--steps", "4").stdout.splitlines()
+    assert len(written) == 4
+    assert [written[0], written[-1]] == vae.reconstruct(TEXTS[:2])
+
+
+def test_a_language_model_samples_and_is_measured_but_has_no_latent(folder: Path) -> None:
+    assert len(invoke("sample", "lm", "-n", "2").stdout.splitlines()) == 2
+    assert "NLL exact" in " ".join(invoke("evaluate", "lm").stdout.split())
+    report = json.loads((folder / "lm" / "evaluation.json").read_text())
+    assert report["nll"] == pytest.approx(report["bound"], abs=1e-4) and report["mi"] is None
+    for arguments in (
+        ("encode", "lm", "three.txt", "-o", "none.npy"),
+        ("reconstruct", "lm", "a"),
+        ("interpolate", "lm", "a", "b"),
+    ):
+        assert "latent_size=0" in invoke(*arguments, code=1).stderr
+    assert not (folder / "none.npy").exists()
+
+
+def test_a_named_corpus_is_not_mistaken_for_a_folder_of_its_name(folder: Path) -> None:
+    (folder / "ptb").mkdir()
+    lines(folder / "ptb" / "train.txt", 20)
+    assert "ptb.valid.txt" in invoke("train", "--corpus", "ptb", "--output-dir", "never", code=1).stderr
+
+
+def test_warnings_are_sentences_on_standard_error() -> None:
+    result = invoke("reconstruct", "run", "wholly unheard-of café ☕ 日本語")
+    assert len(result.stdout.splitlines()) == 1
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith("seqvae: warning: ") and "vocabulary" in warning
+
+
+MISTAKES = {
+    "unknown method": ((*TRAIN, "new", "--method", "maxpool"), "max_pool"),
+    "unknown field in a method": ((*TRAIN, "new", "--method", "method.yaml"), "method.yaml"),
+    "method that is no YAML": ((*TRAIN, "new", "--method", "broken.yaml"), "broken.yaml is not readable"),
+    "method that is not there": ((*TRAIN, "new", "--method", "none.yaml"), "no file none.yaml"),
+    "unknown corpus": (("train", "--corpus", "pbt", "--output-dir", "new"), "ptb"),
+    "corpus that is not there": (("train", "--corpus", "none.txt", "--output-dir", "new"), "none.txt"),
+    "empty corpus": (("train", "--corpus", "empty.txt", "--output-dir", "new"), "empty.txt is empty"),
+    "corpus in an empty folder": (("train", "--corpus", "empty", "--output-dir", "new"), "train.txt"),
+    "corpus without a suffix": (("train", "--corpus", "file", "--output-dir", "new"), "suffix"),
+    "corpus of unknown suffix": (("train", "--corpus", "strange.xyz", "--output-dir", "new"), ".csv"),
+    "corpus that is not UTF-8": (("train", "--corpus", "latin.txt", "--output-dir", "new"), "line 1 is not UTF-8"),
+    "columns unsaid": (("train", "--corpus", "three.csv", "--output-dir", "new"), "--text-column"),
+    "column of a corpus with a name": (("train", "--text-column", "x", "--output-dir", "new"), "demo"),
+    "files of a corpus missing": (
+        ("train", "--corpus", "ptb", "--data-dir", "none", "--output-dir", "new"),
+        "ptb.train.txt",
+    ),
+    "unknown preset": (("train", "--training", "huge", "--output-dir", "new"), "paper"),
+    "override without a field": ((*TRAIN, "new", "--set", "nonsense"), "section.field=value"),
+    "override of an unknown field": ((*TRAIN, "new", "--set", "training.epoch=3"), "epochs"),
+    "override of the wrong kind": ((*TRAIN, "new", "--set", "training.epochs=many"), "training.epochs"),
+    "override out of range": ((*TRAIN, "new", "--set", "model.hidden_size=-1"), "hidden_size must be at least 1"),
+    "limit without a split": ((*TRAIN, "new", "--limit", "x"), "train=10000"),
+    "limit of an unknown split": ((*TRAIN, "new", "--limit", "dev=3"), "validation"),
+    "limit of none": ((*TRAIN, "new", "--limit", "train=0"), "train=0"),
+    "limit in odd digits": ((*TRAIN, "new", "--limit", "train=²"), "train=²"),
+    "run where a file is": ((*TRAIN, "file"), "file is a file"),
+    "run below a file": ((*TRAIN, "file/run"), "file is a file"),
+    "no checkpoint": (("sample", "none"), "no folder none"),
+    "file as a checkpoint": (("sample", "file"), "no folder file"),
+    "empty folder as a checkpoint": (("sample", "empty"), "no config.json"),
+    "state of a run as a checkpoint": (("sample", "run/last"), "no config.json"),
+    "run without a checkpoint": (("sample", "begun"), "begun is a run without a checkpoint"),
+    "unknown device": (("sample", "run", "--device", "abacus"), "--device abacus"),
+    "seed beyond 64 bits": (("sample", "run", "--seed", str(2**80)), ""),
+    "texts that are not there": (("encode", "run", "none.txt", "-o", "new.npy"), "no file none.txt"),
+    "folder as texts": (("encode", "run", "empty", "-o", "new.npy"), "no file empty"),
+    "empty file as texts": (("encode", "run", "empty.txt", "-o", "new.npy"), "empty.txt is empty"),
+    "texts of unknown suffix": (("encode", "run", "strange.xyz", "-o", "new.npy"), ".jsonl"),
+    "texts that are not UTF-8": (("encode", "run", "latin.txt", "-o", "new.npy"), "line 1 is not UTF-8"),
+    "unknown column": (("encode", "run", "three.csv", "--text-column", "text", "-o", "new.npy"), "review, stars"),
+    "unknown features": (("encode", "run", "three.txt", "-o", "new.npy", "--features", "sum"), "mean_variance"),
+    "features of unknown suffix": (("encode", "run", "three.txt", "-o", "new.xlsx"), ".parquet"),
+    "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),
+    "features below a file": (("encode", "run", "three.txt", "-o", "file/new.npy"), "file is a file"),
+    "text that is not UTF-8": (("reconstruct", "run", "caf\udce9"), "not UTF-8"),
+    "end that is not UTF-8": (("interpolate", "run", "a", "caf\udce9"), "not UTF-8"),
+    "input that is not there": (("reconstruct", "run", "--input", "none.txt"), "no file none.txt"),
+    "unknown split": (("evaluate", "run", "--split", "dev"), "validation"),
+    "evaluation into a folder": (("evaluate", "run", "--output", "empty"), "empty is a folder"),
+    "evaluation below a file": (("evaluate", "run", "--output", "file/new.json"), "file is a file"),
+    "evaluation on an unknown device": (("evaluate", "run", "--device", "abacus"), "--device abacus"),
+    "evaluation of nothing": (("evaluate", "none"), "no folder none"),
+    "results of nothing": (("results", "none"), "no folder none"),
+    "results of a run": (("results", "run"), "CORPUS/METHOD"),
+    "demo where a file is": (("demo", "--output-dir", "file"), "file is a file"),
+    "demo with an unknown field": (("demo", "--output-dir", "new", "--set", "training.epoch=1"), "epochs"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_a_sentence_and_leaves_nothing_behind(folder: Path, name: str) -> None:
+    arguments, told = MISTAKES[name]
+    before = files(folder)
+    result = invoke(*arguments, code=1)
+    message = result.stderr[result.stderr.rindex("seqvae: ") :]
+    assert told in message and len(message) > 20
+    assert result.stdout == ""
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("train",),
+        ("train", "--output-dir"),
+        ("train", "--output-dir", "new", "--nonsense"),
+        ("sample",),
+        ("sample", "run", "-n", "0"),
+        ("sample", "run", "-n", "many"),
+        ("sample", "run", "--top-p", "2"),
+        ("sample", "run", "--seed", "-1"),
+        ("encode", "run", "three.txt"),
+        ("encode", "run", "three.txt", "-o", "new.npy", "--batch-size", "0"),
+        ("reconstruct", "run"),
+        ("reconstruct", "run", "a text", "--input", "three.txt"),
+        ("interpolate", "run", "only one"),
+        ("interpolate", "run", "a", "b", "--steps", "1"),
+        ("evaluate", "run", "--nll-samples", "0"),
+    ],
+)
+def test_wrong_usage_is_exit_code_two(folder: Path, arguments: tuple[str, ...]) -> None:
+    before = files(folder)
+    result = invoke(*arguments, code=2)
+    assert result.stdout == "" and "Error" in result.stderr
+    assert files(folder) == before
+
+
+def test_no_command_shows_the_help() -> None:
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 2 and "interpolate" in result.output
+
+
+def test_bytes_that_are_not_utf8_on_standard_input(folder: Path) -> None:
+    assert "not UTF-8" in invoke("reconstruct", "run", "--input", "-", stdin=b"fine\ncaf\xe9\n", code=1).stderr
+
+
+def test_debug_shows_where_an_error_arose() -> None:
+    result = CliRunner().invoke(app, ["--debug", "sample", "none"])
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_a_very_long_line_is_cut_and_told(folder: Path) -> None:
+    (folder / "long.txt").write_text("food " * 50_000 + "\n")
+    result = invoke("encode", "run", "long.txt", "-o", "long.npy", "--features", "mean")
+    assert "were cut" in result.stderr and np.load(folder / "long.npy").shape == (1, 3)
+
+
+def test_a_closed_pipe_ends_a_command_quietly(folder: Path) -> None:
+    """As in `seqvae sample RUN | head`: a process, since what Python does at its end counts."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "modeling_seqvae", "sample", "run", "-n", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, cwd=folder, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
