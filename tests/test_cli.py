@@ -28,7 +28,7 @@ TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was 
 
 def invoke(*arguments: str, code: int = 0, stdin: str | bytes | None = None):
     """The result of a command that must end with this exit code, and never with a traceback."""
-    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, env={"COLUMNS": "80"})
+    result = CliRunner().invoke(app, arguments, input=stdin, env={"COLUMNS": "80"}, prog_name="seqvae")
     assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result
@@ -40,7 +40,7 @@ def files(folder: Path) -> dict[Path, bytes | None]:
 
 def lines(path: Path, count: int) -> None:
     source = random.Random(count)
-    words = "the a our food room staff was seemed good bad warm cold slow and but very .".split()
+    words = ["the", "a", "food", "room", "staff", "was", "seemed", "good", "bad", "cold", "slow", "and", "very", "."]
     path.write_text("".join(" ".join(source.choices(words, k=source.randint(3, 9))) + "\n" for _ in range(count)))
 
 
@@ -51,6 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "texts").mkdir()
     for split, count in {"train": 60, "validation": 20, "test": 12}.items():
         lines(folder / "texts" / f"{split}.txt", count)
+    lines(folder / "lines.txt", 40)
     (folder / "preset.yaml").write_text(PRESET)
     (folder / "three.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     (folder / "three.csv").write_text("review,stars\n" + "".join(f"{text},{n}\n" for n, text in enumerate(TEXTS)))
@@ -98,7 +99,7 @@ def test_help_lists_every_command_on_a_line() -> None:
 def test_every_command_has_help(command: str) -> None:
     described = invoke(command, "-h").stdout
     assert described == invoke(command, "--help").stdout
-    assert f"seqvae {command}" in described or f"Usage: root {command}" in described or command in described
+    assert f"Usage: seqvae {command} " in described
 
 
 def test_names_that_help_mentions_exist() -> None:
@@ -149,14 +150,12 @@ def test_evaluate_prints_a_table_and_writes_the_same_figures(folder: Path) -> No
         (("--split", "validation"), "evaluation-validation.json"),
         (("--limit", "test=4"), "evaluation-first4.json"),
         (("--shuffle",), "evaluation-shuffled.json"),
-        (("--corpus", "texts/validation.txt"), "evaluation-validation-test.json"),
+        (("--corpus", "lines.txt"), "evaluation-lines.json"),
     ],
 )
 def test_other_questions_do_not_overwrite_the_evaluation(folder: Path, options: tuple[str, ...], name: str) -> None:
     kept = folder / "run" / "evaluation.json"
     kept.write_text("kept")
-    if "--corpus" in options:
-        name = name.replace("-test", "")  # a corpus of the file's name, and its test set
     invoke("evaluate", "run", *QUICK, *options)
     assert kept.read_text() == "kept"
     assert json.loads((folder / "run" / name).read_text())["nll_samples"] == 3
@@ -279,7 +278,6 @@ MISTAKES = {
     "state of a run as a checkpoint": (("sample", "run/last"), "no config.json"),
     "run without a checkpoint": (("sample", "begun"), "begun is a run without a checkpoint"),
     "unknown device": (("sample", "run", "--device", "abacus"), "--device abacus"),
-    "seed beyond 64 bits": (("sample", "run", "--seed", str(2**80)), ""),
     "texts that are not there": (("encode", "run", "none.txt", "-o", "new.npy"), "no file none.txt"),
     "folder as texts": (("encode", "run", "empty", "-o", "new.npy"), "no file empty"),
     "empty file as texts": (("encode", "run", "empty.txt", "-o", "new.npy"), "empty.txt is empty"),

@@ -1,5 +1,6 @@
 """What is installed works: from a wheel away from the checkout, from an editable install, and from the checkout."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -171,11 +173,19 @@ def test_installed_command_shows_its_help(wheel_installation: Installation) -> N
     assert wheel_installation.run(wheel_installation.python, "-m", "modeling_seqvae", "--help")
 
 
-def test_installed_command_trains(wheel_installation: Installation) -> None:
-    """The options that every training has; a tiny run belongs here."""
-    described = wheel_installation.run(wheel_installation.python.parent / "seqvae", "train", "--help")
-    for option in ("--method", "--corpus", "--output-dir", "--set"):
-        assert option in described
+def test_installed_command_trains_evaluates_and_encodes(wheel_installation: Installation) -> None:
+    """The embedded corpus, methods and presets are in the wheel; nothing of the checkout is needed."""
+    command, folder = wheel_installation.python.parent / "seqvae", wheel_installation.folder
+    limits = ("--limit", "train=200", "--limit", "validation=50", "--limit", "test=20")
+    sizes = ("--set", "model.hidden_size=16", "--set", "training.epochs=1")
+    told = wheel_installation.run(command, "train", "--corpus", "demo", "--output-dir", "run", *limits, *sizes)
+    assert "best epoch 1" in told
+    table = wheel_installation.run(command, "evaluate", "run", "--limit", "test=20", "--nll-samples", "5")
+    assert "SeqVAE + MaxPool" in table and "20 sentences" in table
+    assert json.loads((folder / "run" / "evaluation-first20.json").read_text(encoding="utf-8"))["nll_samples"] == 5
+    (folder / "texts.txt").write_text("the food was great .\nwe may return one day .\n", encoding="utf-8")
+    wheel_installation.run(command, "encode", "run", "texts.txt", "--output", "features.npy")
+    assert np.load(folder / "features.npy").shape == (2, 32)
 
 
 @pytest.mark.parametrize("name", ["cpu", "gpu_bf16", "multi_gpu", "multi_node"])

@@ -6,6 +6,7 @@ Results go to standard output, progress and notes to standard error. Expected mi
 
 import json
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -311,7 +312,8 @@ def _read_texts(path: Path, text_column: str | None) -> list[str]:
     from ..training.report import quiet_libraries
 
     if str(path) == "-":
-        listed = [line.rstrip("\n") for line in sys.stdin]
+        piped = TextIOWrapper(sys.stdin.buffer, "utf-8", "surrogateescape")
+        listed = [line.rstrip("\n") for line in piped]
     elif path.is_file():
         with quiet_libraries():
             listed = [text or "" for text in read_documents(path, Wanted(text_column=text_column)).rows["text"]]

@@ -53,7 +53,8 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
 
 def _validation(runs: Mapping[Path, str]) -> str:
     """The best epoch of runs that are not evaluated, and of several seeds how many collapsed."""
-    rows, seeds = [], {}
+    rows: list[dict[str, Any]] = []
+    seeds: dict[str, list[dict[str, Any]]] = {}
     for run, title in runs.items():
         seeded = run.name.startswith(SEED_PREFIX)
         if not seeded and (run / "evaluation.json").is_file():
@@ -72,10 +73,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
 
 def _report(run: Path) -> dict[str, Any]:
     path = run / "evaluation.json"
-    report = _parsed(path, path.read_text("utf-8"))
-    missing = {"split", "sentences", "nll_samples", "nll_sentences"} - report.keys()
-    if missing:
-        raise ValueError(f"{path} is not an evaluation: it lacks {', '.join(sorted(missing))}")
+    report = _parsed(path, path.read_text("utf-8"), {"split", "sentences", "nll_samples", "nll_sentences"})
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
     return report | {"seconds": _history(run)[-1]["seconds"]}
@@ -83,17 +81,21 @@ def _report(run: Path) -> dict[str, Any]:
 
 def _history(run: Path) -> list[dict[str, Any]]:
     path = run / "history.jsonl"
-    records = [_parsed(path, line) for line in path.read_text("utf-8").splitlines()]
+    records = [_parsed(path, line, {"bound", "kl", "mi", "seconds"}) for line in path.read_text("utf-8").splitlines()]
     if not records:
         raise ValueError(f"{path} is empty: the run has not ended its first epoch")
     return records
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def _parsed(path: Path, text: str, required: set[str]) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    missing = required - (found.keys() if isinstance(found, dict) else set())
+    if missing:
+        raise ValueError(f"{path} is not what a run writes: it lacks {', '.join(sorted(missing))}")
+    return found
 
 
 def _numbers(values: Iterable[int]) -> str:

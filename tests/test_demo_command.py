@@ -1,0 +1,146 @@
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from accelerate.state import AcceleratorState
+from typer.testing import CliRunner
+
+from modeling_seqvae.cli import app
+from modeling_seqvae.paper import demo
+from modeling_seqvae.training.signals import Interrupted
+
+TINY = [
+    *("--limit", "train=200", "--limit", "validation=40", "--limit", "test=40"),
+    *("--set", "model.hidden_size=8", "--set", "model.embedding_size=8", "--set", "training.epochs=1"),
+]
+CHECKOUT = Path(__file__).parents[1]
+
+
+class Demonstration(NamedTuple):
+    """A demonstration that was interrupted after its first model, and repeated."""
+
+    folder: Path
+    interrupted: Any  # the first command's result
+    first_history: bytes  # of the model trained then
+    finished: Any  # the second command's result
+
+
+def run_demo(folder: Path, *options: str) -> Any:
+    return CliRunner().invoke(app, ["demo", "--output-dir", str(folder), *TINY, *options], env={"COLUMNS": "80"})
+
+
+def train_one_and_stop(runs: dict[Path, Any], arguments: dict[Path, list[str]]) -> None:
+    """What `train_side_by_side` does when a signal comes after the first run."""
+    directory = next(iter(runs))
+    trained = CliRunner().invoke(app, ["train", "--output-dir", str(directory), "--resume", *arguments[directory]])
+    assert trained.exit_code == 0, trained.stderr
+    raise Interrupted(130)
+
+
+@pytest.fixture(scope="module")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "train_side_by_side", train_one_and_stop)
+        interrupted = run_demo(folder)
+    history = (folder / "seqvae" / "history.jsonl").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")]))
+        finished = run_demo(folder)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield Demonstration(folder, interrupted, history, finished)
+
+
+def block(printed: str, heading: str) -> list[str]:
+    """The indented lines below a heading."""
+    lines = printed.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(heading)) + 1
+    end = next((number for number in range(start, len(lines)) if not lines[number].startswith("  ")), len(lines))
+    return lines[start:end]
+
+
+def test_interrupted_and_repeated_it_goes_on(demonstration: Demonstration) -> None:
+    assert demonstration.interrupted.exit_code == 130 and demonstration.interrupted.stdout == ""
+    assert demonstration.finished.exit_code == 0, demonstration.finished.stderr
+    assert (demonstration.folder / "seqvae" / "history.jsonl").read_bytes() == demonstration.first_history
+    assert (demonstration.folder / "max_pool" / "best" / "model.safetensors").is_file()
+
+
+def test_it_prints_and_writes_the_figures_of_both_models(demonstration: Demonstration) -> None:
+    printed = demonstration.finished.stdout
+    reports = json.loads((demonstration.folder / "results.json").read_text())
+    assert [report["title"] for report in reports] == ["SeqVAE", "SeqVAE + MaxPool"]
+    for report in reports:
+        (figures,) = re.findall(rf"^ {re.escape(report['title'])} +(\d.*)$", printed, re.MULTILINE)
+        expected = [report[key] for key in ("nll", "nll_se", "above_truth", "bound", "rec", "kl")]
+        assert [float(figure) for figure in figures.split()[:6]] == pytest.approx(expected, abs=0.006)
+        assert (report["sentences"], report["nll_sentences"], report["nll_samples"]) == (40, 40, 500)
+        assert report["nll"] <= report["bound"] + 3 * report["nll_se"] and report["above_truth"] > 0
+    assert "above" in printed and "first 40 sentences" in " ".join(printed.split())
+
+
+def test_it_gives_a_verdict_probes_and_texts(demonstration: Demonstration) -> None:
+    printed = demonstration.finished.stdout
+    assert len(block(printed, "Verdict")) == 3
+    probes = block(printed, "Labels read from [mean ; variance]")
+    assert len(probes) == 4 and all("% correct (majority class: " in line for line in probes)
+    assert sum(" stars " in line for line in probes) == sum(" topic " in line for line in probes) == 2
+    assert len(block(printed, "Samples from SeqVAE + MaxPool")) == 5
+    sentence, again = block(printed, "A reconstruction")
+    assert sentence.split() and again.startswith("  ->")
+    assert len(block(printed, "An interpolation")) == 5
+
+
+def test_it_draws_the_curves_and_keeps_progress_off_standard_output(demonstration: Demonstration) -> None:
+    assert (demonstration.folder / "figure3.png").read_bytes().startswith(b"\x89PNG")
+    assert "figure3.png" in demonstration.finished.stdout
+    assert "%|" not in demonstration.finished.stdout and "%|" in demonstration.finished.stderr
+
+
+def test_the_models_differ_by_their_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = {}
+
+    def record(runs: dict[Path, Any], arguments: dict[Path, list[str]]) -> None:
+        started.update({directory.name: list(arguments[directory]) for directory in runs})
+        raise Interrupted(130)
+
+    monkeypatch.setattr(demo, "train_side_by_side", record)
+    assert run_demo(tmp_path, "--lm", "--seed", "7").exit_code == 130
+    assert list(started) == ["seqvae", "max_pool", "lstm_lm"]
+    for method, arguments in started.items():
+        position = arguments.index("--method") + 1
+        assert arguments.pop(position) == method
+        assert "training.seed=7" in arguments and "train=200" in arguments
+    assert started["seqvae"] == started["max_pool"] == started["lstm_lm"]
+
+
+def outcome(title: str, kl: float, bounds: list[float]) -> demo.Outcome:
+    vae: Any = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(latent_size=16)))
+    return demo.Outcome(title, vae, [], {"kl": kl, "au": 3, "mi": 0.5}, np.array(bounds))
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_the_verdict_follows_the_figures_whichever_model_they_are_of(better: int) -> None:
+    bounds = ([10.0, 20.0, 30.0], [14.0, 24.1, 33.9])
+    outcomes = [
+        outcome("SeqVAE", 0.05, bounds[better]),
+        outcome("SeqVAE + MaxPool", 0.9, bounds[1 - better]),
+    ]
+    _, _, plain, pooled, comparison = demo._verdict(outcomes)
+    assert "SeqVAE: collapsed" in plain and "SeqVAE + MaxPool: not collapsed" in pooled
+    titles = ("SeqVAE", "SeqVAE + MaxPool")
+    assert comparison.strip().startswith(f"{titles[better]} has a lower -ELBO than {titles[1 - better]} by 4.00 ±")
+
+
+def test_without_matplotlib_it_says_so_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run_demo(tmp_path / "new")
+    assert result.exit_code == 1 and "seqvae[figures]" in result.stderr
+    assert not (tmp_path / "new").exists()
