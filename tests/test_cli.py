@@ -164,8 +164,8 @@ def test_other_questions_do_not_overwrite_the_evaluation(folder: Path, options: 
 def test_a_checkpoint_without_its_run_needs_a_corpus_and_is_left_as_it_is(folder: Path) -> None:
     before = files(folder / "run")
     assert "--corpus" in invoke("evaluate", "run/best", *QUICK, code=1).stderr
-    invoke("evaluate", "run/best", "--corpus", "texts", *QUICK, "--output", "new/figures.json")
-    assert json.loads((folder / "new" / "figures.json").read_text())["title"] == "run/best"
+    invoke("evaluate", "run/best", "--corpus", "texts", *QUICK, "--output", "apart/figures.json")
+    assert json.loads((folder / "apart" / "figures.json").read_text())["title"] == "run/best"
     assert files(folder / "run") == before
 
 
@@ -349,6 +349,19 @@ def test_no_command_shows_the_help() -> None:
 
 def test_bytes_that_are_not_utf8_on_standard_input(folder: Path) -> None:
     assert "not UTF-8" in invoke("reconstruct", "run", "--input", "-", stdin=b"fine\ncaf\xe9\n", code=1).stderr
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    for arguments in (
+        (*TRAIN, "new"),
+        ("evaluate", "run", "--output", "new/figures.json"),
+        ("encode", "run", "three.txt", "-o", "new.npy"),
+        ("demo", "--output-dir", "new"),
+    ):
+        assert f"{folder} is not writable" in invoke(*arguments, code=1).stderr
+    assert files(folder) == before
 
 
 def test_debug_shows_where_an_error_arose() -> None:
