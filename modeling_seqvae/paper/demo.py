@@ -121,7 +121,8 @@ def _verdict(outcomes: Sequence[Outcome]) -> list[str]:
         kl, active, size = outcome.report["kl"], outcome.report["au"], outcome.vae.model.config.latent_size
         lines.append(f"  {outcome.title}: {state} (KL {kl:.3f} nats, {active} of {size} units active)")
     plain, pooled = outcomes[:2]
-    return [*lines, "  " + compare(pooled.title, pooled.bounds, plain.title, plain.bounds)]
+    lines.append("  " + compare(pooled.title, pooled.bounds, plain.title, plain.bounds))
+    return [*lines, "  (the error is over sentences, of one seed; docs/results.md compares five seeds)"]
 
 
 def _probes(outcomes: Sequence[Outcome], corpus: DatasetDict) -> list[str]:
