@@ -99,7 +99,9 @@ def test_one_string_gives_one_vector(vae):
 
 
 @pytest.mark.parametrize(
-    "container", [tuple, iter, np.array, lambda texts: np.array(texts, dtype=object), pd.Series], ids=lambda c: str(c)
+    "container",
+    [tuple, iter, np.array, lambda texts: np.array(texts, dtype=object), pd.Series],
+    ids=["tuple", "iterator", "array", "object array", "series"],
 )
 def test_any_iterable_of_strings_is_a_list_of_texts(vae, container):
     texts = random_texts(5)
