@@ -49,6 +49,8 @@ setup(
         "accelerate>=1.10",
         "datasets>=4.4",
         "numpy>=2.0",
+        "pandas>=2.2",
+        "pyarrow>=21",
         "scikit-learn>=1.6",  # `__sklearn_tags__`
         "pydantic>=2.10",
         "pyyaml>=6.0",

@@ -1,4 +1,4 @@
-"""Sequence VAEs on text that do not collapse: pooling over the encoder's states (Long, Cao and Cheung 2019)."""
+"""Sequence VAEs on text, with encoders that pool against posterior collapse (Long, Cao and Cheung 2019)."""
 
 from importlib import import_module
 from typing import Any

@@ -75,16 +75,21 @@ class SeqVAEEncoder(nn.Module):
         attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H)."""
-        _require_one(input_ids, inputs_embeds)
-        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        mask = torch.ones_like(embeds[:, :, 0], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H).
+
+        Positions are those of the text with all padding moved to its right.
+        """
+        given = _require_one(input_ids, inputs_embeds)
+        mask = given.new_ones(given.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
-        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :, None]  # (B, T, 1)
-        states = [embeds.gather(1, order.expand_as(embeds))]
+        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # (B, T)
+        if input_ids is not None:
+            states = [self.embed_tokens(input_ids.gather(1, order))]
+        else:
+            states = [given.gather(1, order[:, :, None].expand_as(given))]
         for layer in self.layers:
             states.append(layer(states[-1])[0])
-        return tuple(states), self.pooling(states[-1], mask.gather(1, order.squeeze(-1)))
+        return tuple(states), self.pooling(states[-1], mask.gather(1, order))
 
 
 class NoEncoder(nn.Module):
@@ -263,7 +268,9 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         says otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands
         before the words that the decoder reads.
         """
-        if encoder_outputs is None:
+        if encoder_outputs is None and latents is not None and input_ids is None and inputs_embeds is None:
+            encoded = SeqVAEEncoderOutput(latents=latents)
+        elif encoder_outputs is None:
             encoded = self.encoder(
                 input_ids,
                 self._mask(input_ids, attention_mask),
@@ -274,6 +281,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         else:
             encoded = _encoder_output(encoder_outputs)
         latents = encoded.latents if latents is None else latents
+        if latents.shape[-1] != self.config.latent_size:
+            raise ValueError(f"latents {tuple(latents.shape)} must be (B, {self.config.latent_size})")
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
         _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
@@ -405,13 +414,16 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """-log p(x|z) of each sentence, (B,) in nats: every token after `<s>`, `</s>` included."""
+        if labels.shape != states.shape[:2]:
+            raise ValueError(f"labels are {tuple(labels.shape)}, the decoder's input is {tuple(states.shape[:2])}")
         targets = labels[:, 1:]
         counted = targets != -100  # (B, T - 1)
         if mask is not None:
             counted = counted & mask[:, 1:].bool()
-        if logits is None:
+        if logits is None and type(self.lm_head) is nn.Linear:
             nll = linear_nll(states[:, :-1][counted], self.lm_head.weight, targets[counted])
-        else:
+        else:  # a head that someone has wrapped or replaced is called, not taken apart
+            logits = self.lm_head(states) if logits is None else logits
             nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
         return nll.new_zeros(counted.shape).masked_scatter(counted, nll).sum(1)
 

@@ -384,3 +384,12 @@ def test_a_closed_pipe_ends_a_command_quietly(folder: Path) -> None:
     with os.fdopen(writing, "wb") as closed:
         done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, env=environment, cwd=folder, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None:
+    kept = folder / "run" / "evaluation.json"
+    kept.write_text(json.dumps({"nll_sentences": 1000, "nll_samples": 500}))
+    before = kept.read_text()
+    invoke("evaluate", "run", *QUICK)
+    assert kept.read_text() == before
+    assert json.loads((folder / "run" / "evaluation-nll12x3.json").read_text())["nll_samples"] == 3

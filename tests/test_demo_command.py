@@ -88,7 +88,7 @@ def test_it_prints_and_writes_the_figures_of_both_models(demonstration: Demonstr
 
 def test_it_gives_a_verdict_probes_and_texts(demonstration: Demonstration) -> None:
     printed = demonstration.finished.stdout
-    assert len(block(printed, "Verdict")) == 3
+    assert len(block(printed, "Verdict")) == 4
     probes = block(printed, "Labels read from [mean ; variance]")
     assert len(probes) == 4 and all("% correct (majority class: " in line for line in probes)
     assert sum(" stars " in line for line in probes) == sum(" topic " in line for line in probes) == 2
@@ -133,7 +133,7 @@ def test_the_verdict_follows_the_figures_whichever_model_they_are_of(better: int
         outcome("SeqVAE", 0.05, bounds[better]),
         outcome("SeqVAE + MaxPool", 0.9, bounds[1 - better]),
     ]
-    _, _, plain, pooled, comparison = demo._verdict(outcomes)
+    _, _, plain, pooled, comparison, _ = demo._verdict(outcomes)
     assert "SeqVAE: collapsed" in plain and "SeqVAE + MaxPool: not collapsed" in pooled
     titles = ("SeqVAE", "SeqVAE + MaxPool")
     assert comparison.strip().startswith(f"{titles[better]} has a lower -ELBO than {titles[1 - better]} by 4.00 ±")

@@ -294,3 +294,32 @@ def test_encoder_and_decoder_run_through_their_forward(make_model, batch, change
 def test_a_misspelt_argument_is_refused(make_model, batch):
     with pytest.raises(TypeError, match="kl_wieght"):
         make_model()(**batch, kl_wieght=0.5)
+
+
+def test_labels_of_another_shape_are_refused(make_model, batch):
+    short = {**batch, "labels": batch["input_ids"][:, :-1]}
+    with pytest.raises(ValueError, match="labels are"):
+        make_model()(**short)
+
+
+def test_given_latents_need_no_sentence_to_encode(make_model, batch):
+    model = make_model()
+    z = torch.randn(len(batch["input_ids"]), model.config.latent_size)
+    alone = model(decoder_input_ids=batch["input_ids"], latents=z).logits
+    torch.testing.assert_close(alone, model(batch["input_ids"], batch["attention_mask"], latents=z).logits)
+
+
+def test_a_wrapped_vocabulary_layer_is_part_of_the_loss(make_model, batch):
+    class Doubled(torch.nn.Linear):
+        def forward(self, states):
+            return 2 * super().forward(states)
+
+    model = make_model()
+    head = model.lm_head
+    given = {**batch, "labels": batch["input_ids"], "return_logits": False}
+    plain = model(**given).loss
+    model.lm_head = Doubled(head.in_features, head.out_features, bias=False)
+    model.lm_head.weight = head.weight
+    loss = model(**given).loss
+    assert loss != plain
+    torch.testing.assert_close(loss, model(**{**given, "return_logits": True}).loss)

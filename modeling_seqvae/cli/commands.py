@@ -131,6 +131,8 @@ def evaluate(
     require_device(device)
     if output:
         require_file(output)
+    if corpus is None and text_column is not None:
+        raise ValueError("--text-column says how to read a table: name it with --corpus")
     spec = None if corpus is None else _corpus(corpus, text_column, None)
     report = evaluate_checkpoint(
         checkpoint, spec, data_dir, split, _limits(limit), nll_samples, nll_sentences, shuffle, batch_size, seed, device
@@ -140,6 +142,8 @@ def evaluate(
     if target:
         _write_json(target, report)
         note(f"written to {target}")
+    else:
+        note("not written: only a run's directory keeps its evaluations; give --output FILE.json")
 
 
 @app.command()

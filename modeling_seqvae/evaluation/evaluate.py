@@ -156,10 +156,10 @@ class Evaluator:
         return shuffled
 
 
-def summarise(measured: Measurements, seed: int = 0) -> dict[str, float | int | None]:
+def summarise(measured: Measurements, seed: int = 0) -> dict[str, Any]:
     """The table's columns but NLL: bound (-ELBO), rec, kl, mi (`mi_batch`), au and cosine; None without a latent."""
     rec, kl = measured.reconstruction.double().mean().item(), measured.kl.double().mean().item()
-    summary: dict[str, float | int | None] = {"bound": rec + kl, "rec": rec, "kl": kl}
+    summary: dict[str, Any] = {"bound": rec + kl, "rec": rec, "kl": kl}
     if measured.mean.shape[1] == 0:
         return summary | {"mi": None, "au": None, "cosine": None}
     posteriors = (measured.mean, measured.logvar, measured.latents)
@@ -170,9 +170,7 @@ def summarise(measured: Measurements, seed: int = 0) -> dict[str, float | int | 
     }
 
 
-def evaluate(
-    evaluator: Evaluator, num_samples: int = 500, nll_sentences: int | None = None
-) -> dict[str, float | int | None]:
+def evaluate(evaluator: Evaluator, num_samples: int = 500, nll_sentences: int | None = None) -> dict[str, Any]:
     """The whole row of a table: `summarise`, mi_corpus, NLL with its standard error, and PPL.
 
     `nll_sentences` estimates the NLL (and the PPL, which is computed from it) on the first sentences only.
@@ -182,7 +180,7 @@ def evaluate(
     return row(measured, nll, num_samples, evaluator.seed) | {"shuffled": evaluator.shuffle_words}
 
 
-def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0) -> dict[str, float | int | None]:
+def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0) -> dict[str, Any]:
     """All figures of measurements and of the NLL (n,) of the first n of their sentences."""
     latent = measured.mean.shape[1] > 0
     posteriors = (measured.mean, measured.logvar, measured.latents)

@@ -60,6 +60,8 @@ def run_demo(
     methods = METHODS + (("lstm_lm",) if language_model else ())
     overrides = [f"training.seed={seed}", *overrides]
     limits = limits or {}
+    if min([2, *limits.values()]) < 2:
+        raise ValueError("the demonstration needs at least 2 sentences of each split")
     recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
     _train(recipes, output_dir, overrides)
     corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])

@@ -92,6 +92,7 @@ class Recipe(BaseModel):
     title: str
     corpus: CorpusSpec
     limits: dict[str, int] = {}
+    data_dir: str | None = None  # where the corpus's files were when the run began
     model: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
 
@@ -123,7 +124,8 @@ class Recipe(BaseModel):
     def differences(self, other: "Recipe") -> list[str]:
         """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""
         here, there = (dict(_leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
-        changed = [name for name in here | there if here.get(name) != there.get(name)]
+        compared = [name for name in here | there if name != "data_dir"]  # files may move
+        changed = [name for name in compared if here.get(name) != there.get(name)]
         return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
 

@@ -1,5 +1,6 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,8 +45,13 @@ def train(
 ) -> SeqVAETrainer:
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
+    `data_dir` is where the corpus's files are; a run that is continued remembers it.
+
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
+    begun = _recipe(Path(output_dir)) if resume else None
+    data_dir = data_dir or (begun.data_dir if begun else None)
+    recipe = recipe.model_copy(update={"data_dir": None if data_dir is None else str(data_dir)})
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, data_dir)
     set_seed(recipe.training.seed)
@@ -100,6 +106,8 @@ def evaluate_checkpoint(
     accelerator = Accelerator(cpu=device == "cpu")
     vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
+    if corpus is None and recipe is not None:
+        data_dir = data_dir or recipe.data_dir
     corpus = corpus or (recipe.corpus if recipe else None)
     if corpus is None:
         raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
@@ -120,7 +128,8 @@ def evaluate_checkpoint(
 def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
     """Where a run keeps an evaluation: evaluation.json for its corpus's whole test set, a longer name for others.
 
-    So a quick look does not overwrite what took an hour. None where `run` is no run's directory.
+    A quick look, with fewer draws or sentences for the NLL than the evaluation that is there, has a longer name as
+    well, so that it does not overwrite what took an hour. None where `run` is no run's directory.
     """
     recipe = _recipe(run)
     if recipe is None:
@@ -131,7 +140,19 @@ def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
         f"first{report['limit']}": report["limit"] is not None,
         "shuffled": report["shuffled"],
     }
-    return run / ("-".join(["evaluation", *(part for part, told in unusual.items() if told)]) + ".json")
+    name = "-".join(["evaluation", *(part for part, told in unusual.items() if told)])
+    if _draws(run / f"{name}.json") > report["nll_sentences"] * report["nll_samples"]:
+        name += f"-nll{report['nll_sentences']}x{report['nll_samples']}"
+    return run / f"{name}.json"
+
+
+def _draws(evaluation: Path) -> int:
+    """What an evaluation's NLL cost, in draws; nothing where there is none."""
+    try:
+        report = json.loads(evaluation.read_text("utf-8"))
+        return report["nll_sentences"] * report["nll_samples"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none there, or something else
+        return 0
 
 
 def _recipe(run: Path) -> Recipe | None:

@@ -5,10 +5,12 @@ process), and the noise of an evaluation a function of (seed, sentence): a run t
 is the run that was not.
 """
 
+import hashlib
 import json
 import math
 import shutil
 import signal
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -218,10 +220,10 @@ class SeqVAETrainer:
             ).measure(),
             self.spec.seed,
         )  # fmt: skip
-        bound = float(summary["bound"] or 0.0)
+        bound = summary["bound"]
         if not math.isfinite(bound):
             raise self._diverged("bound on the validation set")
-        kl_weight = self.spec.kl_weight(progress.updates / len(self.batches))
+        kl_weight = self.spec.kl_weight((progress.updates - 1) / len(self.batches))  # that of the last update
         progress.epoch += 1
         progress.batch = 0
         progress.seconds += time.monotonic() - started
@@ -264,6 +266,8 @@ class SeqVAETrainer:
         self.accelerator.wait_for_everyone()
         holds_run = recipe_file.exists()
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
+        if not holds_run and any((self.output_dir / name).exists() for name in ("best", "last")):
+            raise ValueError(f"{self.output_dir} holds best/ or last/ but no recipe.yaml: choose another directory")
         if holds_run:
             if not resume:
                 raise ValueError(
@@ -274,6 +278,8 @@ class SeqVAETrainer:
                 raise ValueError(f"{self.output_dir} holds a run of another recipe: {'; '.join(changed)}")
         elif self.accelerator.is_main_process:
             self.recipe.save(recipe_file)
+            if resume and self.show:
+                tqdm.write(f"{self.output_dir} holds no run yet: starting at the beginning", file=sys.stderr)
         if resume and (self.output_dir / "last").exists():
             self._load_last()
         self.accelerator.wait_for_everyone()
@@ -296,7 +302,7 @@ class SeqVAETrainer:
         if self.accelerator.is_main_process:
             with replacing(last) as directory:
                 shutil.copytree(staging, directory, dirs_exist_ok=True)
-                state = {**asdict(self.progress), "plateau": asdict(self.plateau)}
+                state = {**asdict(self.progress), "plateau": asdict(self.plateau), "texts": self._texts()}
                 (directory / "progress.json").write_text(json.dumps(state), "utf-8")
             shutil.rmtree(staging)
             self._write_history()
@@ -307,16 +313,29 @@ class SeqVAETrainer:
         last = self.output_dir / "last"
         try:
             state = json.loads((last / "progress.json").read_text("utf-8"))
-            plateau, progress = Plateau(**state.pop("plateau")), Progress(**state)
-            self.accelerator.load_state(str(last))
+            texts, plateau = state.pop("texts"), Plateau(**state.pop("plateau"))
+            progress = Progress(**state)
+            if texts == self._texts():
+                self.accelerator.load_state(str(last))
         except Exception as error:  # whatever a damaged file makes the libraries raise
             raise ValueError(
                 f"{last} is damaged, so that the run cannot be continued ({type(error).__name__}: {error}); "
                 f"{self.output_dir / 'best'} is the best model so far. Train again in another directory"
             ) from error
+        if texts != self._texts():
+            raise ValueError(
+                f"{self.output_dir} holds a run on other texts: the training corpus or its tokenizer has changed. "
+                "Give it the files (--data-dir) it began with, or train again in another directory"
+            )
         self.plateau, self.progress = plateau, progress
         if self.accelerator.is_main_process:
             self._write_history()  # a run that was killed just before it did
+
+    def _texts(self) -> str:
+        """A fingerprint of what the run trains on: the tokenizer and the length of every sentence in order."""
+        digest = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode())
+        digest.update(self.batches.lengths.astype(np.int64).tobytes())
+        return digest.hexdigest()
 
     def _write_history(self) -> None:
         write_lines(self.output_dir / "history.jsonl", self.history)
@@ -337,4 +356,11 @@ class SeqVAETrainer:
 
 
 def _tokenised(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    return split if "input_ids" in split.column_names else tokenise(split, tokenizer)
+    if {"input_ids", "length", "index"} <= set(split.column_names):
+        return split
+    if "text" not in split.column_names:
+        raise ValueError(
+            "a split needs a column text, or input_ids, length and index as data.batching.tokenise makes them; "
+            f"it has {', '.join(split.column_names)}"
+        )
+    return tokenise(split, tokenizer)

@@ -306,3 +306,20 @@ def test_two_processes_follow_the_trajectory_of_one(make_trainer, tiny, tmp_path
     expected = weights_of(alone)
     for name, tensor in weights_of(continued).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_is_not_continued_on_other_texts(make_trainer, tmp_path):
+    make_trainer(tmp_path, "training.epochs=1").train()
+    other = make_trainer(tmp_path, "training.epochs=1")
+    other.batches.lengths[0] += 1
+    state = (tmp_path / "last" / "progress.json").read_bytes()
+    with pytest.raises(ValueError, match="a run on other texts: the training corpus or its tokenizer has changed"):
+        other.train(resume=True)
+    assert (tmp_path / "last" / "progress.json").read_bytes() == state
+
+
+def test_a_folder_with_somebody_else_s_best_is_left_alone(make_trainer, tmp_path):
+    (tmp_path / "best").mkdir()
+    with pytest.raises(ValueError, match=r"no recipe\.yaml"):
+        make_trainer(tmp_path, "training.epochs=1").train(resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]

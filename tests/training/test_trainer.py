@@ -54,7 +54,9 @@ def test_a_record_of_the_history_has_exactly_the_documented_fields(finished):
     assert [record["epoch"] for record in finished.history] == [1, 2, 3]
     assert [record["encoder_updates"] for record in finished.history] == [8, 16, 24]  # 57 sentences, 8 a batch
     assert [record["decoder_updates"] for record in finished.history] == [8, 16, 24]
-    assert [record["kl_weight"] for record in finished.history] == pytest.approx([0.55, 1.0, 1.0])
+    assert [record["kl_weight"] for record in finished.history] == pytest.approx(
+        [0.1 + 0.9 * 7 / 16, 0.1 + 0.9 * 15 / 16, 1.0]  # of the last of 8 updates an epoch, annealed over 16
+    )
     assert [record["lr"] for record in finished.history] == [0.5] * 3
     for record in finished.history:
         assert record["bound"] == pytest.approx(record["rec"] + record["kl"])
