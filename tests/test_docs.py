@@ -46,6 +46,11 @@ def test_the_tables_are_what_the_command_prints_of_the_committed_results():
     assert generated.strip() == results_markdown(ROOT / "docs" / "results").strip()
 
 
+def test_the_results_of_the_readme_are_those_of_the_results_page():
+    section = re.search(r"<!-- ptb -->\n(.*?)\n<!-- end -->", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
+    assert section.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
+
+
 def test_the_committed_card_is_what_the_code_writes_of_the_committed_run():
     from modeling_seqvae.training.card import card
     from modeling_seqvae.training.recipe import Recipe
