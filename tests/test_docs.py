@@ -47,7 +47,8 @@ def test_the_tables_are_what_the_command_prints_of_the_committed_results():
 
 
 def test_the_results_of_the_readme_are_those_of_the_results_page():
-    section = re.search(r"<!-- ptb -->\n(.*?)\n<!-- end -->", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = re.search(r"<!-- ptb -->\n(.*?)\n<!-- end -->", readme, re.DOTALL).group(1)
     assert section.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
 
 
