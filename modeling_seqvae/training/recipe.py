@@ -19,7 +19,8 @@ from ..data.corpora import CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
 from .checkpoint import write_text
 from .objectives import OBJECTIVES
-from .schedules import CYCLES, SCHEDULES, Plateau
+from .optimizers import OPTIMIZERS
+from .schedules import SCHEDULES, Plateau
 from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,7 +32,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "elbo"
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     learning_rate: float = Field(1.0, gt=0)
     max_grad_norm: float = Field(5.0, gt=0)
     batch_size: int = Field(32, ge=1)
@@ -62,6 +63,11 @@ class TrainingSpec(BaseModel):
     def _known_objective(cls, name: str) -> str:
         return _one_of(name, OBJECTIVES)
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        return _one_of(name, OPTIMIZERS)
+
     @field_validator("kl_schedule")
     @classmethod
     def _known_schedule(cls, name: str) -> str:
@@ -74,13 +80,15 @@ class TrainingSpec(BaseModel):
 
     def kl_weight(self, epochs: float) -> float:
         """The KL weight when `epochs` epochs, fractions counted, have passed."""
-        period = self.cycle_epochs if self.kl_schedule == "cyclical" else self.anneal_epochs
-        return SCHEDULES[self.kl_schedule](epochs / period if period else math.inf, self.kl_start, self.kl_stop)
+        schedule = SCHEDULES[self.kl_schedule]
+        period = getattr(self, schedule.period)
+        return schedule.weight(epochs / period if period else math.inf, self.kl_start, self.kl_stop)
 
     def plateau(self) -> Plateau:
         """The learning-rate rule; it waits until a cyclical schedule has run its cycles."""
-        cycles_end = math.ceil(CYCLES * self.cycle_epochs) if self.kl_schedule == "cyclical" else 0
-        return Plateau(max(self.plateau_from, cycles_end), self.plateau_patience)
+        schedule = SCHEDULES[self.kl_schedule]
+        waits = math.ceil(schedule.plateau_after * getattr(self, schedule.period))
+        return Plateau(max(self.plateau_from, waits), self.plateau_patience)
 
 
 class Recipe(BaseModel):

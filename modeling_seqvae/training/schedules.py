@@ -30,12 +30,21 @@ def constant(progress: float, start: float, stop: float) -> float:
     return stop
 
 
-SCHEDULES: dict[str, Callable[[float, float, float], float]] = {
-    "linear": linear,
-    "cyclical": cyclical,
-    "constant": constant,
+@dataclass(frozen=True)
+class Schedule:
+    """A KL weight over a run: `weight` is a function of (periods passed, kl_start, kl_stop)."""
+
+    weight: Callable[[float, float, float], float]
+    period: str = "anneal_epochs"  # the field of `training` that says how many epochs a period has
+    plateau_after: int = 0  # periods for which the learning-rate rule waits
+
+
+SCHEDULES = {
+    "linear": Schedule(linear),
+    "cyclical": Schedule(cyclical, "cycle_epochs", plateau_after=CYCLES),
+    "constant": Schedule(constant),
 }
-"""The values of `training.kl_schedule`: functions of (annealing periods or cycles passed, kl_start, kl_stop)."""
+"""The values of `training.kl_schedule`."""
 
 
 @dataclass

@@ -35,6 +35,7 @@ from ..precision import fast_matmul
 from .card import card
 from .checkpoint import recover, replacing, write_lines, writing
 from .objectives import OBJECTIVES
+from .optimizers import OPTIMIZERS
 from .recipe import Recipe
 from .report import EpochTable, progress_bar, quiet_libraries
 from .schedules import Plateau
@@ -42,8 +43,6 @@ from .signals import Interrupted, NotedSignals
 
 STAGING = ".state"
 """Where the processes of a run write their part of last/ before one of them puts it in place."""
-
-OPTIMIZERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class TrainingDiverged(RuntimeError):

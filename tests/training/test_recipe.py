@@ -170,7 +170,7 @@ def test_values_of_set_are_yaml(override, value):
         ("training.precision=fp16", "training.precision: .*'auto', 'no' or 'bf16'"),
         ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant"),
         ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
-        ("training.optimizer=lbfgs", "training.optimizer: .*'sgd', 'adam' or 'adamw'"),
+        ("training.optimizer=lbfgs", "training.optimizer: .*'lbfgs' is not one of sgd, adam, adamw"),
         ("training.trackers=tensorboard", "training.trackers: .*list"),
         ("training.trackers=[notebook]", "training.trackers: 'notebook' is not one of .*tensorboard.*wandb"),
         ("model.pooling_mode=mean", "model: pooling_mode='mean' is not one of last, avg, max, abs, attention"),
