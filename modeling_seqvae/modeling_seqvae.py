@@ -281,8 +281,9 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         else:
             encoded = _encoder_output(encoder_outputs)
         latents = encoded.latents if latents is None else latents
-        if latents.shape[-1] != self.config.latent_size:
-            raise ValueError(f"latents {tuple(latents.shape)} must be (B, {self.config.latent_size})")
+        if latents is None or latents.shape[-1] != self.config.latent_size:
+            given = None if latents is None else tuple(latents.shape)
+            raise ValueError(f"latents must be (B, {self.config.latent_size}), got {given}")
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
         _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
