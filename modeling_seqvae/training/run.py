@@ -16,11 +16,10 @@ from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import train_tokenizer, unknown_share
+from .directory import RECIPE, holds_run
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
 from .trainer import SeqVAETrainer
-
-RECIPE = "recipe.yaml"
 
 
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
@@ -49,6 +48,7 @@ def train(
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
+    holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
     begun = _recipe(Path(output_dir)) if resume else None
     data_dir = data_dir or (begun.data_dir if begun else None)
     recipe = recipe.model_copy(update={"data_dir": None if data_dir is None else str(data_dir)})

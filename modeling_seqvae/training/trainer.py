@@ -34,6 +34,7 @@ from ..noise import seed_of
 from ..precision import fast_matmul
 from .card import card
 from .checkpoint import recover, replacing, write_lines, writing
+from .directory import RECIPE, holds_run
 from .objectives import OBJECTIVES
 from .optimizers import OPTIMIZERS
 from .recipe import Recipe
@@ -256,27 +257,16 @@ class SeqVAETrainer:
 
     def _open_directory(self, resume: bool) -> None:
         """Continue from last/, or begin; refuse to overwrite a run or to continue another recipe."""
-        recipe_file = self.output_dir / "recipe.yaml"
         if self.accelerator.is_main_process:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             recover(self.output_dir / "last")
             recover(self.output_dir / "best")
             shutil.rmtree(self.output_dir / STAGING, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        holds_run = recipe_file.exists()
+        found = holds_run(self.output_dir, self.recipe, resume)
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
-        if not holds_run and any((self.output_dir / name).exists() for name in ("best", "last")):
-            raise ValueError(f"{self.output_dir} holds best/ or last/ but no recipe.yaml: choose another directory")
-        if holds_run:
-            if not resume:
-                raise ValueError(
-                    f"{self.output_dir} holds a run: continue it with --resume, or choose another directory"
-                )
-            changed = self.recipe.differences(Recipe.load(recipe_file))
-            if changed:
-                raise ValueError(f"{self.output_dir} holds a run of another recipe: {'; '.join(changed)}")
-        elif self.accelerator.is_main_process:
-            self.recipe.save(recipe_file)
+        if not found and self.accelerator.is_main_process:
+            self.recipe.save(self.output_dir / RECIPE)
             if resume and self.show:
                 tqdm.write(f"{self.output_dir} holds no run yet: starting at the beginning", file=sys.stderr)
         if resume and (self.output_dir / "last").exists():

@@ -1,0 +1,25 @@
+"""The directory of a run, before anything is written into it."""
+
+from pathlib import Path
+
+from .recipe import Recipe
+
+RECIPE = "recipe.yaml"
+CHECKPOINTS = ("best", "last")
+
+
+def holds_run(directory: Path, recipe: Recipe, resume: bool) -> bool:
+    """Whether a run of this recipe is there to be continued.
+
+    Raises ValueError where another run is, or one that is not to be resumed, or checkpoints of who knows what.
+    """
+    if not (directory / RECIPE).exists():
+        if any((directory / name).exists() for name in CHECKPOINTS):
+            raise ValueError(f"{directory} holds best/ or last/ but no {RECIPE}: choose another directory")
+        return False
+    if not resume:
+        raise ValueError(f"{directory} holds a run: continue it with --resume, or choose another directory")
+    changed = recipe.differences(Recipe.load(directory / RECIPE))
+    if changed:
+        raise ValueError(f"{directory} holds a run of another recipe: {'; '.join(changed)}")
+    return True
