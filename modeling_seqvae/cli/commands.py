@@ -52,7 +52,7 @@ def _group(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
 ) -> None:
-    """Sequence VAEs on text that do not collapse: train, measure, sample, encode."""
+    """Sequence VAEs on text with pooled encoders: train, measure, sample, encode."""
 
 
 @app.command()
