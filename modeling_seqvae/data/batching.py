@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 POOL_BATCHES = 64
@@ -88,12 +89,8 @@ def rows(dataset: Dataset, numbers: np.ndarray) -> list[dict[str, Any]]:
 
 def collate(sentences: Sequence[Mapping[str, Any]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """A right-padded batch: input_ids, attention_mask and labels (B, T), where labels are -100 at padding."""
-    length = max(len(sentence["input_ids"]) for sentence in sentences)
-    input_ids = torch.full((len(sentences), length), pad_token_id)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, sentence in enumerate(sentences):
-        ids = torch.tensor(sentence["input_ids"])
-        input_ids[row, : len(ids)] = ids
-        attention_mask[row, : len(ids)] = 1
-    labels = input_ids.masked_fill(attention_mask == 0, -100)
+    ids = [torch.tensor(sentence["input_ids"]) for sentence in sentences]
+    input_ids = pad_sequence(ids, batch_first=True, padding_value=pad_token_id)
+    attention_mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+    labels = pad_sequence(ids, batch_first=True, padding_value=-100)
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}

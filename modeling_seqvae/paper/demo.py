@@ -65,9 +65,10 @@ def run_demo(
     recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
     _train(recipes, output_dir, overrides)
     corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
-    outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"]) for recipe in recipes]
+    truth = true_nll(corpus["test"]["text"][:NLL_SENTENCES])
+    outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"], truth) for recipe in recipes]
     rows = [{key: outcome.report[key] for key in COLUMNS} for outcome in outcomes]
-    print(table(rows, caption=_caption(corpus["test"])))
+    print(table(rows, caption=_caption(corpus["test"], truth)))
     pooled = outcomes[1]
     for line in (*_verdict(outcomes), *_probes(outcomes[:2], corpus), *_texts(pooled, corpus["test"]["text"])):
         print(line)
@@ -88,7 +89,7 @@ def _train(recipes: Sequence[Recipe], output_dir: Path, overrides: Sequence[str]
     )
 
 
-def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
+def _outcome(recipe: Recipe, directory: Path, test: Dataset, truth: np.ndarray) -> Outcome:
     vae = SeqVAE.from_pretrained(directory / "best")
     history = [json.loads(line) for line in (directory / "history.jsonl").read_text("utf-8").splitlines()]
     with quiet_libraries():
@@ -96,7 +97,6 @@ def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
     evaluator = Evaluator(vae.model, sentences, recipe.training.seed)
     measured = evaluator.measure()
     nll = evaluator.nll(NLL_SAMPLES, NLL_SENTENCES)
-    truth = true_nll(test["text"][:NLL_SENTENCES])
     report = {"title": recipe.title, **row(measured, nll, NLL_SAMPLES, evaluator.seed)}
     report |= {
         "above_truth": float((nll - truth).mean()),
@@ -107,8 +107,7 @@ def _outcome(recipe: Recipe, directory: Path, test: Dataset) -> Outcome:
     return Outcome(recipe.title, vae, history, report, bounds)
 
 
-def _caption(test: Dataset) -> str:
-    truth = true_nll(test["text"][:NLL_SENTENCES])
+def _caption(test: Dataset, truth: np.ndarray) -> str:
     return (
         f"Nats per test sentence. NLL: {NLL_SAMPLES} importance samples, the first {len(truth):,} sentences, where the "
         f"corpus's own is {truth.mean():.2f}; 'above truth' is NLL less that, sentence by sentence. The rest: all "

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from huggingface_hub.errors import StrictDataclassError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
@@ -24,6 +24,7 @@ from .schedules import SCHEDULES, Plateau
 from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
+CHOICES: dict[str, Mapping[str, Any]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "kl_schedule": SCHEDULES}
 
 
 class TrainingSpec(BaseModel):
@@ -58,20 +59,10 @@ class TrainingSpec(BaseModel):
             raise ValueError("a truth value means nothing here")
         return value
 
-    @field_validator("objective")
+    @field_validator("objective", "optimizer", "kl_schedule")
     @classmethod
-    def _known_objective(cls, name: str) -> str:
-        return _one_of(name, OBJECTIVES)
-
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, name: str) -> str:
-        return _one_of(name, OPTIMIZERS)
-
-    @field_validator("kl_schedule")
-    @classmethod
-    def _known_schedule(cls, name: str) -> str:
-        return _one_of(name, SCHEDULES)
+    def _known_name(cls, name: str, field: ValidationInfo) -> str:
+        return _one_of(name, CHOICES[str(field.field_name)])
 
     @field_validator("trackers")
     @classmethod

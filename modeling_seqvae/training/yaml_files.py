@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\.inf)$|\.na
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    """Takes only what YAML 1.2 calls a truth value or a number for one."""
 
 
 class _Dumper(yaml.SafeDumper):
