@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from huggingface_hub.errors import StrictDataclassError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
@@ -20,11 +20,16 @@ from ..data.hub_corpora import HubSource
 from .checkpoint import write_text
 from .objectives import OBJECTIVES
 from .optimizers import OPTIMIZERS
-from .schedules import SCHEDULES, Plateau
+from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CHOICES: dict[str, Mapping[str, Any]] = {"objective": OBJECTIVES, "optimizer": OPTIMIZERS, "kl_schedule": SCHEDULES}
+CHOICES: dict[str, Mapping[str, Any]] = {
+    "objective": OBJECTIVES,
+    "optimizer": OPTIMIZERS,
+    "lr_schedule": LR_SCHEDULES,
+    "kl_schedule": SCHEDULES,
+}
 
 
 class TrainingSpec(BaseModel):
@@ -35,6 +40,8 @@ class TrainingSpec(BaseModel):
     objective: str = "elbo"
     optimizer: str = "sgd"
     learning_rate: float = Field(1.0, gt=0)
+    lr_schedule: str = "plateau"
+    warmup_epochs: float = Field(0, ge=0)
     max_grad_norm: float = Field(5.0, gt=0)
     batch_size: int = Field(32, ge=1)
     accumulation_steps: int = Field(1, ge=1)
@@ -59,10 +66,16 @@ class TrainingSpec(BaseModel):
             raise ValueError("a truth value means nothing here")
         return value
 
-    @field_validator("objective", "optimizer", "kl_schedule")
+    @field_validator("objective", "optimizer", "lr_schedule", "kl_schedule")
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return _one_of(name, CHOICES[str(field.field_name)])
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> "TrainingSpec":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be fewer than epochs ({self.epochs})")
+        return self
 
     @field_validator("trackers")
     @classmethod
@@ -75,8 +88,16 @@ class TrainingSpec(BaseModel):
         period = getattr(self, schedule.period)
         return schedule.weight(epochs / period if period else math.inf, self.kl_start, self.kl_stop)
 
+    def lr_factor(self, epochs: float) -> float:
+        """The share of the full learning rate when `epochs` epochs, fractions counted, have passed."""
+        warmup = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
+        rest = max(0.0, epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return warmup * LR_SCHEDULES[self.lr_schedule].factor(rest)
+
     def plateau(self) -> Plateau:
         """The learning-rate rule; it waits until a cyclical schedule has run its cycles."""
+        if not LR_SCHEDULES[self.lr_schedule].halves_at_plateaus:
+            return Plateau(self.epochs + 1, self.plateau_patience)
         schedule = SCHEDULES[self.kl_schedule]
         waits = math.ceil(schedule.plateau_after * getattr(self, schedule.period))
         return Plateau(max(self.plateau_from, waits), self.plateau_patience)

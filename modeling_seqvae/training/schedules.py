@@ -1,5 +1,6 @@
-"""What changes over a run: the weight of the KL, and the learning rate when the validation bound stops improving."""
+"""What changes over a run: the weight of the KL, and the learning rate, by the clock or by the validation bound."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,6 +46,22 @@ SCHEDULES = {
     "constant": Schedule(constant),
 }
 """The values of `training.kl_schedule`."""
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """A learning rate over a run: `factor` maps the share of the run that has passed to a share of the full rate."""
+
+    factor: Callable[[float], float]
+    halves_at_plateaus: bool = False
+
+
+LR_SCHEDULES = {
+    "plateau": LearningRates(lambda passed: 1.0, halves_at_plateaus=True),
+    "linear": LearningRates(lambda passed: 1.0 - passed),
+    "cosine": LearningRates(lambda passed: 0.5 * (1.0 + math.cos(math.pi * passed))),
+}
+"""The values of `training.lr_schedule`: the paper's rule, or a decay to nothing at the end of the last epoch."""
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     updates: int = 0
-    learning_rate: float = 0.0
+    learning_rate: float = 0.0  # before the schedule's factor
     best_bound: float = math.inf
     seconds: float = 0.0
     words: int = 0
@@ -187,10 +187,17 @@ class SeqVAETrainer:
                 sums += len(part) * np.array([output.reconstruction_loss.mean().item(), output.kl.mean().item()])
             norm = accelerator.clip_grad_norm_(self.model.parameters(), self.spec.max_grad_norm)
             self._require_finite(norm, numbers)
+            self._set_learning_rate()
             self.optimizer.step()
             self.optimizer.zero_grad()
         reconstruction, kl = sums / max(1, len(mine))
         return reconstruction, kl
+
+    def _set_learning_rate(self) -> None:
+        """That of the middle of the update at hand, so that neither a warm-up nor a decay wastes one at rate 0."""
+        factor = self.spec.lr_factor((self.progress.updates + 0.5) / len(self.batches))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.progress.learning_rate * factor
 
     def _require_finite(self, norm: torch.Tensor, numbers: np.ndarray) -> None:
         """Stop before a step that would fill the weights with not-a-number; every process sees the same norm."""
@@ -235,8 +242,6 @@ class SeqVAETrainer:
         if self.plateau.halves_after(progress.epoch, bound):
             load_model(model, self.output_dir / "best" / "model.safetensors")
             progress.learning_rate /= 2
-            for group in self.optimizer.param_groups:
-                group["lr"] = progress.learning_rate
         progress.words, progress.words_seconds = 0, 0.0
         self._save_last()
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
@@ -251,7 +256,7 @@ class SeqVAETrainer:
             "seconds": round(progress.seconds, 2),
             "kl_weight": kl_weight,
             **summary,
-            "lr": progress.learning_rate,
+            "lr": self.optimizer.param_groups[0]["lr"],
             "words_per_second": round(progress.words / max(progress.words_seconds, 1e-9)),
         }
 

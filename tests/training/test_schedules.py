@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from modeling_seqvae.training.recipe import TrainingSpec
-from modeling_seqvae.training.schedules import SCHEDULES, Plateau
+from modeling_seqvae.training.schedules import LR_SCHEDULES, SCHEDULES, Plateau
 
 
 def weights(spec: TrainingSpec, epochs: tuple[float, ...]) -> list[float]:
@@ -83,3 +83,29 @@ def test_plateau_waits_for_the_end_of_the_cycles():
     assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=2.6).plateau().begin == 15
     assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=3.9).plateau().begin == 16
     assert TrainingSpec(kl_schedule="linear", cycle_epochs=50).plateau().begin == 15
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULES)
+def test_a_learning_rate_rises_to_its_full_value_and_only_falls_from_there(name):
+    spec = TrainingSpec(lr_schedule=name, warmup_epochs=2, epochs=10)
+    assert [spec.lr_factor(epoch) for epoch in (0, 0.5, 1, 2)] == pytest.approx([0, 0.25, 0.5, 1])
+    falling = [spec.lr_factor(epoch / 4) for epoch in range(8, 41)]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] == pytest.approx(1 if name == "plateau" else 0)
+
+
+def test_decays_at_their_middle_and_quarter():
+    linear, cosine = (TrainingSpec(lr_schedule=name, epochs=8) for name in ("linear", "cosine"))
+    assert [linear.lr_factor(2), linear.lr_factor(4)] == pytest.approx([0.75, 0.5])
+    assert [cosine.lr_factor(2), cosine.lr_factor(4)] == pytest.approx([(1 + 2**-0.5) / 2, 0.5])
+
+
+def test_only_the_papers_rule_halves():
+    spec = TrainingSpec(lr_schedule="cosine", plateau_from=1, plateau_patience=1, epochs=5)
+    plateau = spec.plateau()
+    assert not any(plateau.halves_after(epoch, 10.0) for epoch in range(1, 6))
+
+
+def test_a_warmup_as_long_as_the_run_is_refused():
+    with pytest.raises(ValueError, match=r"warmup_epochs \(3\) must be fewer than epochs \(3\)"):
+        TrainingSpec(warmup_epochs=3, epochs=3)
