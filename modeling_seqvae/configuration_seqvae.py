@@ -8,6 +8,12 @@ from transformers import PreTrainedConfig
 from .pooling import POOLINGS
 from .posteriors import POSTERIORS
 
+FORMAT_VERSION = 1
+"""What the fields and weights of a checkpoint mean. It rises when older code would misread what newer code writes.
+
+This code writes the version above and reads all up to it; a checkpoint that does not say is of version 1.
+"""
+
 
 @strict
 class SeqVAEConfig(PreTrainedConfig):
@@ -21,7 +27,10 @@ class SeqVAEConfig(PreTrainedConfig):
         num_hidden_layers: LSTM layers, in the encoder and in the decoder.
         latent_size: Dimensions of z. 0 is the LSTM language model: no encoder, KL 0, exact likelihood.
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
-        posterior: Family of q(z|x): `gaussian` (diagonal covariance).
+        posterior: Family of q(z|x): `gaussian` (diagonal covariance), `planar_flow` (planar flows of a Gaussian, as in
+            WAE-RNF) or `implicit` (a sampler of features and noise, as in iVAE).
+        num_flows: Flows of a `planar_flow` posterior.
+        sampler_layers: Layers of an `implicit` posterior's sampler; 1 is linear, and its density exact.
         decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
         embedding_dropout: Dropout on the decoder's word embeddings.
         output_dropout: Dropout on what the vocabulary layer reads.
@@ -30,13 +39,13 @@ class SeqVAEConfig(PreTrainedConfig):
         embedding_initializer_range: The same for both embeddings.
 
     Raises ValueError that names the field when a value is not usable, and huggingface_hub's
-    StrictDataclassFieldValidationError when it is of the wrong type.
+    StrictDataclassFieldValidationError when it is of the wrong type. What is saved also holds `format_version`.
     """
 
     model_type = "seqvae"
     keys_to_ignore_at_inference = [
         "reconstruction_loss", "kl", "latents", "pooled", "past_key_values", "decoder_hidden_states",
-        "encoder_last_hidden_state", "encoder_hidden_states",
+        "encoder_last_hidden_state", "encoder_hidden_states", "flow_inputs",
     ]  # fmt: skip
 
     vocab_size: int = 20004
@@ -47,6 +56,8 @@ class SeqVAEConfig(PreTrainedConfig):
     latent_size: int = 32
     pooling_mode: str = "max"
     posterior: str = "gaussian"
+    num_flows: int = 3
+    sampler_layers: int = 1
     decoder_skip: bool = False
     embedding_dropout: float | int = 0.5
     output_dropout: float | int = 0.5
@@ -71,11 +82,33 @@ class SeqVAEConfig(PreTrainedConfig):
         self.validate_sizes()
         self.validate_choices()
         self.validate_probabilities()
+        kwargs.pop("format_version", None)  # of what was read; this is of the present version
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration of a dictionary, as in transformers. Raises ValueError for one of a later format."""
+        version = config_dict.get("format_version", 1)
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise ValueError(
+                f"this checkpoint is of format {version!r}, and this version of seqvae reads formats up to "
+                f"{FORMAT_VERSION}: upgrade it, with pip install --upgrade seqvae"
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, with the version of their format."""
+        fields = super().to_dict() | {"format_version": FORMAT_VERSION}
+        if self._auto_class is None:  # then code that came with a checkpoint is not saved with it either
+            fields.pop("auto_map", None)
+        return fields
 
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""
-        for field in ("vocab_size", "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers"):
+        for field in (
+            "vocab_size", "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers", "num_flows",
+            "sampler_layers",
+        ):  # fmt: skip
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.latent_size < 0:

@@ -1,7 +1,8 @@
-"""-log p(token) from hidden states, without ever holding more than one (N, V) tensor.
+"""-log p(token) from hidden states, without ever holding a (N, V) tensor.
 
-The vocabulary layer is most of the arithmetic of a sequence VAE, and its logits most of the memory. Rows are taken in
-blocks whose logits stay in cache, so that the softmax costs no extra trip through memory.
+The vocabulary layer is most of the arithmetic of a sequence VAE, and its logits would be most of the memory. They are
+made a block of rows at a time, and when gradients will be wanted these are taken at once, while the block is there: the
+derivative of each row's value is known but for a factor, and in training that factor is the same for all rows.
 """
 
 from collections.abc import Iterator
@@ -9,36 +10,23 @@ from typing import Any
 
 import torch
 
-BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
-"""Logits computed at a time: a CPU's last-level cache, a GPU's appetite for large products."""
+BLOCK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
+"""Logits made at a time: enough rows for the fastest matrix product."""
+SLICE_BYTES = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Logits whose softmax is taken at a time: few enough to stay in a CPU's cache."""
 
 
 def linear_nll(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """-log softmax(states @ weight.T)[targets] in nats: states (N, H), weight (V, H), targets (N,) -> (N,) float32.
 
-    Equal to a cross-entropy of the logits; float64 inputs give float64. Differentiable once, in states and weight.
+    Equal to a cross-entropy of the logits; float64 inputs give float64. Under autocast the products are in its dtype,
+    the softmax and the sum of the weight's gradient over blocks in float32. Differentiable once, in states and weight.
     """
-    if torch.is_autocast_enabled(states.device.type):
-        dtype = torch.get_autocast_dtype(states.device.type)
-        states, weight = states.to(dtype), weight.to(dtype)
+    device = states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
-        return _LinearNLL.apply(states, weight, targets)
-    return torch.cat([_block_nll(block @ weight.T, target)[0] for block, target in _blocks(states, targets, weight)])
-
-
-def _blocks(
-    states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    elements = BLOCK_ELEMENTS.get(states.device.type, BLOCK_ELEMENTS["cuda"])
-    rows = max(64, elements // weight.shape[0])
-    return zip(states.split(rows), targets.split(rows), strict=True)
-
-
-def _block_nll(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The negative log-likelihood (n,) and log-normaliser (n,) of a block of logits (n, V), in float32 or wider."""
-    logits = upcast(logits)
-    normaliser = logits.logsumexp(-1)
-    return normaliser - logits.gather(-1, targets[:, None]).squeeze(-1), normaliser
+        return _LinearNLL.apply(states, weight, targets, dtype)
+    return _Blocks(states.to(dtype), weight.to(dtype), targets).nll()
 
 
 def upcast(tensor: torch.Tensor) -> torch.Tensor:
@@ -46,36 +34,97 @@ def upcast(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
+class _Blocks:
+    """Blocks of logits, in one buffer that each block overwrites."""
+
+    def __init__(self, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor):
+        self.states, self.weight, self.targets = states, weight, targets
+        self.wide = torch.float32 if states.dtype in (torch.bfloat16, torch.float16) else states.dtype
+        count, vocabulary = len(states), len(weight)
+        rows = max(64, _of(BLOCK_BYTES, states) // (vocabulary * states.itemsize))
+        self.rows = -(-count // -(-count // rows)) if count else rows  # alike, none of a few rows only
+        # Never more than a quarter of the rows, so that no two tensors are as large as all logits.
+        self.slice = max(1, min(_of(SLICE_BYTES, states) // (vocabulary * self.wide.itemsize), -(-count // 4)))
+        self.logits = states.new_empty(min(self.rows, count), vocabulary)
+        self.log_probs = states.new_empty(min(self.slice, count), vocabulary, dtype=self.wide)
+
+    def nll(self) -> torch.Tensor:
+        """The value of every row, (N,)."""
+        values = self.states.new_empty(len(self.states), dtype=self.wide)
+        for rows, logits in self._each():
+            for part, log_probs in self._softmaxes(logits):
+                values[rows][part] = _pick(log_probs, self.targets[rows][part]).neg_()
+        return values
+
+    def nll_and_gradients(self, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The values (N,), and the gradients of sum_i factors_i value_i in states (N, H) and weight (V, H).
+
+        No factors are factors of 1. The gradient in the weight is float32 or wider.
+        """
+        values = self.states.new_empty(len(self.states), dtype=self.wide)
+        grad_states = torch.empty_like(self.states)
+        grad_weight: torch.Tensor | None = None
+        for rows, logits in self._each():
+            targets = self.targets[rows]
+            for part, log_probs in self._softmaxes(logits):
+                values[rows][part] = _pick(log_probs, targets[part]).neg_()
+                gradient = log_probs.exp_().scatter_add_(1, targets[part, None], -torch.ones_like(log_probs[:, :1]))
+                if factors is not None:
+                    gradient.mul_(factors[rows][part, None])
+                logits[part] = gradient
+            torch.mm(logits, self.weight, out=grad_states[rows])
+            grad_weight = self._add_product(grad_weight, logits.T, self.states[rows])
+        return values, grad_states, torch.zeros_like(self.weight) if grad_weight is None else grad_weight
+
+    def _add_product(self, total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """total + left @ right, in float32 or wider."""
+        if total is None:
+            return (left @ right).to(self.wide)
+        return total.addmm_(left, right) if total.dtype == left.dtype else total.add_(left @ right)
+
+    def _each(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows of a block, and their logits."""
+        for start in range(0, len(self.states), self.rows):
+            rows = slice(start, min(start + self.rows, len(self.states)))
+            logits = self.logits[: rows.stop - rows.start]
+            yield rows, torch.mm(self.states[rows], self.weight.T, out=logits)
+
+    def _softmaxes(self, logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows within a block, and their log-probabilities."""
+        for start in range(0, len(logits), self.slice):
+            part = slice(start, min(start + self.slice, len(logits)))
+            out = self.log_probs[: part.stop - part.start]
+            yield part, torch.log_softmax(logits[part].to(self.wide), -1, out=out)
+
+
+def _of(sizes: dict[str, int], states: torch.Tensor) -> int:
+    return sizes.get(states.device.type, sizes["cuda"])
+
+
+def _pick(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return log_probs.gather(1, targets[:, None]).squeeze(1)
+
+
 class _LinearNLL(torch.autograd.Function):
-    """Keeps the logits, the one (N, V) tensor, and rebuilds the softmax block by block on the way back."""
+    """Takes the gradients on the way forward, for equal factors of all rows; anew on the way back where they differ."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = states.new_empty(states.shape[0], weight.shape[0])  # (N, V)
-        parts = []
-        start = 0
-        for block, target in _blocks(states, targets, weight):
-            rows = logits[start : start + len(block)]
-            torch.mm(block, weight.T, out=rows)
-            parts.append(_block_nll(rows, target))
-            start += len(block)
-        nll = torch.cat([part for part, _ in parts])
-        ctx.save_for_backward(states, weight, targets, logits, torch.cat([part for _, part in parts]))
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        ctx.dtype = dtype
+        ctx.save_for_backward(states, weight, targets)
+        nll, *ctx.gradients = _Blocks(states.to(dtype), weight.to(dtype), targets).nll_and_gradients()
         return nll
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
-        states, weight, targets, logits, normaliser = ctx.saved_tensors
-        grad_states = torch.empty_like(states)
-        grad_weight = torch.zeros_like(weight)
-        start = 0
-        for block, target in _blocks(states, targets, weight):
-            rows = slice(start, start + len(block))
-            grad_logits = upcast(logits[rows]).sub(normaliser[rows, None]).exp_()  # softmax
-            grad_logits.scatter_add_(-1, target[:, None], grad_logits.new_full((len(block), 1), -1.0))
-            grad_logits = grad_logits.mul_(grad_nll[rows, None]).to(weight.dtype)
-            torch.mm(grad_logits, weight, out=grad_states[rows])
-            grad_weight.addmm_(grad_logits.T, block)
-            start += len(block)
-        return grad_states, grad_weight, None
+    def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        states, weight, targets = ctx.saved_tensors
+        gradients, ctx.gradients = ctx.gradients, []  # scaled in place, so good for once
+        if gradients and len(grad_nll) and bool((grad_nll == grad_nll[0]).all()):
+            grad_states, grad_weight = (gradient.mul_(grad_nll[0]) for gradient in gradients)
+        else:
+            blocks = _Blocks(states.to(ctx.dtype), weight.to(ctx.dtype), targets)
+            _, grad_states, grad_weight = blocks.nll_and_gradients(grad_nll)
+        return grad_states.to(states.dtype), grad_weight.to(weight.dtype), None, None

@@ -21,6 +21,7 @@ from .noise import Generators, standard_normal
 from .outputs import SeqVAECache, SeqVAEEncoderOutput, SeqVAEModelOutput, SeqVAETextModelingOutput
 from .pooling import build_pooling
 from .posteriors import POSTERIORS
+from .recurrence import run_layer, states_under_latents
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
@@ -41,9 +42,9 @@ class SeqVAEEncoder(nn.Module):
         super().__init__()
         hidden_size = config.encoder_hidden_size or config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.layers = lstm_layers(config.embedding_size, hidden_size, config.num_hidden_layers)
+        self.layers: Any = lstm_layers(config.embedding_size, hidden_size, config.num_hidden_layers)
         self.pooling = build_pooling(config.pooling_mode, hidden_size)
-        self.posterior = POSTERIORS[config.posterior](hidden_size, config.latent_size)
+        self.posterior = POSTERIORS[config.posterior](hidden_size, config)
 
     def forward(
         self,
@@ -61,12 +62,14 @@ class SeqVAEEncoder(nn.Module):
         """
         states, pooled = self.read(input_ids, attention_mask, inputs_embeds)
         posterior = self.posterior(pooled)
+        drawn = posterior.draw() if sample_posterior else posterior.at_centre()
         return SeqVAEEncoderOutput(
             last_hidden_state=states[-1],
-            latents=posterior.rsample()[0] if sample_posterior else posterior.mean,
-            kl=posterior.kl(),
+            latents=drawn.latents,
+            kl=drawn.kl,
             pooled=pooled,
             hidden_states=states if output_hidden_states else None,
+            flow_inputs=drawn.flow_inputs,
         )
 
     def read(
@@ -88,7 +91,7 @@ class SeqVAEEncoder(nn.Module):
         else:
             states = [given.gather(1, order[:, :, None].expand_as(given))]
         for layer in self.layers:
-            states.append(layer(states[-1])[0])
+            states.append(run_layer(layer, states[-1])[0])
         return tuple(states), self.pooling(states[-1], mask.gather(1, order))
 
 
@@ -118,7 +121,7 @@ class SeqVAEDecoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         self.embedding_dropout = nn.Dropout(config.embedding_dropout)
         self.output_dropout = nn.Dropout(config.output_dropout)
-        self.layers = lstm_layers(
+        self.layers: Any = lstm_layers(
             config.embedding_size + config.latent_size, config.hidden_size, config.num_hidden_layers
         )
         if config.latent_size > 0:
@@ -155,15 +158,30 @@ class SeqVAEDecoder(nn.Module):
         hidden, cell = [], []
         for index, layer in enumerate(self.layers):
             start = (past.hidden[index : index + 1].contiguous(), past.cell[index : index + 1].contiguous())
-            output, (last_hidden, last_cell) = layer(states[-1], start)
+            output, (last_hidden, last_cell) = run_layer(layer, states[-1], start)
             states.append(output)
             hidden.append(last_hidden)
             cell.append(last_cell)
-        if self.config.decoder_skip:
-            states[-1] = torch.tanh(self.skip_state(states[-1]) + self.skip_latent(latents)[:, None])
-        states[-1] = self.output_dropout(states[-1])
+        states[-1] = self._for_vocabulary(states[-1], latents)
         seen_tokens = past.seen_tokens + embeds.shape[1]
         return (embeds, *states[1:]), SeqVAECache(torch.cat(hidden), torch.cat(cell), seen_tokens)
+
+    def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
+        flat = latents.flatten(0, 1)
+        if self.training or input_ids.device.type != "cpu":
+            return self(flat, input_ids.repeat(len(latents), 1))[0][-1]
+        start = self.initial_state(flat)
+        first = (start.hidden[0], start.cell[0])
+        states = states_under_latents(self.layers[0], self.embed_tokens(input_ids), latents, first).flatten(0, 1)
+        for layer, *state in zip(self.layers[1:], start.hidden[1:, None], start.cell[1:, None], strict=True):
+            states = layer(states, state)[0]
+        return self._for_vocabulary(states, flat)
+
+    def _for_vocabulary(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+        if self.config.decoder_skip:
+            states = torch.tanh(self.skip_state(states) + self.skip_latent(latents)[:, None])
+        return self.output_dropout(states)
 
     def _drop_words(self, input_ids: torch.Tensor | None) -> torch.Tensor:
         """In training, every input word but `<s>` becomes the unknown token with probability word_dropout."""
@@ -264,7 +282,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     ) -> SeqVAEModelOutput | tuple:
         """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
 
-        z is drawn from the posterior in training mode and is its mean in evaluation mode, unless `sample_posterior`
+        z is drawn from the posterior in training mode and is its centre in evaluation mode, unless `sample_posterior`
         says otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands
         before the words that the decoder reads.
         """
@@ -297,6 +315,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             decoder_hidden_states=states if self._wants_states(output_hidden_states) else None,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
+            flow_inputs=encoded.flow_inputs,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
 
@@ -404,6 +423,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
             decoder_hidden_states=outputs.decoder_hidden_states,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
+            flow_inputs=outputs.flow_inputs,
         )
         return output if self.model._wants_dict(return_dict) else output.to_tuple()
 
@@ -514,8 +534,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         """-log p(x|z) for latents (s, B, Z), as (s, B) in nats."""
         samples = latents.shape[0]
         ids, mask = input_ids.repeat(samples, 1), mask.repeat(samples, 1)  # (s * B, T)
-        states, _ = self.model.decoder(latents.flatten(0, 1).to(self.dtype), ids)
-        return self._reconstruction(states[-1], ids, mask).unflatten(0, (samples, -1))
+        states = self.model.decoder.states_under(latents.to(self.dtype), input_ids)
+        return self._reconstruction(states, ids, mask).unflatten(0, (samples, -1))
 
 
 def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:

@@ -37,7 +37,8 @@ class SeqVAEEncoderOutput(ModelOutput):
     """What the encoder made of a batch.
 
     last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior's mean or a draw; kl (B,) in nats;
-    pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states.
+    pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states; flow_inputs (B, K, Z), what
+    each of K flows of the posterior was given.
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -45,13 +46,15 @@ class SeqVAEEncoderOutput(ModelOutput):
     kl: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    flow_inputs: torch.Tensor | None = None
 
 
 @dataclass
 class SeqVAEModelOutput(ModelOutput):
     """Decoder states and everything the loss needs.
 
-    last_hidden_state (B, T, H), the decoder's states; latents (B, Z); kl (B,) in nats; pooled (B, H).
+    last_hidden_state (B, T, H), the decoder's states; latents (B, Z); kl (B,) in nats; pooled (B, H); flow_inputs
+    (B, K, Z).
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -62,6 +65,7 @@ class SeqVAEModelOutput(ModelOutput):
     decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    flow_inputs: torch.Tensor | None = None
 
 
 @dataclass
@@ -69,7 +73,7 @@ class SeqVAETextModelingOutput(ModelOutput):
     """The objective, its parts, and the logits.
 
     loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
-    sentence; logits (B, T, V); latents (B, Z); pooled (B, H).
+    sentence; logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z).
     """
 
     loss: torch.Tensor | None = None
@@ -82,3 +86,4 @@ class SeqVAETextModelingOutput(ModelOutput):
     decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    flow_inputs: torch.Tensor | None = None

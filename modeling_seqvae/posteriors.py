@@ -1,69 +1,85 @@
-"""Approximate posteriors q(z|x): a head turns the pooled features into a distribution object.
+"""Approximate posteriors q(z|x): what every one of them offers, and the names of those there are.
 
-A distribution offers `mean` and `variance` (B, Z), the features of a sentence; `rsample_with_log_prob(n)`; `kl()` to
-the standard normal prior; and `log_prob(z)` where the density is known at any z. Sizes: S draws, B sentences, Z latent
-dimensions; all logarithms are natural. Densities are computed in float32 even under autocast.
+A head turns the pooled features (B, H) into a distribution object. Sizes: S draws, B sentences, Z latent dimensions;
+all logarithms are natural, all KLs in nats per sentence.
 """
 
-import math
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from .cross_entropy import upcast
-from .noise import Generators, standard_normal
+from .flows import PlanarFlowPosterior
+from .gaussian import DiagonalGaussian, Draw, GaussianPosterior
+from .implicit import ImplicitPosterior
+from .noise import Generators
 
 
-def log_prior(latents: torch.Tensor) -> torch.Tensor:
-    """log p(z) of the standard normal prior in nats: (..., Z) -> (...)."""
-    return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
-
-
-class DiagonalGaussian:
-    """q(z|x) = N(mean, diag(exp(logvar))), both (B, Z)."""
-
-    def __init__(self, mean: torch.Tensor, logvar: torch.Tensor):
-        self.mean = mean
-        self.logvar = logvar
+class Proposal(Protocol):
+    """A distribution of z for each sentence whose density is known, so that its draws can be weighted."""
 
     @property
-    def variance(self) -> torch.Tensor:
-        """The variance of each latent dimension, (B, Z)."""
-        return self.logvar.exp()
-
-    def rsample(self, num_samples: int = 1, generator: Generators = None) -> torch.Tensor:
-        """Reparametrised draws (S, B, Z)."""
-        noise = standard_normal(num_samples, self.mean, generator)
-        return self.mean + (0.5 * self.logvar).exp() * noise
+    def mean(self) -> torch.Tensor:
+        """(B, Z)."""
 
     def rsample_with_log_prob(
         self, num_samples: int = 1, generator: Generators = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reparametrised draws (S, B, Z) and log q(z|x) of each, (S, B) in nats."""
-        latents = self.rsample(num_samples, generator)
-        return latents, self.log_prob(latents)
+        """Draws (S, B, Z) and the log density of each, (S, B)."""
 
     def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
-        """log q(z|x) in nats of latents (..., B, Z), as (..., B)."""
-        squared_error = (latents - self.mean).square() / self.variance
-        return -0.5 * (squared_error + self.logvar + math.log(2 * math.pi)).sum(-1)
+        """The log density of latents (..., B, Z), as (..., B)."""
 
-    def kl(self) -> torch.Tensor:
-        """KL(q(z|x) || p(z)) in nats per sentence, (B,), in closed form (Kingma and Welling 2014, appendix B)."""
-        return 0.5 * (self.mean.square() + self.variance - 1 - self.logvar).sum(-1)
+    def draw(self, generator: Generators = None) -> Draw:
+        """One draw of each sentence, with its KL: exact, or log density - log p(z) at that draw."""
 
 
-class GaussianPosterior(nn.Module):
-    """Pooled features (B, H) -> DiagonalGaussian, by one linear layer: mean first, log-variance second."""
+class Posterior(Protocol):
+    """q(z|x) of each sentence.
 
-    def __init__(self, hidden_size: int, latent_size: int):
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, 2 * latent_size)
+    Where its density is known it also has `rsample_with_log_prob` and `log_prob`, and is its own proposal.
+    """
 
-    def forward(self, pooled: torch.Tensor) -> DiagonalGaussian:
-        mean, logvar = upcast(self.linear(pooled)).chunk(2, dim=-1)
-        return DiagonalGaussian(mean, logvar)
+    @property
+    def mean(self) -> torch.Tensor:
+        """Features of the sentences, (B, Z), of which active units are counted; for a flow, the mean of z_0."""
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """The variances that go with the means, (B, Z)."""
+
+    @property
+    def centre(self) -> torch.Tensor:
+        """The z that stands for a sentence where none is drawn, (B, Z): the mean; for a flow, the flow of z_0's."""
+
+    @property
+    def base(self) -> DiagonalGaussian | None:
+        """The same posteriors in coordinates in which they are diagonal Gaussians, if there are such.
+
+        z must be a bijection of these coordinates that all sentences share: it leaves the mutual information as it is.
+        """
+
+    @property
+    def proposal(self) -> Proposal:
+        """What likelihoods are estimated with: the posterior itself, or a fit to it."""
+
+    def rsample(self, num_samples: int = 1, generator: Generators = None) -> torch.Tensor:
+        """Reparametrised draws (S, B, Z)."""
+
+    def kl(self, generator: Generators = None) -> torch.Tensor:
+        """KL(q(z|x) || p(z)), (B,): in closed form where it has one, else estimated from draws of `generator`."""
+
+    def draw(self, generator: Generators = None) -> Draw:
+        """One reparametrised draw of each sentence, with its KL: exact, or an estimate."""
+
+    def at_centre(self) -> Draw:
+        """`centre` with its KL; the same at every call, and for a sentence in any batch."""
 
 
-POSTERIORS = {"gaussian": GaussianPosterior}
-"""The values of `SeqVAEConfig.posterior`: modules built with (hidden size, latent size)."""
+POSTERIORS: dict[str, Callable[[int, Any], nn.Module]] = {
+    "gaussian": lambda hidden_size, config: GaussianPosterior(hidden_size, config.latent_size),
+    "planar_flow": lambda hidden_size, config: PlanarFlowPosterior(hidden_size, config.latent_size, config.num_flows),
+    "implicit": lambda hidden_size, config: ImplicitPosterior(hidden_size, config.latent_size, config.sampler_layers),
+}
+"""The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""

@@ -63,7 +63,7 @@ class TensorSpy(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_mkldnn:  # whose memory cannot be seen
                 storage = tensor.untyped_storage()
                 if storage.data_ptr() not in self._storages:
                     self._storages[storage.data_ptr()] = storage  # kept, so that no address is used twice

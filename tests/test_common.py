@@ -16,6 +16,9 @@ ARCHITECTURES = {
     "layers": {"num_hidden_layers": 2, "encoder_hidden_size": 5},
     "skip": {"decoder_skip": True},
     "attention": {"pooling_mode": "attention"},
+    "flow": {"posterior": "planar_flow", "num_flows": 2},
+    "sampler": {"posterior": "implicit"},
+    "deep sampler": {"posterior": "implicit", "sampler_layers": 2},
     "lm": {"latent_size": 0},
     "tied": {"tie_word_embeddings": True, "embedding_size": 8},
     "tied lm": {"tie_word_embeddings": True, "embedding_size": 8, "latent_size": 0},
@@ -232,6 +235,13 @@ SEQUENCE_VAE = LANGUAGE_MODEL | {
     *(f"model.encoder.layers.0.{name}" for name in LSTM),
     "model.encoder.posterior.linear.weight", "model.encoder.posterior.linear.bias",
 }  # fmt: skip
+GAUSSIAN = {name for name in SEQUENCE_VAE if "posterior" in name}
+FLOWS = {f"flows.{i}.{name}" for i in range(2) for name in ("inner.weight", "inner.bias", "outer.weight")}
+POSTERIORS = {
+    "flow": {"gaussian.linear.weight", "gaussian.linear.bias", *FLOWS},
+    "sampler": {"layers.0.weight", "layers.0.bias"},
+    "deep sampler": {f"layers.{i}.{name}" for i in range(2) for name in ("weight", "bias")},
+}
 EXTRA_KEYS = {
     "layers": {f"model.{side}.layers.1.{name}" for side in ("encoder", "decoder") for name in LSTM},
     "skip": {"model.decoder.skip_state.weight", "model.decoder.skip_latent.weight"},
@@ -243,6 +253,8 @@ EXTRA_KEYS = {
 def test_names_of_weights_are_the_checkpoint_format(make_model, name) -> None:
     """Renaming one breaks every checkpoint that people have."""
     expected = (LANGUAGE_MODEL if "lm" in name else SEQUENCE_VAE) | EXTRA_KEYS.get(name, set())
+    if name in POSTERIORS:
+        expected = expected - GAUSSIAN | {f"model.encoder.posterior.{key}" for key in POSTERIORS[name]}
     assert set(make_model(**ARCHITECTURES[name]).state_dict()) == expected
 
 

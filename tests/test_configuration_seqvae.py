@@ -6,6 +6,7 @@ from transformers import AutoConfig
 
 from modeling_seqvae import SeqVAEConfig
 from modeling_seqvae.pooling import POOLINGS
+from modeling_seqvae.posteriors import POSTERIORS
 
 
 def test_defaults_are_the_papers_setting() -> None:
@@ -35,7 +36,10 @@ def test_the_encoder_is_as_wide_as_the_decoder_unless_told_otherwise() -> None:
 
 
 def test_a_saved_configuration_comes_back(tmp_path) -> None:
-    config = SeqVAEConfig(vocab_size=99, encoder_hidden_size=7, pooling_mode="abs", word_dropout=0.25, latent_size=4)
+    config = SeqVAEConfig(
+        vocab_size=99, encoder_hidden_size=7, pooling_mode="abs", word_dropout=0.25, latent_size=4,
+        posterior="implicit", num_flows=5, sampler_layers=2,
+    )  # fmt: skip
     config.save_pretrained(tmp_path)
     for loaded in (SeqVAEConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert isinstance(loaded, SeqVAEConfig)
@@ -45,6 +49,12 @@ def test_a_saved_configuration_comes_back(tmp_path) -> None:
 @pytest.mark.parametrize("mode", list(POOLINGS))
 def test_every_aggregation_is_accepted(mode: str) -> None:
     assert SeqVAEConfig(pooling_mode=mode).pooling_mode == mode
+
+
+@pytest.mark.parametrize("posterior", list(POSTERIORS))
+def test_every_posterior_is_accepted(posterior: str) -> None:
+    config = SeqVAEConfig(posterior=posterior)
+    assert (config.posterior, config.num_flows, config.sampler_layers) == (posterior, 3, 1)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +68,8 @@ def test_every_aggregation_is_accepted(mode: str) -> None:
         ("latent_size", -1),
         ("pooling_mode", "mean"),
         ("posterior", "uniform"),
+        ("num_flows", 0),
+        ("sampler_layers", 0),
         ("embedding_dropout", 1.0),
         ("output_dropout", -0.1),
         ("word_dropout", 1.5),

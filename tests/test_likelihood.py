@@ -1,14 +1,18 @@
 """The importance-weighted bound: closed forms of a linear-Gaussian model, and the text model's use of it."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
 from modeling_seqvae import likelihood, modeling_seqvae
+from modeling_seqvae.flows import FlowPosterior, PlanarFlow
+from modeling_seqvae.gaussian import DiagonalGaussian
+from modeling_seqvae.implicit import SampledPosterior, SharedGaussian
 from modeling_seqvae.likelihood import importance_weighted_nll
-from modeling_seqvae.posteriors import DiagonalGaussian
 
 B, D, Z = 3, 5, 2
 NOISE = 0.7
@@ -45,7 +49,7 @@ def toy() -> LinearGaussian:
     return LinearGaussian()
 
 
-def estimate(toy: LinearGaussian, posterior: DiagonalGaussian, num_samples: int, at_once: int = 1000, seed: int = 0):
+def estimate(toy: LinearGaussian, posterior: Any, num_samples: int, at_once: int = 1000, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     return importance_weighted_nll(posterior, toy.reconstruction, num_samples, at_once, generator)
 
@@ -125,12 +129,106 @@ def test_latents_of_another_shape_are_refused(toy: LinearGaussian, shape: tuple[
         importance_weighted_nll(toy.posterior(), toy.reconstruction, 5, 5, latents=torch.zeros(shape).double())
 
 
+# Other posteriors of the linear-Gaussian model
+
+
+def flow(toy: LinearGaussian) -> FlowPosterior:
+    """Three flows of the widened posterior."""
+    flows = [PlanarFlow(Z).double() for _ in range(3)]
+    for parameter in (parameter for one in flows for parameter in one.parameters()):
+        torch.nn.init.uniform_(parameter, -0.5, 0.5)
+    return FlowPosterior(toy.posterior(shift=0.2, log_scale=0.5), flows)
+
+
+def linear_sampler(toy: LinearGaussian) -> SharedGaussian:
+    """The posterior moved, widened and turned."""
+    posterior = toy.posterior(shift=0.3)
+    turn = torch.linalg.qr(torch.tensor([[1.0, 0.4], [-0.2, 1.0]]).double())[0]
+    return SharedGaussian(posterior.mean, 1.3 * posterior.variance[0].sqrt().diag() @ turn)
+
+
+def sampler_of_unknown_density(toy: LinearGaussian) -> SampledPosterior:
+    linear = linear_sampler(toy)
+    return SampledPosterior(lambda noise: linear.mean + noise @ linear.matrix.T, linear.mean)
+
+
+def bent_sampler(toy: LinearGaussian) -> SampledPosterior:
+    """Draws along a curve, skewed: nothing that a Gaussian fits well."""
+    posterior = toy.posterior(shift=0.2)
+
+    def sample(noise: torch.Tensor) -> torch.Tensor:
+        first, second = noise.unbind(-1)
+        bent = torch.stack([first + 0.4 * second.square(), second.exp()], -1)
+        return posterior.mean + posterior.variance.sqrt() * bent
+
+    return SampledPosterior(sample, posterior.mean)
+
+
+OTHERS: list[Callable[[LinearGaussian], Any]] = [flow, linear_sampler, sampler_of_unknown_density, bent_sampler]
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_every_posterior_reaches_the_closed_form(toy: LinearGaussian, make) -> None:
+    """Within Monte-Carlo error, judged by twenty estimates of each sentence."""
+    posterior = make(toy)
+    estimates = torch.stack([estimate(toy, posterior, 4000, seed=seed) for seed in range(20)])
+    error = estimates.std(0) / 20**0.5
+    assert (error < 0.02).all()
+    assert ((estimates.mean(0) - toy.nll).abs() < 4 * error + 1e-3).all()
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_every_posterior_s_bound_falls_to_the_truth(toy: LinearGaussian, make) -> None:
+    posterior = make(toy.repeated(4000))
+    bounds = [estimate(toy, posterior, count).mean().item() for count in (1, 4, 16, 64)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert bounds[-1] > toy.nll[0].item() - 0.01
+
+
+@pytest.mark.parametrize("make", OTHERS)
+def test_one_draw_s_reconstruction_and_kl_are_that_bound_in_expectation(toy: LinearGaussian, make) -> None:
+    """The -ELBO that the evaluator reports, of the posterior or of the proposal that stands for it."""
+    posterior = make(toy.repeated(20_000))
+    draw = posterior.proposal.draw(torch.Generator().manual_seed(1))
+    bound = toy.reconstruction(draw.latents[None])[0] + draw.kl
+    expected = estimate(toy, posterior, 1)
+    error = (bound.var() / len(bound) + expected.var() / len(expected)).sqrt()
+    assert (bound.mean() - expected.mean()).abs() < 4 * error
+    assert bound.mean() > toy.nll[0] - 4 * error
+
+
+def test_the_fitted_proposal_agrees_with_the_exact_density(toy: LinearGaussian) -> None:
+    exact, fitted = (estimate(toy, make(toy), 20_000) for make in (linear_sampler, sampler_of_unknown_density))
+    torch.testing.assert_close(fitted, exact, rtol=0, atol=0.02)
+
+
+def test_given_latents_are_weighted_by_the_proposal(toy: LinearGaussian) -> None:
+    for make in OTHERS:
+        posterior = make(toy)
+        latents = posterior.proposal.rsample_with_log_prob(10, torch.Generator().manual_seed(0))[0]
+        given = importance_weighted_nll(posterior, toy.reconstruction, 0, 4, latents=latents)
+        torch.testing.assert_close(given, estimate(toy, posterior, 10))
+
+
 # The text model: p(x|z) is its decoder, q(z|x) its encoder.
+
+
+POSTERIORS: dict[str, dict[str, Any]] = {
+    "gaussian": {},
+    "flow": {"posterior": "planar_flow"},
+    "linear sampler": {"posterior": "implicit"},
+    "deep sampler": {"posterior": "implicit", "sampler_layers": 2},
+}
+
+
+@pytest.fixture(params=POSTERIORS.values(), ids=POSTERIORS)
+def changes(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return request.param
 
 
 def by_hand(model, ids: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """The bound of one sentence (1, T) without padding, from latents (S, 1, Z), one draw at a time."""
-    posterior, weights = model.encode(ids), []
+    posterior, weights = model.encode(ids).proposal, []
     for z in latents:
         reconstruction = model(ids, labels=ids, latents=z).reconstruction_loss
         log_prior = torch.distributions.Normal(0, 1).log_prob(z).sum(-1)
@@ -138,9 +236,9 @@ def by_hand(model, ids: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     return math.log(len(latents)) - torch.stack(weights).logsumexp(0)
 
 
-def test_the_text_model_equals_a_loop_over_sentences_and_draws(make_model, batch) -> None:
-    model = make_model()
-    latents = model.encode(batch["input_ids"]).rsample(6)
+def test_the_text_model_equals_a_loop_over_sentences_and_draws(make_model, batch, changes) -> None:
+    model = make_model(**changes)
+    latents = model.encode(batch["input_ids"]).proposal.rsample_with_log_prob(6)[0]
     bound = model.iw_nll(batch["input_ids"], batch["attention_mask"], latents=latents)
     for index, length in enumerate(batch["attention_mask"].sum(1)):
         expected = by_hand(model, batch["input_ids"][index : index + 1, :length], latents[:, index : index + 1])
@@ -184,11 +282,11 @@ def test_memory_does_not_grow_with_the_number_of_samples(make_model, batch, monk
     assert largest[40] == largest[4]
 
 
-def test_a_sentence_with_its_own_generator_has_the_same_bound_in_any_batch(make_model, batch) -> None:
+def test_a_sentence_with_its_own_generator_has_the_same_bound_in_any_batch(make_model, batch, changes) -> None:
     def seeded(*seeds: int) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    model, ids = make_model(), batch["input_ids"]
+    model, ids = make_model(**changes), batch["input_ids"]
     together = model.iw_nll(ids, num_samples=7, generator=seeded(0, 1, 2, 3))
     shuffled = model.iw_nll(ids[[2, 0]], num_samples=7, generator=seeded(2, 0))
     alone = model.iw_nll(ids[2:3, :3], num_samples=7, generator=seeded(2))
@@ -218,5 +316,5 @@ def test_left_padding_is_refused(make_model) -> None:
         make_model().iw_nll(torch.tensor([[1, 5, 2], [0, 1, 2]]))
 
 
-def test_no_sentences_have_no_bounds(make_model, batch) -> None:
-    assert make_model().iw_nll(batch["input_ids"][:0], num_samples=5).shape == (0,)
+def test_no_sentences_have_no_bounds(make_model, batch, changes) -> None:
+    assert make_model(**changes).iw_nll(batch["input_ids"][:0], num_samples=5).shape == (0,)

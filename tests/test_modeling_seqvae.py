@@ -53,8 +53,8 @@ def test_no_more_than_one_tensor_of_logits_in_training(make_model, batch, tensor
     logits = batch["input_ids"][:, 1:].numel() * 4000
     with tensor_spy() as spy:
         loss = model(**batch).loss
+        loss.backward()
     assert spy.count(logits // 2) == 1
-    loss.backward()
 
 
 # Which targets count

@@ -6,7 +6,7 @@ number), and every process sees every measurement.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,27 +16,42 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm import tqdm
 
-from ..data.batching import collate, in_order_of_length, rows
+from ..data.batching import collate, in_order_of_length, rows, sentence_lengths
+from ..data.columns import array_of
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..noise import sentence_generator
+from ..noise import sentence_generator, standard_normal
+from ..outputs import SeqVAEEncoderOutput
 from ..precision import fast_matmul
 from . import metrics
+from .dual import DualMeasurements, DualNetworks
 
 Batch = dict[str, torch.Tensor]
 
 
 @dataclass
 class Measurements:
-    """One draw of z for each of N sentences, in order, and what it gave."""
+    """One draw of z for each of N sentences, in order, and what it gave.
+
+    Draws are from what likelihoods are estimated with, the posterior's `proposal`. The last three are the posteriors
+    and the draws in the coordinates of its `base`, in which the posteriors are diagonal Gaussians and the mutual
+    information is the same; they have no columns where there is no latent, or no such coordinates.
+    """
 
     number: torch.Tensor  # (N,), the sentence's number
     tokens: torch.Tensor  # (N,), predicted tokens, </s> included
     reconstruction: torch.Tensor  # (N,), nats
     kl: torch.Tensor  # (N,), nats
-    mean: torch.Tensor  # (N, Z)
-    logvar: torch.Tensor  # (N, Z)
+    mean: torch.Tensor  # (N, Z), the features
     latents: torch.Tensor  # (N, Z)
+    base_mean: torch.Tensor  # (N, Z)
+    base_logvar: torch.Tensor  # (N, Z)
+    base_latents: torch.Tensor  # (N, Z)
     dispersion: metrics.Dispersion
+
+    @property
+    def posteriors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the estimates of mutual information take: mean, log-variance and draw, (N, Z) each."""
+        return self.base_mean, self.base_logvar, self.base_latents
 
 
 class Evaluator:
@@ -60,9 +75,10 @@ class Evaluator:
         if len(dataset) == 0:
             raise ValueError("there are no sentences to evaluate on")
         self.model = model
-        numbers = np.asarray(dataset["index"][:])
-        order = numbers.argsort(kind="stable")
-        self.dataset, self.numbers = dataset.select(order), numbers[order]
+        self.dataset, self.numbers = dataset, array_of(dataset, "index", np.int64)
+        if (np.diff(self.numbers) < 0).any():
+            order = self.numbers.argsort(kind="stable")
+            self.dataset, self.numbers = dataset.select(order), self.numbers[order]
         self.seed = seed
         self.batch_size = batch_size
         self.shuffle_words = shuffle_words
@@ -78,28 +94,65 @@ class Evaluator:
             part |= self._measure_batch(numbers, batch, dispersion)
             parts.append({name: tensor.cpu() for name, tensor in part.items()})
         gathered = gather_object([(parts, dispersion)])
-        return _in_order([part for parts, _ in gathered for part in parts], [other for _, other in gathered])
+        total = metrics.Dispersion()
+        for _, other in gathered:
+            total.merge(other)
+        return Measurements(**_in_order([part for parts, _ in gathered for part in parts]), dispersion=total)
 
     def _measure_batch(self, numbers: np.ndarray, batch: Batch, dispersion: metrics.Dispersion) -> Batch:
         if self.model.config.latent_size == 0:
             output = self.model(**batch, return_logits=False)
-            nothing = output.latents
+            names = ("mean", "latents", "base_mean", "base_logvar", "base_latents")
             return {"reconstruction": output.reconstruction_loss, "kl": output.kl} | dict.fromkeys(
-                ("mean", "logvar", "latents"), nothing
+                names, output.latents
             )
         encoder = self.model.get_encoder()
         encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
         posterior = encoder.posterior(encoded.pooled)
-        latents = posterior.rsample(generator=self._generators(numbers))[0]
-        output = self.model(**batch, encoder_outputs=encoded, latents=latents, return_logits=False)
         dispersion.add(encoded.pooled)
+        drawn = posterior.proposal.draw(self._generators(numbers))
+        encoded = SeqVAEEncoderOutput(**{**encoded, "latents": drawn.latents, "kl": drawn.kl})
+        output = self.model(**batch, encoder_outputs=encoded, return_logits=False)
+        base, none = posterior.base, drawn.latents[:, :0]
         return {
             "reconstruction": output.reconstruction_loss,
             "kl": output.kl,
             "mean": posterior.mean,
-            "logvar": posterior.logvar,
-            "latents": latents,
+            "latents": drawn.latents,
+            "base_mean": none if base is None else base.mean,
+            "base_logvar": none if base is None else base.logvar,
+            "base_latents": none if base is None else drawn.base,
         }
+
+    @torch.no_grad()
+    def dual(self, networks: DualNetworks, num_samples: int = 128) -> DualMeasurements:
+        """The dual KLs of every sentence by trained networks, from `num_samples` draws of q(z|x) and of the prior.
+
+        Where the density of q is known, the reconstruction is at the draw of `measure`. Raises ValueError for fewer
+        than two draws, which have no Monte-Carlo error.
+        """
+        if num_samples < 2:
+            raise ValueError(f"the dual KL needs at least 2 draws a sentence, got num_samples={num_samples}")
+        networks.to(self.model.device)
+        parts = []
+        for numbers, batch in self._batches(len(self.dataset), f"dual KL, {num_samples} samples"):
+            encoder = self.model.get_encoder()
+            encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
+            generators = self._generators(numbers)
+            latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
+            prior = standard_normal(num_samples, latents[0], generators)
+            joint, marginal = networks.kl(encoded.pooled, latents, prior)
+            output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
+            part = {
+                "number": torch.from_numpy(numbers),
+                "reconstruction": output.reconstruction_loss,
+                "joint": joint.value,
+                "joint_variance": joint.variance,
+                "marginal": marginal.value,
+                "marginal_variance": marginal.variance,
+            }
+            parts.append({name: tensor.cpu() for name, tensor in part.items()})
+        return DualMeasurements(**_in_order(gather_object(parts)))
 
     @torch.no_grad()
     def nll(self, num_samples: int = 500, sentences: int | None = None) -> np.ndarray:
@@ -129,7 +182,7 @@ class Evaluator:
 
     def _batches(self, count: int, description: str) -> Iterator[tuple[np.ndarray, Batch]]:
         """This process's share of the first `count` sentences, longest first, in evaluation mode."""
-        batches = in_order_of_length(self.dataset["length"][:count], self.batch_size)
+        batches = in_order_of_length(sentence_lengths(self.dataset)[:count], self.batch_size)
         mine = batches[self.accelerator.process_index :: self.accelerator.num_processes]
         was_training = self.model.training
         self.model.eval()
@@ -157,44 +210,81 @@ class Evaluator:
 
 
 def summarise(measured: Measurements, seed: int = 0) -> dict[str, Any]:
-    """The table's columns but NLL: bound (-ELBO), rec, kl, mi (`mi_batch`), au and cosine; None without a latent."""
+    """The table's columns but NLL: bound (-ELBO), rec, kl, mi (`mi_batch`), au and cosine; None without a latent.
+
+    MI is None, too, where only draws of the posterior are known.
+    """
     rec, kl = measured.reconstruction.double().mean().item(), measured.kl.double().mean().item()
     summary: dict[str, Any] = {"bound": rec + kl, "rec": rec, "kl": kl}
     if measured.mean.shape[1] == 0:
         return summary | {"mi": None, "au": None, "cosine": None}
-    posteriors = (measured.mean, measured.logvar, measured.latents)
+    informative = measured.base_mean.shape[1] > 0
     return summary | {
-        "mi": metrics.mutual_information_batch(*posteriors, seed=seed),
+        "mi": metrics.mutual_information_batch(*measured.posteriors, seed=seed) if informative else None,
         "au": metrics.active_units(measured.mean),
         "cosine": measured.dispersion.cosine() if len(measured.number) > 1 else None,
     }
 
 
-def evaluate(evaluator: Evaluator, num_samples: int = 500, nll_sentences: int | None = None) -> dict[str, Any]:
-    """The whole row of a table: `summarise`, mi_corpus, NLL with its standard error, and PPL.
+def evaluate(
+    evaluator: Evaluator,
+    num_samples: int = 500,
+    nll_sentences: int | None = None,
+    networks: DualNetworks | None = None,
+) -> dict[str, Any]:
+    """The whole row of a table: `summarise`, mi_corpus, NLL with its standard error, PPL, and iVAE's own figures.
 
-    `nll_sentences` estimates the NLL (and the PPL, which is computed from it) on the first sentences only.
+    `nll_sentences` estimates the NLL (and the PPL, which is computed from it) on the first sentences only. Dual
+    `networks` add what `dual_figures` makes of them.
     """
     measured = evaluator.measure()
     nll = evaluator.nll(num_samples, nll_sentences)
-    return row(measured, nll, num_samples, evaluator.seed) | {"shuffled": evaluator.shuffle_words}
+    report = row(measured, nll, num_samples, evaluator.seed) | {"shuffled": evaluator.shuffle_words}
+    return report if networks is None else report | dual_figures(measured, nll, evaluator.dual(networks))
 
 
 def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0) -> dict[str, Any]:
     """All figures of measurements and of the NLL (n,) of the first n of their sentences."""
-    latent = measured.mean.shape[1] > 0
-    posteriors = (measured.mean, measured.logvar, measured.latents)
+    informative = measured.base_mean.shape[1] > 0
+    posteriors = measured.posteriors
     return summarise(measured, seed) | {
-        "mi_corpus": metrics.mutual_information_corpus(*posteriors) if latent else None,
-        "mi_equal_length": metrics.mutual_information_by_length(*posteriors, measured.tokens) if latent else None,
+        "mi_corpus": metrics.mutual_information_corpus(*posteriors) if informative else None,
+        "mi_equal_length": metrics.mutual_information_by_length(*posteriors, measured.tokens) if informative else None,
         "nll": float(nll.mean()),
         "nll_se": standard_error(nll),
         "nll_sentences": len(nll),
-        "nll_samples": num_samples if latent else 1,
+        "nll_samples": num_samples if measured.mean.shape[1] > 0 else 1,
         "ppl": math.exp(float(nll.sum()) / int(measured.tokens[: len(nll)].sum())),
         "sentences": len(measured.number),
         "tokens": int(measured.tokens.sum()),
     }
+
+
+def dual_figures(measured: Measurements, nll: np.ndarray, dual: DualMeasurements) -> dict[str, Any]:
+    """What iVAE reports, and how far it is from the figures of every other row, sentence by sentence.
+
+    `_se` is a standard error over sentences, `_mc` the error of finitely many draws alone; NLL (n,) is of the first n
+    sentences, and compared on these.
+    """
+    kl, joint, marginal = measured.kl.double(), dual.joint, dual.marginal
+    bar = dual.reconstruction.double() + joint  # (N,)
+    differences = {
+        "kl_above_dual": kl - joint,
+        "nll_bar_above_bound": bar - measured.reconstruction.double() - kl,
+        "nll_bar_above_nll": bar[: len(nll)] - torch.from_numpy(nll).double(),
+    }
+    figures = {
+        "nll_bar": bar.mean().item(),
+        "nll_bar_se": standard_error(bar.numpy()),
+        "dual_kl": joint.mean().item(),
+        "dual_kl_mc": math.sqrt(dual.joint_variance.sum().item()) / len(joint),
+        "dual_kl_marginal": marginal.mean().item(),
+        "dual_kl_marginal_mc": math.sqrt(dual.marginal_variance.sum().item()) / len(marginal),
+        "dual_mi": (joint - marginal).mean().item(),
+    }
+    for name, values in differences.items():
+        figures |= {name: values.mean().item(), f"{name}_se": standard_error(values.numpy())}
+    return figures
 
 
 def standard_error(values: np.ndarray) -> float | None:
@@ -202,11 +292,8 @@ def standard_error(values: np.ndarray) -> float | None:
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
-def _in_order(parts: list[dict[str, Any]], dispersions: list[metrics.Dispersion]) -> Measurements:
-    names = [field.name for field in fields(Measurements) if field.name != "dispersion"]
-    columns = {name: torch.cat([part[name] for part in parts]) for name in names}
+def _in_order(parts: list[Batch]) -> Batch:
+    """The columns of all batches, in the order of the sentences' numbers."""
+    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     order = columns["number"].argsort()
-    total = metrics.Dispersion()
-    for dispersion in dispersions:
-        total.merge(dispersion)
-    return Measurements(**{name: column[order] for name, column in columns.items()}, dispersion=total)
+    return {name: column[order] for name, column in columns.items()}

@@ -1,6 +1,7 @@
 """What tables report of the latents: mutual information, active units, dispersion. `docs/metrics.md` explains each.
 
-N sentences, Z latent dimensions; all logarithms are natural, all information is in nats per sentence.
+N sentences, Z latent dimensions; all logarithms are natural, all information is in nats per sentence. Posteriors are
+diagonal Gaussians given by mean and log-variance, (N, Z) each; of other posteriors, their `base`.
 """
 
 import math
@@ -8,7 +9,7 @@ import math
 import numpy as np
 import torch
 
-from ..posteriors import DiagonalGaussian
+from ..gaussian import DiagonalGaussian
 
 GROUP_SIZE = 32
 ACTIVE_VARIANCE = 0.01

@@ -14,10 +14,11 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "kl_weight": ("KL\nweight", "{:.2f}"),
     "nll": ("NLL", "{:.2f}"),
     "nll_se": ("s.e.", "{:.2f}"),
+    "nll_bar": ("NLL-bar", "{:.2f}"),
     "above_truth": ("above\ntruth", "{:+.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "rec": ("Rec", "{:.2f}"),
-    "kl": ("KL", "{:.2f}"),
+    "kl": ("KL", "{:z.2f}"),  # flows: an estimate
     "mi": ("MI", "{:z.2f}"),  # an estimate: without -0.00
     "mi_corpus": ("MI\ncorpus", "{:z.2f}"),
     "au": ("AU", "{:d}"),
@@ -31,7 +32,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
 def caption(report: Mapping[str, Any]) -> str:
     """What an evaluation's figures are of, and their unit."""
     some = "all" if report["nll_sentences"] == report["sentences"] else f"the first {report['nll_sentences']:,}"
-    how = "exact" if report["mi"] is None else f"by {report['nll_samples']:,} importance samples"  # None: no latent
+    how = "exact" if report["au"] is None else f"by {report['nll_samples']:,} importance samples"  # None: no latent
     return (
         f"{report['corpus']}, {report['split']} set, {report['sentences']:,} sentences, "
         f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how}, on {some}. "

@@ -15,9 +15,9 @@ COLLAPSED_BELOW = 0.1
 def collapsed(report: Mapping[str, Any]) -> bool:
     """Whether the posterior has collapsed onto the prior: KL below a tenth of a nat per sentence.
 
-    A language model, whose MI is None, has no posterior to collapse.
+    A language model, whose active units are None, has no posterior to collapse.
     """
-    return report["mi"] is not None and report["kl"] < COLLAPSED_BELOW
+    return report["au"] is not None and report["kl"] < COLLAPSED_BELOW
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

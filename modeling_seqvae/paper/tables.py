@@ -62,7 +62,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
         history = _history(run)
         best = min(history, key=lambda record: record["bound"])
         rows.append(best | {"title": title, "epochs": len(history)})
-        if seeded and best["mi"] is not None:
+        if seeded and best["au"] is not None:
             seeds.setdefault(title.removesuffix(f", {run.name}"), []).append(best)
     if not rows:
         return ""

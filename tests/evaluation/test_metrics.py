@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal
 from torch.nn.functional import cosine_similarity
 
 from modeling_seqvae.evaluation import metrics
-from modeling_seqvae.posteriors import DiagonalGaussian
+from modeling_seqvae.gaussian import DiagonalGaussian
 
 REFERENCE = Path(__file__).parents[1] / "fixtures" / "reference.npz"
 Z = 3

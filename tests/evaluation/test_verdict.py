@@ -6,8 +6,8 @@ import pytest
 from modeling_seqvae.evaluation.verdict import COLLAPSED_BELOW, collapsed, compare, difference
 
 
-def report(kl: float, mi: float | None = 0.0) -> dict[str, float | None]:
-    return {"kl": kl, "mi": mi}
+def report(kl: float, au: int | None = 0) -> dict[str, float | None]:
+    return {"kl": kl, "mi": None, "au": au}
 
 
 def test_collapse_is_a_kl_below_the_threshold():
@@ -16,7 +16,7 @@ def test_collapse_is_a_kl_below_the_threshold():
 
 
 def test_a_language_model_has_nothing_to_collapse():
-    assert not collapsed(report(0.0, mi=None))
+    assert not collapsed(report(0.0, au=None))
 
 
 def test_difference_is_paired():

@@ -109,3 +109,15 @@ def test_only_the_papers_rule_halves():
 def test_a_warmup_as_long_as_the_run_is_refused():
     with pytest.raises(ValueError, match=r"warmup_epochs \(3\) must be fewer than epochs \(3\)"):
         TrainingSpec(warmup_epochs=3, epochs=3)
+
+
+def test_cyclical_weights_at_named_updates():
+    """Eight updates an epoch, cycles of ten epochs: each cycle is 80 updates, of which the first 40 rise."""
+    spec = TrainingSpec(kl_schedule="cyclical", cycle_epochs=10)
+    named = {0: 0, 1: 1 / 40, 20: 0.5, 39: 39 / 40, 40: 1, 79: 1, 80: 0, 100: 0.5, 159: 1, 240: 0, 319: 1, 320: 1}
+    assert {update: spec.kl_weight(update / 8) for update in named} == pytest.approx(named)
+
+
+def test_the_weight_of_wae_rnf_rises_from_nothing_to_0_8():
+    spec = TrainingSpec(kl_start=0, kl_stop=0.8, anneal_epochs=10)
+    assert weights(spec, (0, 2.5, 5, 10, 40)) == pytest.approx([0, 0.2, 0.4, 0.8, 0.8])

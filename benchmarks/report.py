@@ -1,0 +1,76 @@
+"""Writes the tables of docs/performance.md from the JSON that the benchmarks left in docs/performance/.
+
+python benchmarks/report.py
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+MEASURED = ROOT / "docs" / "performance"
+
+
+def throughput(report: dict[str, Any]) -> str:
+    """The machine in a sentence, and a row for each piece of work."""
+    machine, size, records = report["machine"], report["size"], report["records"]
+    rates = [_span([record[key] for record in records]) for key in ("float32", "limit_float32", "limit_bfloat16")]
+    told = (
+        f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}; {size['tokens']} tokens a "
+        f"sentence, vocabulary {size['vocabulary']:,}, hidden {size['hidden']}, embedding {size['embedding']}, latent "
+        f"{size['latent']}; iw_nll with {size['samples']} samples. Matrix products while it ran: {rates[0]} GFLOP/s in "
+        f"float32 as torch does them by default, {rates[1]} as the package has them done, {rates[2]} in bfloat16."
+    )
+    rows = [
+        [
+            ("of which " if record["part_of"] else "") + record["work"],
+            record["precision"],
+            str(record["sentences"]),
+            f"{record['seconds']:.3f}",
+            f"{record['words_per_second']:,.0f}",
+            f"{record['share_of_limit']:.0%}",
+            f"{record['multiple_of_reference']:.2f}" if "multiple_of_reference" in record else "",
+            f"{record['peak_mb']:,.0f}",
+        ]
+        for record in records
+    ]
+    titles = ["work", "precision", "sentences", "seconds", "words/s", "of the limit", "× reference", "peak MB"]
+    difference = report.get("bf16_nll_difference")
+    last = (
+        ""
+        if difference is None
+        else f"\n\nNLL in bfloat16 against float32, same weights and draws: at most {difference:.4f} nats apart."
+    )
+    return f"{told}\n\n{_table(titles, rows)}{last}"
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):,.0f} to {max(values):,.0f}"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
+    rule = ["---"] * text_columns + ["---:"] * (len(titles) - text_columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *rows))
+
+
+TABLES: dict[str, Callable[[Any], str]] = {"throughput": throughput}
+"""What is written between `<!-- NAME -->` and `<!-- end -->`, from docs/performance/NAME.json."""
+
+
+def page(text: str) -> str:
+    """The page with every table made anew."""
+    for name, table in TABLES.items():
+        report = json.loads((MEASURED / f"{name}.json").read_text("utf-8"))
+        region = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        made = table(report)
+        text, found = region.subn(lambda match, made=made: match[1] + made + match[2], text)
+        if found != 1:
+            raise ValueError(f"{PAGE}: there must be one region <!-- {name} --> ... <!-- end -->, found {found}")
+    return text
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")

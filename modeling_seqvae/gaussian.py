@@ -1,0 +1,117 @@
+"""The prior, and the posterior that most rows of Table 1 have: a Gaussian with a diagonal covariance.
+
+Sizes: S draws, B sentences, Z latent dimensions; all logarithms are natural. Densities are computed in float32 even
+under autocast.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .cross_entropy import upcast
+from .noise import Generators, standard_normal
+
+KL_DRAWS = 64
+"""Draws of an estimate of a KL that has no closed form, where one draw is not asked for."""
+
+
+def log_prior(latents: torch.Tensor) -> torch.Tensor:
+    """log p(z) of the standard normal prior in nats: (..., Z) -> (...)."""
+    return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
+
+
+def common_noise(num_samples: int, like: torch.Tensor) -> torch.Tensor:
+    """Noise (S, 1, Z) for `like` (B, Z) that is the same for every sentence and at every call.
+
+    It makes an estimate from draws a function of the sentence alone.
+    """
+    return standard_normal(num_samples, like.new_empty(1, like.shape[-1]), torch.Generator().manual_seed(0))
+
+
+class Draw(NamedTuple):
+    """One z of each sentence, and what its posterior tells of it.
+
+    latents (B, Z); kl (B,) in nats, the KL to the prior or, without a closed form, its estimate at this draw; base
+    (B, Z), the same draw in the coordinates of the posterior's `base`, None without one; flow_inputs (B, K, Z), what
+    each of K flows was given, None without flows.
+    """
+
+    latents: torch.Tensor
+    kl: torch.Tensor
+    base: torch.Tensor | None = None
+    flow_inputs: torch.Tensor | None = None
+
+
+class DiagonalGaussian:
+    """q(z|x) = N(mean, diag(exp(logvar))), both (B, Z)."""
+
+    def __init__(self, mean: torch.Tensor, logvar: torch.Tensor):
+        self.mean = mean
+        self.logvar = logvar
+
+    @property
+    def variance(self) -> torch.Tensor:
+        """The variance of each latent dimension, (B, Z)."""
+        return self.logvar.exp()
+
+    @property
+    def centre(self) -> torch.Tensor:
+        """The mean, (B, Z)."""
+        return self.mean
+
+    @property
+    def base(self) -> "DiagonalGaussian":
+        """Itself."""
+        return self
+
+    @property
+    def proposal(self) -> "DiagonalGaussian":
+        """Itself, for its density is known."""
+        return self
+
+    def rsample(self, num_samples: int = 1, generator: Generators = None) -> torch.Tensor:
+        """Reparametrised draws (S, B, Z)."""
+        noise = standard_normal(num_samples, self.mean, generator)
+        return self.mean + (0.5 * self.logvar).exp() * noise
+
+    def rsample_with_log_prob(
+        self, num_samples: int = 1, generator: Generators = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Reparametrised draws (S, B, Z) and log q(z|x) of each, (S, B) in nats."""
+        latents = self.rsample(num_samples, generator)
+        return latents, self.log_prob(latents)
+
+    def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
+        """log q(z|x) in nats of latents (..., B, Z), as (..., B)."""
+        squared_error = (latents - self.mean).square() / self.variance
+        return -0.5 * (squared_error + self.logvar + math.log(2 * math.pi)).sum(-1)
+
+    def kl(self, generator: Generators = None) -> torch.Tensor:
+        """KL(q(z|x) || p(z)) in nats per sentence, (B,), in closed form (Kingma and Welling 2014, appendix B).
+
+        No draw is taken, so `generator` decides nothing.
+        """
+        return 0.5 * (self.mean.square() + self.variance - 1 - self.logvar).sum(-1)
+
+    def draw(self, generator: Generators = None) -> Draw:
+        """One reparametrised draw of each sentence, and the closed-form KL."""
+        latents = self.rsample(1, generator)[0]
+        return Draw(latents, self.kl(), base=latents)
+
+    def at_centre(self) -> Draw:
+        """The mean, and the closed-form KL."""
+        return Draw(self.mean, self.kl(), base=self.mean)
+
+
+class GaussianPosterior(nn.Module):
+    """Pooled features (B, H) -> DiagonalGaussian, by one linear layer: mean first, log-variance second."""
+
+    def __init__(self, hidden_size: int, latent_size: int):
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, 2 * latent_size)
+
+    def forward(self, pooled: torch.Tensor) -> DiagonalGaussian:
+        mean, logvar = upcast(self.linear(pooled)).chunk(2, dim=-1)
+        return DiagonalGaussian(mean, logvar)
