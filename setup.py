@@ -1,4 +1,4 @@
-"""The distribution `seqvae`: the package `modeling_seqvae` with the folder `configuration/` inside it."""
+"""The distribution `seqvae`: the package `modeling_seqvae`, with `configuration/` and the cards' template inside it."""
 
 import ast
 from pathlib import Path
@@ -35,10 +35,18 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    # `configuration/` is a folder of the checkout and a subpackage (data, no code) of what is installed.
-    packages=[*find_packages(include=["modeling_seqvae", "modeling_seqvae.*"]), "modeling_seqvae.configuration"],
-    package_dir={"modeling_seqvae.configuration": "configuration"},
-    package_data={"modeling_seqvae": ["py.typed"], "modeling_seqvae.configuration": ["**/*.yaml"]},
+    # `configuration/` and `model_cards/` are folders of the checkout, and subpackages without code once installed.
+    packages=[
+        *find_packages(include=["modeling_seqvae", "modeling_seqvae.*"]),
+        "modeling_seqvae.configuration",
+        "modeling_seqvae.model_cards",
+    ],
+    package_dir={"modeling_seqvae.configuration": "configuration", "modeling_seqvae.model_cards": "model_cards"},
+    package_data={
+        "modeling_seqvae": ["py.typed"],
+        "modeling_seqvae.configuration": ["**/*.yaml"],
+        "modeling_seqvae.model_cards": ["template.md"],
+    },
     install_requires=[
         "torch>=2.9",
         # The next three lines repeat what transformers 5.17 itself asks for; further down, releases that run beside it.
@@ -48,6 +56,7 @@ setup(
         "tokenizers>=0.23.1",
         "accelerate>=1.10",
         "datasets>=4.4",
+        "jinja2>=3.1",  # the model cards
         "numpy>=2.0",
         "pandas>=2.2",
         "pyarrow>=21",

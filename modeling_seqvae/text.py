@@ -5,8 +5,10 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self, overload
 
 import numpy as np
@@ -19,10 +21,17 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBas
 from .configuration_seqvae import SeqVAEConfig
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
+from .sharing import add_code, is_broken_connection, plain_card, push_files
 from .tokenization import decode_sentences
 
-FEATURES = {"mean": ("mean",), "mean_variance": ("mean", "variance"), "pooled": ("pooled",)}
-"""What `encode` returns, side by side: mean and variance of q(z|x), (N, Z) each, and the pooled vector h_x, (N, H)."""
+FEATURES = {
+    "mean": ("mean",),
+    "mean_variance": ("mean", "variance"),
+    "centre": ("centre",),
+    "pooled": ("pooled",),
+}
+"""What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
+h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
 
 UNKNOWN_SHARE = 0.2
 """Unknown words above this share of a call are worth a warning."""
@@ -75,26 +84,55 @@ class SeqVAE:
         """The model and tokenizer of a folder or of a model id on the hub; weights from safetensors only.
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
-        dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model, and
-        ValueError for a model of another type.
+        dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
+        ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format.
         """
         source = os.fspath(id_or_path)
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         _require_checkpoint(source, hub_arguments)
-        model = SeqVAEForTextModeling.from_pretrained(source, use_safetensors=True, **kwargs)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **hub_arguments)
-        except (OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"{source} holds a model but no tokenizer that loads: save the model's own there, "
-                "with its save_pretrained, as tokenizer.json and tokenizer_config.json"
-            ) from error
+        with _connection_kept(source):
+            model = SeqVAEForTextModeling.from_pretrained(source, use_safetensors=True, **kwargs)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
+            except (OSError, ValueError) as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise FileNotFoundError(
+                    f"{source} holds a model but no tokenizer that loads ({reason}): save the model's own there, with "
+                    "its save_pretrained, as tokenizer.json and tokenizer_config.json"
+                ) from error
         return cls(model, tokenizer, batch_size, device)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write model and tokenizer into one folder, as `from_pretrained` reads them."""
         self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        create_pr: bool = False,
+        update: bool = False,
+        code: bool = True,
+        token: str | None = None,
+    ) -> str:
+        """Share model, tokenizer and a short card on the hub, in one commit; its URL.
+
+        `code` puts beside them what `trust_remote_code=True` runs; the rest, and what is raised, is explained at
+        `sharing.push_files`. A run is shared with all that is known about it by `seqvae push`.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if code:
+                add_code(Path(folder))
+            (Path(folder) / "README.md").write_text(plain_card(repo_id, self.model.config), "utf-8")
+            files = {path.name: path for path in Path(folder).iterdir()}
+            return push_files(
+                files, repo_id, commit_message="Share a sequence VAE", private=private, revision=revision,
+                create_pr=create_pr, update=update, token=token,
+            )  # fmt: skip
 
     @torch.inference_mode()
     def encode(
@@ -106,9 +144,10 @@ class SeqVAE:
     ) -> NDArray[np.float32]:
         """Features of each text, (N, 2Z) float32: mean and variance of q(z|x); one string gives a vector (2Z,).
 
-        `features` may also be "mean" (N, Z) or "pooled", the vector h_x before the posterior (N, H). No texts give an
-        array (0, D); "" is encoded as the sentence without words. A progress bar appears on work of more than two
-        seconds; `show_progress` True shows it at once and False never.
+        `features` may also be "mean" (N, Z), "centre" (N, Z), which is the mean unless the posterior has flows, or
+        "pooled", the vector h_x before the posterior (N, H). No texts give an array (0, D); "" is encoded as the
+        sentence without words. A progress bar appears on work of more than two seconds; `show_progress` True shows it
+        at once and False never.
         """
         self.model.model._require_latent("encode")
         names = self.feature_names(features)
@@ -118,8 +157,8 @@ class SeqVAE:
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
             pooled = encoder.read(batch.input_ids, batch.attention_mask)[1]
             posterior = encoder.posterior(pooled)
-            blocks = {"mean": posterior.mean, "variance": posterior.variance, "pooled": pooled}
-            chosen = torch.cat([blocks[block].float() for block in FEATURES[features]], 1)  # (B, D)
+            blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
+            chosen = torch.cat([block.float() for block in blocks], 1)  # (B, D)
             array[batch.positions] = chosen.cpu().numpy()
         return array[0] if isinstance(texts, str) else array
 
@@ -163,35 +202,35 @@ class SeqVAE:
     def reconstruct(
         self, texts: str | Iterable[str], seed: int | None = None, **generation_kwargs: Any
     ) -> str | list[str]:
-        """What the model writes from the posterior mean of each text; `seed` and other arguments as in `decode`.
+        """What the model writes from the posterior's centre (its mean, unless it has flows) of each text.
 
-        One string gives one sentence, or the list of `num_return_sequences`.
+        `seed` and other arguments as in `decode`. One string gives one sentence, or the list of `num_return_sequences`.
         """
         self.model.model._require_latent("reconstruct")
-        means = self.encode([texts] if isinstance(texts, str) else texts, features="mean")
-        sentences = self.decode(means, seed, **generation_kwargs)
+        centres = self.encode([texts] if isinstance(texts, str) else texts, features="centre")
+        sentences = self.decode(centres, seed, **generation_kwargs)
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
 
     def interpolate(
         self, a: str, b: str, steps: int = 7, seed: int | None = None, **generation_kwargs: Any
     ) -> list[str]:
-        """Sentences written from `steps` points on the line between the posterior means of `a` and `b`, ends included.
+        """Sentences written from `steps` points on the line between the centres of `a` and `b`, ends included.
 
         The ends are the reconstructions of `a` and `b`. Other arguments as in `decode`. ValueError below two steps.
         """
         self.model.model._require_latent("interpolate")
         steps = _at_least(2, steps, "steps")
-        start, end = self.encode([a, b], features="mean")
+        start, end = self.encode([a, b], features="centre")
         return self.decode(np.linspace(start, end, steps), seed, **generation_kwargs)
 
     def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:
-        """What is to `c` as `b` is to `a`: the sentence written from mean(b) - mean(a) + mean(c).
+        """What is to `c` as `b` is to `a`: the sentence written from centre(b) - centre(a) + centre(c).
 
         Other arguments as in `decode`, of whose sentences this is the first.
         """
         self.model.model._require_latent("draw an analogy")
-        mean_a, mean_b, mean_c = self.encode([a, b, c], features="mean")
-        return self.decode((mean_b - mean_a + mean_c)[None], seed, **generation_kwargs)[0]
+        at_a, at_b, at_c = self.encode([a, b, c], features="centre")
+        return self.decode((at_b - at_a + at_c)[None], seed, **generation_kwargs)[0]
 
     @torch.inference_mode()
     def nll(
@@ -338,6 +377,17 @@ def _require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> 
             f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
             f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
         )
+
+
+@contextmanager
+def _connection_kept(source: str) -> Iterator[None]:
+    """A connection that breaks in the middle of a file as what it is, where the libraries suspect a missing file."""
+    try:
+        yield
+    except OSError as error:
+        if not is_broken_connection(error):
+            raise
+        raise ConnectionError(f"the hub hung up while {source} was on its way here: load it again") from error
 
 
 def _require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:

@@ -16,7 +16,11 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 ROOT_FILES = (
     "pooling",
     "cross_entropy",
+    "recurrence",
     "noise",
+    "gaussian",
+    "flows",
+    "implicit",
     "posteriors",
     "likelihood",
     "configuration_seqvae",
@@ -24,6 +28,7 @@ ROOT_FILES = (
     "modeling_seqvae",
     "precision",
     "tokenization",
+    "sharing",
     "text",
 )
 # The trainer measures with the code that evaluates, so evaluation stands before it.

@@ -16,7 +16,16 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "modeling_seqvae", "configuration")
+SOURCES = (
+    "setup.py",
+    "pyproject.toml",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "modeling_seqvae",
+    "configuration",
+    "model_cards",
+)
 CONFIGURATION_FILES = sorted(
     path.relative_to(CHECKOUT / "configuration").as_posix() for path in (CHECKOUT / "configuration").rglob("*.yaml")
 )
@@ -135,17 +144,25 @@ def installation(root: Path, python: Path, package: Path, configuration: Path) -
 
 
 @pytest.mark.parametrize("way", ["wheel", "editable", "checkout"])
-def test_configuration_travels_with_the_package(way: str, request: pytest.FixtureRequest) -> None:
+def test_configuration_and_template_travel_with_the_package(way: str, request: pytest.FixtureRequest) -> None:
     installed: Installation = request.getfixturevalue(f"{way}_installation")
-    package, root = installed.evaluate(
+    package, root, template = installed.evaluate(
         "import modeling_seqvae; from modeling_seqvae.training.recipe import configuration_root;"
-        "print(modeling_seqvae.__file__); print(configuration_root())"
+        "from modeling_seqvae.training.card import template_path;"
+        "print(modeling_seqvae.__file__); print(configuration_root()); print(template_path())"
     ).splitlines()
     assert Path(package).parent.resolve() == installed.package.resolve()
     assert Path(root).resolve() == installed.configuration.resolve()
     found = {path.relative_to(root).as_posix() for path in Path(root).rglob("*.yaml")}
     assert "methods/max_pool.yaml" in found
     assert found == set(CONFIGURATION_FILES)
+    assert Path(template).parent.resolve() == installed.configuration.with_name("model_cards").resolve()
+    assert Path(template).read_bytes() == (CHECKOUT / "model_cards" / "template.md").read_bytes()
+
+
+def test_wheel_holds_no_model(wheel_installation: Installation) -> None:
+    """Beside the template stand checkpoints, in the checkout."""
+    assert [path.name for path in (wheel_installation.package / "model_cards").iterdir()] == ["template.md"]
 
 
 def test_wheel_is_typed_and_carries_its_licence_and_version(wheel_installation: Installation) -> None:

@@ -22,7 +22,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(random.choice(WORDS, random.integers(1, 12))) for _ in range(count)]
 
 
-def build(latent_size: int = LATENT, **tokenizer_options) -> SeqVAE:
+def build(latent_size: int = LATENT, posterior: str = "gaussian", **tokenizer_options) -> SeqVAE:
     """A model with random weights large enough that its sentences differ."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer([SENTENCE], **tokenizer_options)
@@ -32,6 +32,7 @@ def build(latent_size: int = LATENT, **tokenizer_options) -> SeqVAE:
         hidden_size=8,
         encoder_hidden_size=HIDDEN,
         latent_size=latent_size,
+        posterior=posterior,
         initializer_range=0.8,
     )
     model = SeqVAEForTextModeling(config)
@@ -74,7 +75,9 @@ def test_features_are_those_of_the_model_on_the_tensors(vae):
     np.testing.assert_allclose(vae.encode(texts, features="pooled"), pooled, atol=1e-6)
 
 
-@pytest.mark.parametrize("features, columns", [("mean", LATENT), ("mean_variance", 2 * LATENT), ("pooled", HIDDEN)])
+@pytest.mark.parametrize(
+    "features, columns", [("mean", LATENT), ("mean_variance", 2 * LATENT), ("centre", LATENT), ("pooled", HIDDEN)]
+)
 def test_each_column_has_a_name(vae, features, columns):
     names = vae.feature_names(features)
     assert len(set(names)) == len(names) == columns
@@ -168,7 +171,7 @@ def test_what_is_not_a_list_of_strings_is_refused_by_index_and_type(vae, texts, 
 
 
 def test_unknown_features_and_impossible_sizes_are_refused(vae):
-    with pytest.raises(ValueError, match="'max' is not one of mean, mean_variance, pooled"):
+    with pytest.raises(ValueError, match="'max' is not one of mean, mean_variance, centre, pooled"):
         vae.encode(["the food"], features="max")
     for call in (lambda: vae.encode(["food"], batch_size=0), lambda: SeqVAE(vae.model, vae.tokenizer, batch_size=0)):
         with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
@@ -257,6 +260,17 @@ def test_reconstructions_are_the_models_in_the_order_of_the_texts(vae):
     assert vae.reconstruct(texts) == expected
     assert vae.reconstruct(texts[2]) == expected[2]
     assert vae.decode(vae.encode(texts, features="mean")) == expected
+
+
+def test_a_flow_writes_from_where_it_takes_the_mean():
+    vae, texts = build(posterior="planar_flow"), random_texts(5)
+    centres = vae.encode(texts, features="centre")
+    np.testing.assert_allclose(centres, vae.model.encode(**tensors(vae, texts)).centre.detach(), atol=1e-6)
+    assert np.abs(centres - vae.encode(texts, features="mean")).max() > 0.1
+    assert vae.reconstruct(texts) == decode_sentences(vae.tokenizer, vae.model.reconstruct(**tensors(vae, texts)))
+    assert vae.reconstruct(texts) == vae.decode(centres)
+    assert vae.interpolate(*texts[:2], steps=2) == vae.reconstruct(texts[:2])
+    assert vae.analogy(texts[0], texts[0], texts[2]) == vae.reconstruct(texts[2])
 
 
 def test_generation_arguments_reach_generate(vae):

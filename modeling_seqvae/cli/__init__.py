@@ -1,8 +1,9 @@
-"""The `seqvae` command: train, evaluate, encode, sample, reconstruct, interpolate; and the demonstration."""
+"""The `seqvae` command: train, evaluate, encode, sample, reconstruct, interpolate, push; and the demonstration."""
 
 from .commands import app
+from .sharing import push
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "push"]
 
 
 def main() -> None:

@@ -1,101 +1,188 @@
-"""The model card of a checkpoint: what it was trained on, how, and what was measured, from the run itself."""
+"""The model card of a checkpoint: what it was trained on, how, and what was measured, from the run itself.
 
-from collections.abc import Mapping
+The trainer writes one into every best/, so this stands beside it; what a run knows only later is added when it is
+shared. The text is that of `model_cards/template.md`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import SeqVAEConfig
-from .recipe import Recipe
+from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
+from ..modeling_seqvae import SeqVAEForTextModeling
+from .recipe import Recipe, TrainingSpec
 
-TEMPLATE = """---
-{metadata}
----
+PACKAGE = Path(__file__).resolve().parents[1]
 
-# {title} on {corpus}
-
-{description}, after *Preventing Posterior Collapse in Sequence VAEs with Pooling* (Long, Cao and Cheung 2019).
-
-```python
-from modeling_seqvae import SeqVAE
-
-vae = SeqVAE.from_pretrained("path/to/this/checkpoint")
-{usage}
-```
-
-## Training
-
-Corpus `{corpus}`, method `{method}`; the complete recipe is in `recipe.yaml` of the run.
-
-| epoch | encoder / decoder updates | KL weight | learning rate | seconds |
-|---:|---:|---:|---:|---:|
-| {epoch} | {encoder_updates:,} / {decoder_updates:,} | {kl_weight:.2f} | {lr:g} | {seconds:,.0f} |
-
-## Results on the validation set
-
-Nats per sentence; -ELBO with one draw of z a sentence.
-
-{results}
-
-## Limits
-
-The model knows the words of its training corpus only and writes what such texts say, true or not. The figures are one
-training run's.
-"""
-
-SEQUENCE_VAE = """A sequence VAE on text: an LSTM encoder, `{config.pooling_mode}` pooling of its states, a posterior
-over {config.latent_size} latent dimensions, and an LSTM decoder that writes the sentence from a latent"""
+SEQUENCE_VAE = (
+    "A sequence VAE on text: an LSTM encoder, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
+    "latent dimensions, and an LSTM decoder that writes the sentence from a latent"
+)
 LANGUAGE_MODEL = "An LSTM language model on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
 
-SCHEDULE = ("epoch", "encoder_updates", "decoder_updates", "kl_weight", "lr", "seconds")
 MEASURES = {
+    "nll": ("NLL", "{:.2f}"),
+    "nll_bar": ("NLL-bar", "{:.2f}"),
+    "ppl": ("PPL", "{:.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "rec": ("Rec", "{:.2f}"),
-    "kl": ("KL", "{:.2f}"),
+    "kl": ("KL", "{:z.2f}"),
     "mi": ("MI", "{:z.2f}"),
     "au": ("active units", "{}"),
     "cosine": ("cosine similarity", "{:z.2f}"),
 }
+"""Figures of a history and of an evaluation: their names and forms."""
 
 
-def card(recipe: Recipe, record: Mapping[str, Any]) -> ModelCard:
+def template_path() -> Path:
+    """The template of the cards: the installed package's copy, or the checkout's `model_cards/template.md`."""
+    packaged = PACKAGE / "model_cards" / "template.md"
+    return packaged if packaged.is_file() else PACKAGE.parent / "model_cards" / "template.md"
+
+
+def card(
+    recipe: Recipe,
+    record: Mapping[str, Any],
+    *,
+    config: SeqVAEConfig | None = None,
+    epochs: int | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    samples: Sequence[str] = (),
+    source: str = "path/to/this/checkpoint",
+    code: bool = False,
+    curves: bool = False,
+    licence: str | None = None,
+) -> ModelCard:
     """The card of the model that a run's history record describes, with results as metadata that the hub renders.
 
-    It names no licence: that is for those who own the texts to say.
+    `config` is the model's, which tells its vocabulary; `epochs` is how many were run; `evaluation` is of the test set;
+    `source` is where the model is loaded from; `code` and `curves` say that its code and curves.png are beside it. It
+    names no licence unless told: that is for those who own the texts to say.
     """
-    config = SeqVAEConfig(**recipe.model)
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=recipe.corpus.name,
-            dataset_name=recipe.corpus.name,
-            dataset_split="validation",
-            metric_type=key,
-            metric_name=name,
-            metric_value=record[key],
-        )
-        for key, (name, _) in MEASURES.items()
-        if record[key] is not None
-    ]
+    sizes = config or SeqVAEConfig(**recipe.model)
+    splits = {"validation": record, **({"test": evaluation} if evaluation else {})}
+    title = f"{recipe.title} on {recipe.corpus.name}"
     metadata = ModelCardData(
         library_name="transformers",
+        license=licence,
         tags=["seqvae", "variational-autoencoder", "text"],
-        model_name=f"{recipe.title} on {recipe.corpus.name}",
-        eval_results=results,
+        datasets=None if _files(recipe) or not recipe.corpus.hub else [recipe.corpus.hub.dataset],
+        model_name=title,
+        eval_results=[result for split, figures in splits.items() for result in _results(recipe, figures, split)],
     )
-    rows = "\n".join(
-        f"| {name} | {form.format(record[key])} |" for key, (name, form) in MEASURES.items() if record[key] is not None
+    return ModelCard.from_template(
+        metadata,
+        template_str=template_path().read_text("utf-8"),
+        title=title,
+        description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(**sizes.to_dict()),
+        source=source,
+        latent=sizes.latent_size,
+        data=list(_data(recipe)),
+        sizes=list(_sizes(sizes, known=config is not None)),
+        schedule=_schedule(recipe.training, record, epochs),
+        epoch=record["epoch"],
+        updates=f"{record['encoder_updates']:,} / {record['decoder_updates']:,}",
+        kl_weight=f"{record['kl_weight']:.2f}",
+        lr=f"{record['lr']:g}",
+        seconds=f"{record['seconds']:,.0f}",
+        caption=_caption(evaluation),
+        results=_table(splits),
+        verdict=_verdict(list(splits), evaluation or record, sizes.latent_size),
+        samples=samples,
+        code=code,
+        curves=curves,
     )
-    encode, score = "features = vae.encode([...])  # [mean ; variance], a row a text", "vae.nll([...])"
-    return ModelCard(
-        TEMPLATE.format(
-            metadata=metadata.to_yaml(),
-            title=recipe.title,
-            corpus=recipe.corpus.name,
-            method=recipe.method,
-            description=(SEQUENCE_VAE if config.latent_size else LANGUAGE_MODEL).format(config=config),
-            usage=encode if config.latent_size else score,
-            results=f"| measure | value |\n|---|---:|\n{rows}",
-            **{key: record[key] for key in SCHEDULE},
-        )
+
+
+def _results(recipe: Recipe, figures: Mapping[str, Any], split: str) -> Iterator[EvalResult]:
+    for key, (name, _) in MEASURES.items():
+        if figures.get(key) is not None:
+            yield EvalResult(
+                task_type="text-generation",
+                dataset_type=recipe.corpus.name,
+                dataset_name=recipe.corpus.name,
+                dataset_split=split,
+                metric_type=key,
+                metric_name=name,
+                metric_value=figures[key],
+            )
+
+
+def _table(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row a measure, a column a split."""
+    lines = [["measure", *splits], ["---", *["---:"] * len(splits)]]
+    for key, (name, form) in MEASURES.items():
+        values = [figures.get(key) for figures in splits.values()]
+        if any(value is not None for value in values):
+            lines.append([name, *("–" if value is None else form.format(value) for value in values)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _files(recipe: Recipe) -> bool:
+    """Whether the run read files of its owner's, where the corpus can also be built from the hub."""
+    return recipe.corpus.files is not None and (recipe.data_dir is not None or recipe.corpus.hub is None)
+
+
+def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What the texts are and how they were read; no paths, which say more of their owner than of them."""
+    corpus = recipe.corpus
+    if corpus.embedded:
+        yield "corpus", f"`{corpus.name}`, reviews that a probabilistic grammar of the package writes"
+    elif _files(recipe) or not corpus.hub:
+        yield "corpus", f"`{corpus.name}`, from files"
+    else:
+        yield "corpus", f"`{corpus.name}`, a sample with seed {corpus.hub.seed} of `{corpus.hub.dataset}` on the hub"
+    if recipe.limits:
+        parts = (f"{split} {count:,}" for split, count in recipe.limits.items())
+        yield "only the first documents of", ", ".join(parts)
+    cut = {"words": "raw text, lower-cased, punctuation apart", "whitespace": "words as white space parts them"}
+    yield "words", f"{cut.get(corpus.normalisation, corpus.normalisation)}; documents end after {corpus.max_words:,}"
+
+
+def _sizes(config: SeqVAEConfig, known: bool) -> Iterator[tuple[str, str]]:
+    if known:  # the vocabulary, and with it the number of weights
+        with torch.device("meta"):
+            parameters = SeqVAEForTextModeling(config).num_parameters()
+        yield "parameters", f"{parameters:,}"
+        yield "vocabulary", f"{config.vocab_size:,} tokens"
+    yield "embeddings", f"{config.embedding_size:,}"
+    layers = config.num_hidden_layers
+    yield "hidden states", f"{config.hidden_size:,} in {'one layer' if layers == 1 else f'each of {layers} layers'}"
+    if config.latent_size:
+        yield "latent", f"{config.latent_size}, posterior `{config.posterior}`"
+
+
+def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | None) -> str:
+    run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
+    return (
+        f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
+        f"{training.batch_size}, by `{training.optimizer}` on the objective `{training.objective}`; KL weight "
+        f"`{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}; seed {training.seed}. The "
+        "checkpoint is of the epoch with the lowest validation -ELBO."
+    )
+
+
+def _caption(evaluation: Mapping[str, Any] | None) -> str:
+    text = "Nats per sentence; -ELBO with one draw of z a sentence."
+    if not evaluation:
+        return text
+    how = "exact" if evaluation["au"] is None else f"by {evaluation['nll_samples']:,} importance samples"  # None: no z
+    return (
+        f"{text} The test set has {evaluation['sentences']:,} sentences; NLL and PPL {how}, on the first "
+        f"{evaluation['nll_sentences']:,}."
+    )
+
+
+def _verdict(splits: Sequence[str], figures: Mapping[str, Any], latent_size: int) -> str:
+    """Whether the posterior collapsed, by the last of the splits."""
+    if not latent_size:
+        return ""
+    state = "has collapsed" if collapsed(figures) else "has not collapsed" if figures["au"] else "has all but collapsed"
+    return (
+        f"The posterior {state}: on the {splits[-1]} set the KL is {figures['kl']:.2f} nats a sentence (below "
+        f"{COLLAPSED_BELOW} the latent is as good as ignored), and {figures['au']} of {latent_size} units are active."
     )

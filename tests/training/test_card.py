@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from modeling_seqvae.training.card import card
-from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.recipe import Recipe, resolve
 
 RECORD: dict[str, Any] = {
     "epoch": 7,
@@ -22,11 +22,21 @@ RECORD: dict[str, Any] = {
     "au": 3,
     "cosine": 0.25,
 }
+EVALUATION = RECORD | {
+    "nll": 27.125,
+    "nll_se": 0.3,
+    "nll_samples": 500,
+    "nll_sentences": 300,
+    "ppl": 3.5,
+    "kl": 0.05,
+    "au": 0,
+    "sentences": 2000,
+}
 
 
-def saved(folder: Path, recipe: Recipe, record: dict[str, Any]) -> ModelCard:
+def saved(folder: Path, recipe: Recipe, record: dict[str, Any], **known: Any) -> ModelCard:
     """The card as the hub reads it."""
-    card(recipe, record).save(folder / "README.md")
+    card(recipe, record, **known).save(folder / "README.md")
     return ModelCard.load(folder / "README.md")
 
 
@@ -72,3 +82,72 @@ def test_any_title_makes_a_readable_card(tmp_path: Path, make_recipe: Callable[.
     recipe = make_recipe().model_copy(update={"title": title})
     loaded = saved(tmp_path, recipe, RECORD)
     assert loaded.data.model_name == f"{title} on tiny" and f"# {title} on tiny" in loaded.text
+
+
+def test_an_evaluation_adds_a_column_and_its_own_metadata(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    loaded = saved(tmp_path, make_recipe(), RECORD, evaluation=EVALUATION)
+    figures = {(result.dataset_split, result.metric_type): result.metric_value for result in loaded.data.eval_results}
+    assert figures["test", "nll"] == 27.125 and figures["validation", "kl"] == 0.881 and figures["test", "kl"] == 0.05
+    assert "| KL | 0.88 | 0.05 |" in loaded.text and "| NLL | – | 27.12 |" in loaded.text
+    assert "NLL and PPL by 500 importance samples, on the first 300." in loaded.text
+
+
+@pytest.mark.parametrize(
+    ("figures", "verdict"),
+    [
+        ({}, "The posterior has not collapsed: on the validation set the KL is 0.88 nats"),
+        ({"kl": 0.02}, "The posterior has collapsed: on the validation set the KL is 0.02 nats"),
+        ({"kl": 0.12, "au": 0}, "The posterior has all but collapsed"),
+    ],
+)
+def test_the_verdict_is_that_of_the_figures(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], figures: dict[str, Any], verdict: str
+) -> None:
+    assert verdict in saved(tmp_path, make_recipe(), RECORD | figures).text
+
+
+def test_the_verdict_is_of_the_test_set_where_there_is_one(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    text = saved(tmp_path, make_recipe(), RECORD, evaluation=EVALUATION).text
+    assert "The posterior has collapsed: on the test set the KL is 0.05 nats" in text
+
+
+def test_the_size_of_the_model_is_told_where_it_is_known(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], make_model: Callable[..., Any]
+) -> None:
+    model = make_model(num_hidden_layers=2)
+    text = saved(tmp_path, make_recipe(), RECORD, config=model.config, epochs=3).text
+    assert f"- parameters: {model.num_parameters():,}\n- vocabulary: 20 tokens" in text
+    assert "in each of 2 layers" in text and "3 of at most 3 epochs of 176 updates, in batches of 8" in text
+    assert "parameters:" not in saved(tmp_path, make_recipe(), RECORD).text
+
+
+def test_samples_stand_as_they_are(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    samples = ["a | b", "<unk> ``` # no *markup*", "{{ title }}"]
+    text = saved(tmp_path, make_recipe(), RECORD, samples=samples).text
+    assert "\n    a | b\n    <unk> ``` # no *markup*\n    {{ title }}\n" in text
+    assert "## Samples" not in saved(tmp_path, make_recipe(), RECORD).text
+
+
+def test_code_curves_licence_and_source_are_told(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    loaded = saved(tmp_path, make_recipe(), RECORD, source="user/name", code=True, curves=True, licence="mit")
+    assert loaded.data.license == "mit" and "](curves.png)" in loaded.text
+    assert 'AutoTokenizer.from_pretrained("user/name", trust_remote_code=True)' in loaded.text
+    assert "posterior = model.encode(" in loaded.text
+    plain = saved(tmp_path, make_recipe(), RECORD).text
+    assert "trust_remote_code" not in plain and "curves.png" not in plain
+
+
+def test_a_dataset_of_the_hub_is_named_where_it_was_used(tmp_path: Path) -> None:
+    built, read = (resolve("max_pool", "yelp", limits={"train": 100}) for _ in range(2))
+    read = read.model_copy(update={"data_dir": "/home/ann/data"})
+    loaded = saved(tmp_path, built, RECORD)
+    assert loaded.data.datasets == ["Yelp/yelp_review_full"] and "of `Yelp/yelp_review_full` on the hub" in loaded.text
+    assert "only the first documents of: train 100" in loaded.text
+    loaded = saved(tmp_path, read, RECORD)
+    assert loaded.data.datasets is None and "`yelp`, from files" in loaded.text
+    assert "ann" not in loaded.content.replace("annealing", "")
+
+
+def test_the_card_cites_the_paper_and_names_the_limits(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    text = saved(tmp_path, make_recipe(), RECORD).text
+    assert "arXiv:1911.03976" in text and "## Limits" in text

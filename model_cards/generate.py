@@ -1,0 +1,51 @@
+"""Writes the card of every run in docs/results, but those of many seeds: python model_cards/generate.py.
+
+A checkpoint that stands here is loaded for its vocabulary and its samples.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from modeling_seqvae import SeqVAE
+from modeling_seqvae.training.card import card
+from modeling_seqvae.training.recipe import Recipe
+
+CARDS = Path(__file__).resolve().parent
+RESULTS = CARDS.parent / "docs" / "results"
+NO_RESULTS = ("demo-settings",)  # what was tried on the way
+SAMPLES = 5
+
+
+def cards() -> Iterator[tuple[Path, str]]:
+    """Where each card stands, CORPUS-METHOD/README.md, and what it says."""
+    for recipe in sorted(RESULTS.rglob("recipe.yaml")):
+        run = recipe.parent
+        corpus, method, *variant = run.relative_to(RESULTS).parts
+        if corpus not in NO_RESULTS and not any(part.startswith("seed") for part in variant):
+            folder = CARDS / f"{corpus}-{method}".replace("_", "-")
+            yield folder / "README.md", card_of(run, folder)
+
+
+def card_of(run: Path, checkpoint: Path) -> str:
+    """The card of a committed run."""
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    evaluation = run / "evaluation.json"
+    vae = SeqVAE.from_pretrained(checkpoint) if (checkpoint / "config.json").is_file() else None
+    written = card(
+        Recipe.load(run / "recipe.yaml"),
+        min(history, key=lambda record: record["bound"]),
+        config=vae.model.config if vae else None,
+        epochs=len(history),
+        evaluation=json.loads(evaluation.read_text("utf-8")) if evaluation.is_file() else None,
+        samples=vae.sample(SAMPLES, seed=0) if vae else (),
+        source=checkpoint.relative_to(CARDS.parent).as_posix() if vae else "path/to/this/checkpoint",
+    )
+    return f"{written}\n"
+
+
+if __name__ == "__main__":
+    for path, text in cards():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
+        print(path.relative_to(CARDS.parent))

@@ -1,0 +1,79 @@
+"""The command `push`: share a run on the Hugging Face hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .checks import note
+from .commands import app
+
+
+@app.command()
+def push(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; made if there is none.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="Only you, or your organisation, may see a model that is made.")
+    ] = False,
+    branch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Share to this branch; made from main if there is none.")
+    ] = None,
+    pull_request: Annotated[
+        bool, typer.Option("--pull-request", help="Propose it to the model's owners in a pull request.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Replace what was shared there before; other files are kept.")
+    ] = False,
+    no_code: Annotated[
+        bool, typer.Option("--no-code", help="Leave out the code that loads the model where seqvae is not installed.")
+    ] = False,
+    samples: Annotated[
+        int, typer.Option(min=0, metavar="COUNT", help="Sentences of the model to show in its card.")
+    ] = 5,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", metavar="ID", help="The licence of the weights, by the hub's name: apache-2.0, ..."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the files and print the card; call no hub, share nothing.")
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help="An access token. Default: HF_TOKEN, or that of `hf auth login`."),
+    ] = None,
+) -> None:
+    """Share a run's model on the Hugging Face hub.
+
+    One commit holds the best checkpoint, a card, and all that is known of the run.
+
+    Paths of this machine stay here. Sentences of the model go into the card; they may repeat training text.
+
+    Example: seqvae push RUN user/name --private
+    """
+    from ..hub.contents import contents
+    from ..sharing import push_files
+
+    shared = contents(run, name, code=not no_code, samples=samples, licence=licence)
+    for told in shared.notes:
+        note(told)
+    if dry_run:
+        for file, size in shared.sizes().items():
+            print(f"{size:>12,}  {file}")
+        print(f"{sum(shared.sizes().values()):>12,}  bytes in {len(shared.files)} files, not shared\n")
+        print(bytes(shared.files["README.md"]).decode())
+        return
+    url = push_files(
+        shared.files,
+        name,
+        commit_message=f"Share {shared.title}",
+        private=private,
+        revision=branch,
+        create_pr=pull_request,
+        update=update,
+        token=token,
+    )
+    print(url)
+    where = f"{name!r}, revision={branch!r}" if branch else repr(name)
+    if not pull_request:
+        note(f"next: SeqVAE.from_pretrained({where}) in Python")

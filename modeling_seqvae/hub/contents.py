@@ -1,0 +1,134 @@
+"""What is shared of a run: its best checkpoint, what is known about it, and nothing of the place it was trained in."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from ..configuration_seqvae import SeqVAEConfig
+from ..data.corpora import CorpusFiles
+from ..sharing import code_files, with_auto_map
+from ..text import SeqVAE
+from ..training.card import card
+from ..training.directory import RECIPE
+from ..training.recipe import Recipe
+from ..training.run import best_checkpoint
+from ..training.yaml_files import dump_yaml
+from .curves import curves
+
+CHECKPOINT_FILES = ("*.safetensors", "*.json")
+"""Of a checkpoint's folder: weights, configurations and tokenizer. The rest is written anew, or not ours to share."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Files to share, by name; their title; and what is worth telling of them."""
+
+    files: dict[str, bytes | Path]
+    title: str
+    notes: list[str]
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {
+            name: content.stat().st_size if isinstance(content, Path) else len(content)
+            for name, content in sorted(self.files.items())
+        }
+
+
+def contents(
+    run: str | Path,
+    repo_id: str,
+    *,
+    checkpoint: Path | None = None,
+    code: bool = True,
+    samples: int = 5,
+    licence: str | None = None,
+) -> Contents:
+    """All that is shared of a run's directory as `repo_id`; `checkpoint` is a copy of its best/, if that may change.
+
+    The card shows `samples` sentences of the model. Raises FileNotFoundError for what is no run or has no checkpoint,
+    and ValueError for a run with a damaged file.
+    """
+    run = Path(run)
+    if not (run / RECIPE).is_file():
+        raise FileNotFoundError(
+            f"{run} is not a run's directory: it holds no {RECIPE}. (A checkpoint alone is shared from Python, by "
+            "SeqVAE.from_pretrained(...).push_to_hub.)"
+        )
+    best = checkpoint or Path(best_checkpoint(str(run)))
+    recipe, history = Recipe.load(run / RECIPE), _history(run / "history.jsonl")
+    evaluation, notes = _evaluation(run / "evaluation.json", best)
+    files = _checkpoint_files(best, code)
+    files[RECIPE] = dump_yaml(without_places(recipe).model_dump(mode="json")).encode()
+    files["history.jsonl"] = "".join(json.dumps(record) + "\n" for record in history).encode()
+    if evaluation:
+        files["evaluation.json"] = json.dumps(evaluation, indent=2).encode() + b"\n"
+    try:
+        files["curves.png"] = curves(history, recipe.title)
+    except ModuleNotFoundError as error:
+        notes.append(f"curves.png is left out: {error}")
+    written = card(
+        recipe,
+        min(history, key=lambda record: record["bound"]),
+        config=SeqVAEConfig.from_pretrained(best),
+        epochs=len(history),
+        evaluation=evaluation,
+        samples=SeqVAE.from_pretrained(best).sample(samples, seed=0) if samples else (),
+        source=repo_id,
+        code=code,
+        curves="curves.png" in files,
+        licence=licence,
+    )
+    files["README.md"] = str(written).encode()
+    return Contents(files, f"{recipe.title} on {recipe.corpus.name}", notes)
+
+
+def without_places(recipe: Recipe) -> Recipe:
+    """The recipe without the folders of the machine it ran on: of files elsewhere than in a data folder, the names."""
+    corpus = recipe.corpus
+    if corpus.files is not None:
+        names = {split: name and _without_place(name) for split, name in corpus.files.model_dump().items()}
+        corpus = corpus.model_copy(update={"files": CorpusFiles(**names)})
+    return recipe.model_copy(update={"data_dir": None, "corpus": corpus})
+
+
+def _without_place(path: str) -> str:
+    parts = PureWindowsPath(path)  # which knows both kinds of slash
+    return parts.name if parts.anchor or path.startswith("~") or ".." in parts.parts else path
+
+
+def _checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
+    found: dict[str, bytes | Path] = {path.name: path for pattern in CHECKPOINT_FILES for path in best.glob(pattern)}
+    if code:
+        found |= {name: text.encode() for name, text in code_files().items()}
+        found["config.json"] = with_auto_map(best / "config.json").encode()
+    return found
+
+
+def _history(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: the run has not ended its first epoch")
+    records = [_parsed(path, line) for line in path.read_text("utf-8").splitlines()]
+    if not records:
+        raise ValueError(f"{path} is empty: the run has not ended its first epoch")
+    return records
+
+
+def _evaluation(path: Path, best: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """A run's evaluation on the test set, unless it is of an earlier checkpoint; and what to tell of it."""
+    if not path.is_file():
+        return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
+    if path.stat().st_mtime < (best / "config.json").stat().st_mtime:
+        return None, ["evaluation.json is left out: it is older than the checkpoint; evaluate the run again"]
+    return _parsed(path, path.read_text("utf-8")), []
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(found, dict) or "bound" not in found:
+        raise ValueError(f"{path} is not what a run writes: it lacks the bound")
+    return found

@@ -1,0 +1,145 @@
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from modeling_seqvae.data.corpora import spec_from_path
+from modeling_seqvae.hub.contents import contents
+from modeling_seqvae.sharing import code_files
+from modeling_seqvae.training.recipe import Recipe
+
+CHECKPOINT = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+PAPERS = {"README.md", "recipe.yaml", "history.jsonl", "curves.png"}
+
+MakeRun = Callable[..., Path]
+
+
+def read(content: bytes | Path) -> bytes:
+    return content.read_bytes() if isinstance(content, Path) else content
+
+
+def test_a_run_is_shared_as_its_checkpoint_its_papers_and_its_code(make_run: MakeRun) -> None:
+    shared = contents(make_run(), "user/name")
+    assert set(shared.files) == CHECKPOINT | PAPERS | set(code_files())
+    assert shared.title == "SeqVAE + Attention on demo"
+    assert shared.sizes()["model.safetensors"] == 14_024
+    assert read(shared.files["curves.png"]).startswith(b"\x89PNG")
+
+
+def test_the_configuration_names_the_code_beside_it(make_run: MakeRun) -> None:
+    run = make_run()
+    shared = contents(run, "user/name", samples=0)
+    config, before = (json.loads(read(file)) for file in (shared.files["config.json"], run / "best" / "config.json"))
+    for reference in config.pop("auto_map").values():
+        module, name = reference.split(".")
+        assert f"class {name}(" in read(shared.files[f"{module}.py"]).decode()
+    assert config == before
+
+
+def test_without_code_nothing_points_to_it(make_run: MakeRun) -> None:
+    shared = contents(make_run(), "user/name", code=False, samples=0)
+    assert set(shared.files) == CHECKPOINT | PAPERS
+    assert b"auto_map" not in read(shared.files["config.json"])
+    assert b"trust_remote_code" not in read(shared.files["README.md"])
+
+
+def test_the_card_tells_the_run_and_where_to_load_it(make_run: MakeRun) -> None:
+    shared = contents(make_run(evaluated=True), "user/name", samples=3, licence="apache-2.0")
+    card = ModelCard(read(shared.files["README.md"]).decode())
+    assert 'SeqVAE.from_pretrained("user/name")' in card.text
+    assert "2 of at most 12 epochs" in card.text and "| 2 | 26 / 26 |" in card.text
+    assert "![Bound" in card.text and "the first 3 sentences" in card.text
+    assert card.data.license == "apache-2.0"
+    figures = {(result.dataset_split, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert figures["validation", "bound"] == 29.0 and figures["test", "nll"] == 28.75
+
+
+def test_samples_are_the_models_first_ones(make_run: MakeRun) -> None:
+    from modeling_seqvae import SeqVAE
+
+    run = make_run()
+    text = read(contents(run, "user/name", samples=2).files["README.md"]).decode()
+    for sentence in SeqVAE.from_pretrained(run / "best").sample(2, seed=0):
+        assert f"\n    {sentence}\n" in text
+    assert "## Samples" not in read(contents(run, "user/name", samples=0).files["README.md"]).decode()
+
+
+def test_nothing_tells_the_place_of_the_run_or_its_data(make_run: MakeRun, tmp_path: Path) -> None:
+    """Folders carry names of people, customers and machines."""
+    data = tmp_path / "acme & sons" / "reviews.csv"
+    data.parent.mkdir()
+    data.write_text("text\nthe food was great .\n", "utf-8")
+    run = make_run(corpus=spec_from_path(data), data_dir=str(data.parent), evaluated=True)
+    shared = contents(run, "user/name")
+    for name, content in shared.files.items():
+        for part in (b"acme", b"sons", str(tmp_path).encode(), os.sep.encode() + tmp_path.name.encode()):
+            assert part not in read(content), name
+    (tmp_path / "shared.yaml").write_bytes(read(shared.files["recipe.yaml"]))
+    kept = Recipe.load(tmp_path / "shared.yaml")
+    assert kept.data_dir is None and kept.corpus.files is not None and kept.corpus.files.train == "reviews.csv"
+    assert kept.training == Recipe.load(run / "recipe.yaml").training
+
+
+@pytest.mark.parametrize(
+    ("path", "shared"),
+    [
+        ("ptb/ptb.train.txt", "ptb/ptb.train.txt"),
+        ("/home/ann/x.txt", "x.txt"),
+        ("~/x.txt", "x.txt"),
+        ("../../ann/x.txt", "x.txt"),
+        ("a/../../ann/x.txt", "x.txt"),
+        (r"C:\Users\ann\x.txt", "x.txt"),
+    ],
+)
+def test_of_files_elsewhere_than_in_a_data_folder_the_name_is_kept(path: str, shared: str) -> None:
+    from modeling_seqvae.hub.contents import without_places
+
+    recipe = Recipe.model_validate(
+        {"method": "m", "title": "M", "corpus": {"name": "c", "files": {"train": path}}, "data_dir": "/home/ann"}
+    )
+    cleaned = without_places(recipe)
+    assert cleaned.corpus.files is not None and cleaned.corpus.files.train == shared and cleaned.data_dir is None
+
+
+def test_other_files_in_the_folder_of_the_checkpoint_stay_here(make_run: MakeRun) -> None:
+    run = make_run()
+    for name in ("notes.txt", "training_args.bin", "data.csv"):
+        (run / "best" / name).write_text("mine", "utf-8")
+    assert not {"notes.txt", "training_args.bin", "data.csv"} & set(contents(run, "user/name", samples=0).files)
+
+
+def test_an_evaluation_of_an_earlier_checkpoint_is_left_out(make_run: MakeRun) -> None:
+    run = make_run(evaluated=True)
+    assert "evaluation.json" in contents(run, "user/name", samples=0).files
+    os.utime(run / "evaluation.json", (0, 0))
+    shared = contents(run, "user/name", samples=0)
+    assert "evaluation.json" not in shared.files and "| test |" not in read(shared.files["README.md"]).decode()
+    assert any("evaluate the run again" in note for note in shared.notes)
+
+
+def test_without_matplotlib_there_are_no_curves(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    shared = contents(make_run(), "user/name", samples=0)
+    assert "curves.png" not in shared.files and b"curves.png" not in read(shared.files["README.md"])
+    assert any("pip install 'seqvae[figures]'" in note for note in shared.notes)
+
+
+def test_what_is_no_run_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"is not a run's directory: it holds no recipe\.yaml"):
+        contents(tmp_path / "nowhere", "user/name")
+    run = make_run()
+    with pytest.raises(FileNotFoundError, match="is not a run's directory"):
+        contents(run / "best", "user/name")
+    (run / "history.jsonl").write_text("not json\n", "utf-8")
+    with pytest.raises(ValueError, match=r"history\.jsonl is not readable as JSON"):
+        contents(run, "user/name")
+    (run / "history.jsonl").write_text("", "utf-8")
+    with pytest.raises(ValueError, match="has not ended its first epoch"):
+        contents(run, "user/name")
+    shutil.rmtree(run / "best")
+    with pytest.raises(FileNotFoundError, match="a run without a checkpoint yet"):
+        contents(run, "user/name")
