@@ -89,15 +89,41 @@ def train_tokenizer(
     each seen at least `min_frequency` times. Encoding writes `<s> x_1 ... x_n </s>`. The same texts give the same ids.
     Raises ValueError for an unknown normalisation, a mark that is not one word, or texts without a single such word.
     """
+    words = frequent_words(
+        texts,
+        vocabulary_size=vocabulary_size,
+        min_frequency=min_frequency,
+        unknown_mark=unknown_mark,
+        normalisation=normalisation,
+    )
+    return word_tokenizer(words, unknown_mark=unknown_mark, normalisation=normalisation)
+
+
+def frequent_words(
+    texts: Iterable[str], *, vocabulary_size: int, min_frequency: int, unknown_mark: str, normalisation: str
+) -> list[str]:
+    """The words that `train_tokenizer` gives ids to, in the order of these, without the four special tokens.
+
+    Texts are read one after the other; memory grows with the number of different words. Raises what `train_tokenizer`
+    raises.
+    """
     if vocabulary_size < 1:
         raise ValueError(f"vocabulary_size is {vocabulary_size}; it must be at least 1 word.")
+    if isinstance(texts, str):
+        raise ValueError("texts is one string; give an iterable of strings, one per document.")
     specials = [PAD, BOS, EOS, unknown_mark]
     pieces = normalisation_of(normalisation, unknown_mark)
-    words = [word for word in _words_by_frequency(texts, pieces, min_frequency) if word not in specials]
+    counted = _words_by_frequency(texts, pieces, vocabulary_size + len(specials), min_frequency)
+    words = [word for word in counted if word not in specials][:vocabulary_size]
     if not words:
         raise ValueError(f"No word occurs {min_frequency} times or more in the training texts: no vocabulary to build.")
-    vocabulary = {word: id_ for id_, word in enumerate(specials + words[:vocabulary_size])}
-    return _wrap(WordLevel(vocabulary, unk_token=unknown_mark), pieces)
+    return words
+
+
+def word_tokenizer(words: Sequence[str], *, unknown_mark: str, normalisation: str) -> PreTrainedTokenizerFast:
+    """The tokenizer whose ids are the four special tokens and then `words`, in their order."""
+    vocabulary = {word: id_ for id_, word in enumerate([PAD, BOS, EOS, unknown_mark, *words])}
+    return _wrap(WordLevel(vocabulary, unk_token=unknown_mark), normalisation_of(normalisation, unknown_mark))
 
 
 def normalisation_of(name: str, unknown_mark: str = UNKNOWN) -> Normalisation:
@@ -148,13 +174,11 @@ def decode_sentences(tokenizer: PreTrainedTokenizerFast, sentences: Iterable[Seq
     return tokenizer.batch_decode(kept)
 
 
-def _words_by_frequency(texts: Iterable[str], pieces: Normalisation, min_frequency: int) -> list[str]:
-    """Words of the corpus, most frequent first, equal frequencies in code-point order (the trainer sorts by both)."""
-    if isinstance(texts, str):
-        raise ValueError("texts is one string; give an iterable of strings, one per document.")
+def _words_by_frequency(texts: Iterable[str], pieces: Normalisation, most: int, min_frequency: int) -> list[str]:
+    """The `most` frequent words, most frequent first, equal ones in code-point order (the trainer sorts by both)."""
     counter = Tokenizer(WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
     counter.normalizer, counter.pre_tokenizer = pieces.normalizer, pieces.pre_tokenizer
-    trainer = WordLevelTrainer(vocab_size=2**32, min_frequency=min_frequency, show_progress=False, special_tokens=[])
+    trainer = WordLevelTrainer(vocab_size=most, min_frequency=min_frequency, show_progress=False, special_tokens=[])
     counter.train_from_iterator(_chunks(texts), trainer)
     ranks = counter.get_vocab(with_added_tokens=False)
     return sorted(ranks, key=ranks.__getitem__)

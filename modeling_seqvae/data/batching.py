@@ -2,36 +2,54 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
+
+from .caching import cached_map
+from .columns import array_of, arrays_of
+from .order import random_order
 
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
 MIN_POOLS = 4
+_REVISION = 2  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """The split with `input_ids`, `length` (tokens) and `index` (sentence number) in place of `text`.
+    """The split with the columns below in place of `text`; sentences are 4 bytes a token, on disk.
+
+        input_ids   `<s> x_1 ... x_n </s>`
+        length      its tokens, n + 2
+        unknown     those of the n words that the tokenizer does not know
+        index       the sentence's number
 
     A split that lies on disk is tokenised once: `datasets` caches the result beside it, by a fingerprint of the split
-    and the tokenizer.
+    and the tokenizer. Of several processes one does it and the others wait. Raises OSError where the cache cannot be
+    written.
     """
 
     def encode(batch: dict[str, list], index: list[int]) -> dict[str, list]:
         input_ids = tokenizer(batch["text"], return_attention_mask=False)["input_ids"]
-        return {"input_ids": input_ids, "length": [len(ids) for ids in input_ids], "index": index}
+        return {
+            "input_ids": input_ids,
+            "length": [len(ids) for ids in input_ids],
+            "unknown": [ids.count(tokenizer.unk_token_id) for ids in input_ids],
+            "index": index,
+        }
 
-    return split.map(
+    kept = {name: feature for name, feature in split.features.items() if name != "text"}
+    made = {"input_ids": List(Value("int32")), "length": Value("int32"), "unknown": Value("int32")}
+    return cached_map(
+        split,
         encode,
-        batched=True,
-        with_indices=True,
         remove_columns=["text"],
+        features=Features({**kept, **made, "index": Value("int64")}),
         new_fingerprint=_fingerprint(split, tokenizer),
         desc="tokenising",
     )
@@ -40,7 +58,41 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:
     pieces = json.loads(tokenizer.backend_tokenizer.to_str())
     del pieces["padding"], pieces["truncation"]  # those of whatever call came last
-    return hashlib.sha256((split._fingerprint + json.dumps(pieces)).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{_REVISION}{split._fingerprint}{json.dumps(pieces)}".encode()).hexdigest()[:16]
+
+
+def sentence_lengths(tokenised: Dataset) -> np.ndarray:
+    """The tokens of every sentence (N,), int32."""
+    return array_of(tokenised, "length")
+
+
+def unknown_share_of(tokenised: Dataset) -> float:
+    """Share of the words, in [0, 1], that the tokenizer did not know; 0 if there are no words."""
+    words = sum(int(lengths.sum()) - 2 * len(lengths) for lengths in arrays_of(tokenised, "length"))
+    unknown = sum(int(counts.sum()) for counts in arrays_of(tokenised, "unknown"))
+    return unknown / words if words else 0.0
+
+
+class Batches(Sequence[np.ndarray]):
+    """The sentence numbers of batch after batch, each worked out when it is asked for; a slice is one as well."""
+
+    def __init__(self, batch: Callable[[int], np.ndarray], places: range):
+        self._batch = batch
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, key: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> "Batches": ...
+
+    def __getitem__(self, key: int | slice) -> "np.ndarray | Batches":
+        if isinstance(key, slice):
+            return Batches(self._batch, self._places[key])
+        return self._batch(self._places[key])
 
 
 class LengthGroupedBatches:
@@ -48,10 +100,12 @@ class LengthGroupedBatches:
 
     The order depends on (seed, epoch) alone, so that a resumed or distributed run reads the same batches. Sorting is
     within random pools, of which even a small corpus has `MIN_POOLS`: one pool would be the same batches every epoch.
+    Only the pool of the batch at hand is ever sorted; memory is 4 bytes a sentence, and up to 8 more an epoch for
+    corpora of at most `order.IN_MEMORY` sentences.
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int):
-        self.lengths = np.asarray(lengths)
+        self.lengths = np.asarray(lengths, dtype=np.int32)
         self.batch_size = batch_size
         self.seed = seed
         if batch_size < 1:
@@ -62,23 +116,27 @@ class LengthGroupedBatches:
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
 
-    def epoch(self, epoch: int) -> list[np.ndarray]:
+    def epoch(self, epoch: int) -> Batches:
         """The sentence numbers of each batch of an epoch, in order."""
         random = np.random.default_rng((self.seed, epoch))
-        order = random.permutation(len(self.lengths))
+        sentences = random_order(len(self.lengths), random)
+        batches = random_order(len(self), random)
         pool_size = min(POOL_BATCHES, max(1, len(self) // MIN_POOLS)) * self.batch_size
-        batches = []
-        for start in range(0, len(order), pool_size):
-            pool = order[start : start + pool_size]
-            pool = pool[np.argsort(self.lengths[pool], kind="stable")]
-            batches += [pool[i : i + self.batch_size] for i in range(0, len(pool), self.batch_size)]
-        return [batches[i] for i in random.permutation(len(batches))]
+
+        def batch(place: int) -> np.ndarray:
+            start = int(batches(np.array([place]))[0]) * self.batch_size
+            pool_start = start - start % pool_size
+            pool = sentences(np.arange(pool_start, min(pool_start + pool_size, len(self.lengths))))
+            in_order = pool[np.argsort(self.lengths[pool], kind="stable")]
+            return in_order[start - pool_start :][: self.batch_size]
+
+        return Batches(batch, range(len(self)))
 
 
-def in_order_of_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> list[np.ndarray]:
+def in_order_of_length(lengths: Sequence[int] | np.ndarray, batch_size: int) -> Batches:
     """Batches for evaluation, longest sentences first, so that a memory limit shows at once."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return Batches(lambda place: order[place:][:batch_size], range(0, len(order), batch_size))
 
 
 def rows(dataset: Dataset, numbers: np.ndarray) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Features, Value
 
 from ..tokenization import word_splitter
+from .caching import cached_map
 from .readers import Documents
 
 MAX_CLASSES = 1000
@@ -40,10 +41,9 @@ def clean(documents: Documents, *, normalisation: str, unknown_mark: str, max_wo
     columns = {"text": Value("string"), "row": Value("int64"), "words": Value("int64")}
     if documents.labels != "none":
         columns["label"] = Value("string")
-    rows = documents.rows.map(
+    rows = cached_map(
+        documents.rows,
         _clean_batch,
-        batched=True,
-        with_indices=True,
         remove_columns=documents.rows.column_names,
         features=Features(columns),
         desc=f"Reading {documents.source}",

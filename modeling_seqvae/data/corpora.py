@@ -1,24 +1,25 @@
 """Corpora: by name, from files of one's own or from the hub, always as splits of `text` and, if labelled, `label`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..tokenization import UNKNOWN, normalisation_of
 from . import demo
+from .caching import ROWS_AT_ONCE, alone, explaining_the_cache
 from .cleaning import Cleaned, class_names, clean
+from .columns import arrays_of
 from .hub_corpora import NORMALISATION as HUB_NORMALISATION
 from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
 from .readers import READERS, Documents, Labelled, Wanted, from_dataset, read_documents
+from .splitting import split_off
 
 SPLITS = ("train", "validation", "test")
-SPLIT_OFF = 0.05  # share of the training documents that stands in for a missing validation or test file
-SPLIT_SEED = 0
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 
 
@@ -129,6 +130,7 @@ class Corpus:
         return "label" in self.splits["train"].column_names
 
 
+@explaining_the_cache()
 def load_corpus(
     spec: CorpusSpec, *, data_dir: str | Path | None = None, limits: Mapping[str, int] | None = None
 ) -> Corpus:
@@ -136,7 +138,7 @@ def load_corpus(
 
     Files are looked for under `data_dir` (default: the working folder). Without `data_dir` a spec with `hub` is built
     from the hub. Raises FileNotFoundError that lists the files to place, and ValueError naming file and line for
-    content that is not what the spec says.
+    content that is not what the spec says; OSError where the cache cannot be written.
     """
     limits = _checked(limits or {})
     spec, documents, notes = _documents(spec, data_dir)
@@ -149,7 +151,9 @@ def load_corpus(
     names = class_names(cleaned, spec.labels) if not unlabelled else None
     if 0 < len(unlabelled) < len(cleaned):
         notes.append(f"Labels are not used, since there are none in {' and '.join(unlabelled)}.")
-    notes += _split_off_missing(cleaned)
+    missing = [split for split in SPLITS if split not in cleaned]
+    if missing:
+        notes.append(split_off(cleaned, missing))
     kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS}
     reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
     splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
@@ -256,45 +260,30 @@ def _checked(limits: Mapping[str, int]) -> Mapping[str, int]:
     return limits
 
 
-def _split_off_missing(cleaned: dict[str, Cleaned]) -> list[str]:
-    """Fills in missing splits with training documents of a seeded permutation, and says so."""
-    missing = [split for split in SPLITS if split not in cleaned]
-    if not missing:
-        return []
-    train = cleaned["train"]
-    size = max(1, round(SPLIT_OFF * len(train.rows)))
-    if size * len(missing) >= len(train.rows):
-        raise ValueError(
-            f"{train.source} has {len(train.rows)} documents, too few to split off {' and '.join(missing)} from them."
-        )
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(train.rows))
-    for split in missing:
-        part, order = order[:size], order[size:]
-        rows = train.rows.select(sorted(part))
-        cleaned[split] = replace(train, rows=rows, source=f"{train.source} (split off)", empty=0)
-    cleaned["train"] = replace(train, rows=train.rows.select(sorted(order)))
-    parts = " and ".join(f"{size:,} for {split}" for split in missing)
-    return [f"Split off from {train.source} with seed {SPLIT_SEED}: {parts}."]
-
-
 def _first(rows: Dataset, limit: int | None) -> Dataset:
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
 def _report(cleaned: Cleaned, kept: Dataset, max_words: int) -> SplitReport:
-    words = np.asarray(kept["words"][:])
+    truncated = words = 0
+    for counts in arrays_of(kept, "words"):
+        truncated += int((counts > max_words).sum())
+        words += int(np.minimum(counts, max_words).sum())
     return SplitReport(
         source=cleaned.source,
         documents=len(kept),
         available=len(cleaned.rows),
         empty=cleaned.empty,
-        truncated=int((words > max_words).sum()),
+        truncated=truncated,
         max_words=max_words,
-        mean_words=float(np.minimum(words, max_words).mean()),
+        mean_words=words / len(kept),
     )
 
 
 def _finished(rows: Dataset, names: list[str] | None) -> Dataset:
     if names is None:
         return rows.select_columns(["text"])
-    return rows.select_columns(["text", "label"]).cast_column("label", ClassLabel(names=names))
+    rows = rows.select_columns(["text", "label"])
+    features = Features({**rows.features, "label": ClassLabel(names=names)})
+    with alone(rows, rows._fingerprint):
+        return rows.cast(features, batch_size=ROWS_AT_ONCE, writer_batch_size=ROWS_AT_ONCE)

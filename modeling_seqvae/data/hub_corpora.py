@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..tokenization import word_splitter
+from .caching import alone
 from .readers import Documents, Wanted, from_dataset
 
 NORMALISATION = "words"
@@ -94,21 +95,22 @@ def _tokenised(rows: Dataset, source: HubSource) -> Dataset:
         {"text": datasets.Value("string")} | ({"label": rows.features[label]} if label else {})
     )
     processes = min(os.cpu_count() or 1, 16, len(rows) // _ROWS_PER_PROCESS)
-    return rows.map(
-        _tokenise,
-        batched=True,
-        num_proc=processes if processes > 1 else None,
-        remove_columns=rows.column_names,
-        features=features,
-        desc=f"Tokenising {source.dataset}",
-        fn_kwargs={
-            "text_columns": source.text_columns,
-            "label_column": label,
-            "min_words": source.min_words,
-            "max_words": source.max_words,
-            "revision": _REVISION,
-        },
-    )
+    with alone(rows, rows._fingerprint):
+        return rows.map(
+            _tokenise,
+            batched=True,
+            num_proc=processes if processes > 1 else None,
+            remove_columns=rows.column_names,
+            features=features,
+            desc=f"Tokenising {source.dataset}",
+            fn_kwargs={
+                "text_columns": source.text_columns,
+                "label_column": label,
+                "min_words": source.min_words,
+                "max_words": source.max_words,
+                "revision": _REVISION,
+            },
+        )
 
 
 def _tokenise(

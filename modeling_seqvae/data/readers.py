@@ -1,6 +1,7 @@
 """One corpus file -> rows: text lines, CSV, TSV, JSON lines, JSON and Parquet, memory-mapped and cached by `datasets`.
 
-Nothing is judged here but the file itself; `cleaning.py` looks at its documents and labels.
+Nothing is judged here but the file itself; `cleaning.py` looks at its documents and labels. Files are read in pieces (a
+Parquet file by row groups); only a .json, being one array, is read whole: .jsonl is for what is larger than memory.
 """
 
 import csv
@@ -17,8 +18,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
+from .caching import refuses_to_write
+
 Labelled = bool | Literal["auto"]
 _TEXT_TYPES = ("string", "large_string")
+_LENIENT = ("json", "parquet")  # builders that let bytes through that are not UTF-8
 _CLASS_TYPES = (*_TEXT_TYPES, "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -56,7 +60,8 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
 
 def _read_lines(path: Path, wanted: Wanted) -> Documents:
     # a file's byte-order mark is not part of its first word
-    rows = _load(path, "text", features=Features({"text": Value("string")}), encoding="utf-8-sig")
+    features = Features({"text": Value("string")})
+    rows = _load(path, "text", features=features, encoding="utf-8-sig", chunksize=1 << 20)
     labelled = _first_line_has_tab(path) if wanted.labelled == "auto" else wanted.labelled
     return Documents(rows, str(path), "line", "tab" if labelled else "none")
 
@@ -147,11 +152,18 @@ def _dtype(feature: Any) -> str | None:
 
 
 def _load(path: Path, builder: str, **options: Any) -> Dataset:
-    """The file through one of the builders of `datasets`; glob characters in its name are no pattern."""
+    """The file through one of the builders of `datasets`; glob characters in its name are no pattern.
+
+    The cache knows a file by its path and time; its size is in the `description`, for a file put in place of another
+    with the time it had where it came from.
+    """
     with _explained(path), warnings.catch_warnings():
         warnings.filterwarnings("error", message="Length of header")  # pandas would drop fields
-        rows = load_dataset(builder, data_files={"train": glob.escape(str(path))}, split="train", **options)
-        rows.data.validate(full=True)  # JSON lets bytes through that are not UTF-8
+        files = {"train": glob.escape(str(path))}
+        size = f"{path.stat().st_size} bytes"
+        rows = load_dataset(builder, data_files=files, split="train", description=size, **options)
+        if builder in _LENIENT:
+            rows.data.validate(full=True)
         return rows
 
 
@@ -161,7 +173,10 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (DatasetGenerationError, csv.Error, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise ValueError(f"{path} cannot be read: {_bad_line(path) or _reason(error.__cause__ or error)}") from error
+        cause = error.__cause__ or error
+        if refuses_to_write(cause):
+            raise cause from None
+        raise ValueError(f"{path} cannot be read: {_bad_line(path) or _reason(cause)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """Tokenised sentences, length-grouped batches, and the padding between them."""
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -9,8 +10,17 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from modeling_seqvae.data.batching import LengthGroupedBatches, collate, in_order_of_length, rows, tokenise
-from modeling_seqvae.tokenization import train_tokenizer
+from modeling_seqvae.data import order
+from modeling_seqvae.data.batching import (
+    LengthGroupedBatches,
+    collate,
+    in_order_of_length,
+    rows,
+    sentence_lengths,
+    tokenise,
+    unknown_share_of,
+)
+from modeling_seqvae.tokenization import train_tokenizer, unknown_share
 
 TEXTS = ["the soup was good .", "", "good", "   ", "the zebra", "good good soup ."]
 
@@ -27,9 +37,19 @@ def padding_share(batches: list[np.ndarray], lengths: np.ndarray) -> float:
 
 # Batches of an epoch
 
+
+@pytest.fixture(params=["small", "large"])
+def _corpus_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "IN_MEMORY", {"small": order.IN_MEMORY, "large": 0}[request.param])
+
+
+# The laws hold where the order of the sentences is kept in memory, and where it is not.
+small_and_large = pytest.mark.usefixtures("_corpus_size")
+
 SIZES = [(1, 1), (1, 32), (31, 32), (32, 32), (33, 32), (2048, 32), (2049, 32), (5000, 32), (7, 1), (450, 3)]
 
 
+@small_and_large
 @pytest.mark.parametrize(("count", "batch_size"), SIZES)
 def test_every_sentence_exactly_once_and_one_short_batch_at_most(count: int, batch_size: int) -> None:
     grouped = LengthGroupedBatches(lengths_of(count), batch_size, seed=0)
@@ -41,6 +61,44 @@ def test_every_sentence_exactly_once_and_one_short_batch_at_most(count: int, bat
     assert len(grouped) == len(batches)
 
 
+@pytest.mark.parametrize(("count", "batch_size"), [*SIZES, (60_000, 32)])
+def test_the_order_of_corpora_that_fit_in_memory_is_for_ever(count: int, batch_size: int) -> None:
+    """Interrupted runs go on with it, and published figures came from it."""
+    lengths = lengths_of(count)
+    random = np.random.default_rng((7, 2))
+    sentences, number = random.permutation(count), -(-count // batch_size)
+    pool_size = min(64, max(1, number // 4)) * batch_size
+    pools = [sentences[start : start + pool_size] for start in range(0, count, pool_size)]
+    pools = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    batches = [pool[start : start + batch_size] for pool in pools for start in range(0, len(pool), batch_size)]
+    expected = [batches[place].tolist() for place in random.permutation(number)]
+    assert [batch.tolist() for batch in LengthGroupedBatches(lengths, batch_size, seed=7).epoch(2)] == expected
+
+
+@small_and_large
+def test_an_epoch_can_be_entered_anywhere() -> None:
+    batches = LengthGroupedBatches(lengths_of(1000), 8, seed=0).epoch(1)
+    listed = [batch.tolist() for batch in batches]
+    assert [batch.tolist() for batch in batches[90:]] == listed[90:]
+    assert [batch.tolist() for batch in batches[3:100:7]] == listed[3:100:7]
+    assert batches[-1].tolist() == listed[-1] and len(batches[125:]) == 0
+    with pytest.raises(IndexError):
+        batches[125]
+
+
+def test_an_epoch_of_a_large_corpus_takes_no_memory_but_the_lengths() -> None:
+    grouped = LengthGroupedBatches(np.full(3_000_000, 9, np.int32), 32, seed=0)
+    assert grouped.lengths.nbytes == 12_000_000
+    tracemalloc.start()
+    batches = grouped.epoch(0)[50_000:]
+    seen = np.concatenate([batches[place] for place in range(20)])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(seen.tolist())) == 640
+    assert peak < 1.5e6  # the order of the batches, and a few pools
+
+
+@small_and_large
 def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     lengths = lengths_of(500)
     grouped = LengthGroupedBatches(lengths, 16, seed=1)
@@ -53,6 +111,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     assert [batch.tolist() for batch in first] == [batch.tolist() for batch in again]
 
 
+@small_and_large
 def test_other_epochs_and_seeds_give_other_batches() -> None:
     lengths = lengths_of(10_000)
     orders = [LengthGroupedBatches(lengths, 16, seed).epoch(epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1))]
@@ -62,12 +121,14 @@ def test_other_epochs_and_seeds_give_other_batches() -> None:
             assert len(one & other) < 0.05 * len(one)  # not the same batches in another order
 
 
+@small_and_large
 def test_even_a_small_corpus_has_other_batches_in_another_epoch() -> None:
     grouped = LengthGroupedBatches(np.arange(3, 503), 32, seed=0)
     first, second = ({frozenset(batch.tolist()) for batch in grouped.epoch(epoch)} for epoch in (0, 1))
     assert not first & second
 
 
+@small_and_large
 def test_little_padding_compared_with_random_batches() -> None:
     lengths = lengths_of(10_000)
     grouped = padding_share(LengthGroupedBatches(lengths, 32, seed=0).epoch(0), lengths)
@@ -75,6 +136,7 @@ def test_little_padding_compared_with_random_batches() -> None:
     assert grouped < 0.1 * padding_share(random_batches, lengths)
 
 
+@small_and_large
 def test_short_and_long_batches_come_in_random_order() -> None:
     lengths = lengths_of(10_000)
     means = np.array([lengths[batch].mean() for batch in LengthGroupedBatches(lengths, 32, seed=0).epoch(0)])
@@ -95,7 +157,7 @@ def test_evaluation_takes_every_sentence_once_longest_first() -> None:
     in_order = np.concatenate(batches)
     assert sorted(in_order.tolist()) == list(range(100))
     assert (np.diff(lengths[in_order]) <= 0).all()
-    assert in_order_of_length([], 7) == []
+    assert len(in_order_of_length([], 7)) == 0
 
 
 # A batch
@@ -157,7 +219,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_sentences_are_numbered_framed_and_keep_their_labels(split: Dataset, tokenizer) -> None:
     tokenised = tokenise(split, tokenizer)
-    assert sorted(tokenised.column_names) == ["index", "input_ids", "label", "length"]
+    assert sorted(tokenised.column_names) == ["index", "input_ids", "label", "length", "unknown"]
     assert tokenised["index"][:] == list(range(len(TEXTS)))
     assert tokenised["label"][:] == [1, 0, 1, 0, 0, 1]
     assert tokenised.features["label"].names == ["bad", "good"]
@@ -166,7 +228,20 @@ def test_sentences_are_numbered_framed_and_keep_their_labels(split: Dataset, tok
     for text, ids in zip(TEXTS, tokenised["input_ids"], strict=True):
         words = [tokenizer.get_vocab().get(word, unknown) for word in text.split()]
         assert ids == [1, *words, 2]
+    assert tokenised["unknown"][:] == [0, 0, 0, 0, 1, 0]
     assert tokenised["input_ids"][4][2] == unknown  # zebra
+
+
+def test_what_is_written_is_four_bytes_a_token(split: Dataset, tokenizer) -> None:
+    tokenised = tokenise(split, tokenizer)
+    assert tokenised.features["input_ids"].feature.dtype == tokenised.features["length"].dtype == "int32"
+    lengths = sentence_lengths(tokenised)
+    assert lengths.tolist() == [7, 2, 3, 2, 4, 6] and lengths.dtype == np.int32
+
+
+def test_the_share_of_unknown_words_is_that_of_the_texts(split: Dataset, tokenizer) -> None:
+    assert unknown_share_of(tokenise(split, tokenizer)) == unknown_share(tokenizer, TEXTS) == 1 / 12
+    assert unknown_share_of(tokenise(split.select([1]), tokenizer)) == 0
 
 
 def test_sentences_without_words_are_kept(split: Dataset, tokenizer) -> None:

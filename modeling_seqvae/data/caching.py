@@ -1,0 +1,77 @@
+"""The folder in which `datasets` keeps what it read and tokenised: shared by processes, and sometimes not writable."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+from huggingface_hub.utils import WeakFileLock
+
+ROWS_AT_ONCE = 2_000
+"""Rows worked on together, and together in a cache file: each such group costs some kilobytes when the file is open."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}
+
+
+def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> Dataset:
+    """`rows.map` in batches, with the rows' numbers, once for all processes; see `alone`."""
+    with alone(rows, options.get("new_fingerprint", rows._fingerprint)):
+        return rows.map(
+            function,
+            batched=True,
+            batch_size=ROWS_AT_ONCE,
+            writer_batch_size=ROWS_AT_ONCE,
+            with_indices=True,
+            **options,
+        )
+
+
+@contextmanager
+def alone(rows: Dataset, key: str) -> Iterator[None]:
+    """Lets one process at a time work on what is cached of these rows under `key`; the next one finds it done.
+
+    A process that dies makes room for the next. Raises OSError where the cache cannot be written.
+    """
+    folder = cache_folder(rows)
+    if folder is None:
+        yield
+        return
+    with explaining_the_cache(folder), WeakFileLock(folder / f"{key}.lock"):
+        yield
+
+
+def cache_folder(rows: Dataset) -> Path | None:
+    """Where `datasets` caches what is made of these rows; None for rows in memory and where caching is off."""
+    if not rows.cache_files or not datasets.is_caching_enabled():
+        return None
+    return Path(rows.cache_files[0]["filename"]).parent
+
+
+@contextmanager
+def explaining_the_cache(folder: Path | None = None) -> Iterator[None]:
+    """Refusals to write the cache become an OSError that names its folder and the variables that choose another."""
+    try:
+        yield
+    except OSError as error:
+        folder = folder or Path(datasets.config.HF_DATASETS_CACHE)
+        if not refuses_to_write(error, folder):
+            raise
+        raise OSError(
+            f"the cache of corpora, {folder}, cannot be written: {error.strerror or error}. Make room there (several "
+            "times the size of the text), or set HF_DATASETS_CACHE or HF_HOME to a folder on another disk."
+        ) from error
+
+
+def refuses_to_write(error: BaseException, folder: Path | None = None) -> bool:
+    """Whether the system says that there is no room, or no access to the cache."""
+    if not isinstance(error, OSError):
+        return False
+    if error.filename is None or error.errno not in _NO_ACCESS:
+        return error.errno in _NO_ROOM
+    place = Path(error.filename).absolute()
+    folder = (folder or Path(datasets.config.HF_DATASETS_CACHE)).absolute()
+    return place.is_relative_to(folder) or folder.is_relative_to(place)

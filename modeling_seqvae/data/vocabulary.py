@@ -1,0 +1,35 @@
+"""The tokenizer of a corpus, whose words are counted once: the list is kept beside the cached training texts."""
+
+import hashlib
+import json
+from contextlib import suppress
+
+import tokenizers
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from ..tokenization import frequent_words, word_tokenizer
+from .caching import alone, cache_folder
+from .columns import texts_of
+from .corpora import CorpusSpec
+
+
+def corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
+    """The tokenizer that `train_tokenizer` makes of training texts with the settings of their corpus.
+
+    Raises what `train_tokenizer` raises, and OSError where the cache cannot be written.
+    """
+    settings = spec.tokenizer_settings()
+    like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
+    folder = cache_folder(train)
+    if folder is None:
+        return word_tokenizer(frequent_words(texts_of(train), **settings), **like)
+    key = json.dumps([train._fingerprint, settings, tokenizers.__version__])
+    name = f"words-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    file = folder / f"{name}.json"
+    with alone(train, name):
+        with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
+            return word_tokenizer(json.loads(file.read_text("utf-8")), **like)
+        words = frequent_words(texts_of(train), **settings)
+        file.write_text(json.dumps(words), "utf-8")
+    return word_tokenizer(words, **like)
