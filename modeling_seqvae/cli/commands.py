@@ -69,6 +69,10 @@ def train(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, exactly.")] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Show where the time of a few updates goes; writes a trace to DIR/profile."),
+    ] = False,
 ) -> None:
     """Train a model on text.
 
@@ -81,7 +85,7 @@ def train(
 
     recipe = resolve(method, _corpus(corpus, text_column, label_column), preset, overrides or (), _limits(limit))
     require_writable(output_dir)
-    trainer = run.train(recipe, output_dir, data_dir, resume)
+    trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile)
     if trainer.show:
         best = min(trainer.history, key=lambda record: record["bound"])
         print(f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}")
@@ -147,46 +151,6 @@ def evaluate(
 
 
 @app.command()
-def encode(
-    checkpoint: Checkpoint,
-    texts: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file; one row a text, in order."),
-    ],
-    features: Annotated[
-        str, typer.Option(metavar="NAME", help="mean, mean_variance (side by side) or pooled (before the posterior).")
-    ] = "mean_variance",
-    text_column: TextColumn = None,
-    batch_size: BatchSize = 32,
-    device: Device = None,
-) -> None:
-    """Turn texts into features for a classifier.
-
-    Features are the posterior's means and variances.
-
-    Example: seqvae encode RUN reviews.csv -o features.npy
-    """
-    from ..evaluation.features import require_suffix, write_features
-    from ..training.checkpoint import writing
-
-    require_suffix(output)
-    require_file(output)
-    listed = _read_texts(texts, text_column)
-    vae = _load(checkpoint, device)
-    encoded = vae.encode(listed, features, batch_size)
-    with writing(output):
-        write_features(encoded, vae.feature_names(features), output)
-    note(f"{len(listed):,} texts encoded: {output}")
-
-
-@app.command()
 def sample(
     checkpoint: Checkpoint,
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="COUNT", help="How many sentences.")] = 5,
@@ -238,14 +202,17 @@ def interpolate(
     start: Annotated[str, typer.Argument(metavar="START", help="The first sentence, in quotes.")],
     end: Annotated[str, typer.Argument(metavar="END", help="The last sentence, in quotes.")],
     steps: Annotated[int, typer.Option(min=2, metavar="COUNT", help="Sentences to write, both ends included.")] = 7,
+    path: Annotated[
+        str, typer.Option(metavar="NAME", help="linear, on a line, or spherical, on an arc around the origin.")
+    ] = "linear",
     device: Device = None,
 ) -> None:
     """Write sentences on the way from one to another.
 
-    They are written from points on a line through the latent space; the ends are reconstructions.
+    They are written from points on a path through the latent space; the ends are reconstructions.
     """
     require_unicode([start, end])
-    for sentence in _load(checkpoint, device).interpolate(start, end, steps):
+    for sentence in _load(checkpoint, device).interpolate(start, end, steps, path=path):
         print(sentence)
 
 

@@ -1,14 +1,17 @@
-"""Directories and files that are either complete or absent, whenever a process dies."""
+"""Directories and files that are complete or absent, whenever a process dies, and checked to be what was written."""
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+
+CHECKSUMS = "checksums.json"
 
 
 @contextmanager
@@ -28,6 +31,7 @@ def replacing(directory: Path) -> Iterator[Path]:
             if directory.exists():
                 directory.rename(old)
             fresh.rename(directory)
+            _flush_entries(directory.parent)
     finally:
         recover(directory)
 
@@ -56,6 +60,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with writing(path):
             fresh.write_text(text, "utf-8")
+            _flush_file(fresh)
             os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -66,12 +71,56 @@ def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
+def write_checksums(directory: Path) -> None:
+    """Note the SHA-256 of every other file that stands in a directory, in its checksums.json."""
+    files = (path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS)
+    sums = {path.name: _sha256(path) for path in files}
+    (directory / CHECKSUMS).write_text(json.dumps(sums, indent=1), "utf-8")
+
+
+def require_intact(directory: Path, names: Iterable[str] | None = None) -> None:
+    """Compare files, all that checksums.json names by default, with what was written.
+
+    Raises ValueError that names the first file which is missing or has changed, FileNotFoundError without checksums.
+    """
+    sums = json.loads((directory / CHECKSUMS).read_text("utf-8"))
+    for name in sums if names is None else names:
+        if not (directory / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if _sha256(directory / name) != sums[name]:
+            raise ValueError(f"{name} is not what was written")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}.{suffix}")
 
 
 def _flush(directory: Path) -> None:
+    """Have the disk hold all files and folders of a directory, so that a power cut after a rename finds them whole."""
     for path in directory.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _flush_file(path)
+        else:
+            _flush_entries(path)
+    _flush_entries(directory)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_entries(directory: Path) -> None:
+    """Have the disk hold the names in a folder, where the system has folders that can be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

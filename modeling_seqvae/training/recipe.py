@@ -144,8 +144,7 @@ class Recipe(BaseModel):
     def differences(self, other: "Recipe") -> list[str]:
         """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""
         here, there = (dict(_leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
-        compared = [name for name in here | there if name != "data_dir"]  # files may move
-        changed = [name for name in compared if here.get(name) != there.get(name)]
+        changed = [name for name in here | there if name not in MAY_DIFFER and here.get(name) != there.get(name)]
         return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
 
@@ -156,6 +155,9 @@ MODEL_FIELDS = tuple(
     if not name.startswith("_") and name not in ("model_type", "keys_to_ignore_at_inference")
 )
 """What a recipe may say of the model; the tokenizer decides the rest."""
+
+MAY_DIFFER = ("data_dir", "training.accumulation_steps")
+"""Fields in which a run may differ from the one it continues: files move, and the number of shards is what counts."""
 
 
 def configuration_root() -> Path:

@@ -10,12 +10,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
-from ..data.batching import tokenise
+from ..data.batching import tokenise, unknown_share_of
 from ..data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
+from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
-from ..tokenization import train_tokenizer, unknown_share
+from ..tokenization import unknown_share
 from .directory import RECIPE, holds_run
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
@@ -25,12 +26,13 @@ from .trainer import SeqVAETrainer
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
     """The corpus of a recipe and the tokenizer trained from it; the same texts give the same tokenizer."""
     corpus = load_corpus(recipe.corpus, data_dir=data_dir, limits=recipe.limits)
-    return corpus, train_tokenizer(corpus.splits["train"]["text"], **corpus.spec.tokenizer_settings())
+    return corpus, corpus_tokenizer(corpus.spec, corpus.splits["train"])
 
 
 def describe(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> str:
     """What was read, and the share of unknown words in each split."""
-    unknown = ", ".join(f"{name} {unknown_share(tokenizer, rows['text']):.2%}" for name, rows in corpus.splits.items())
+    shares = {name: unknown_share_of(tokenise(rows, tokenizer)) for name, rows in corpus.splits.items()}
+    unknown = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     return f"{corpus.report}\n{corpus.name} vocabulary: {len(tokenizer):,} tokens; unknown words: {unknown}"
 
 
@@ -41,10 +43,11 @@ def train(
     resume: bool = False,
     accelerator: Accelerator | None = None,
     progress: bool = True,
+    profile: bool = False,
 ) -> SeqVAETrainer:
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
-    `data_dir` is where the corpus's files are; a run that is continued remembers it.
+    `data_dir` is where the corpus's files are; a run that is continued remembers it. `profile` records a few updates.
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
@@ -58,7 +61,7 @@ def train(
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
     trainer = SeqVAETrainer(
-        model, tokenizer, recipe, splits["train"], splits["validation"], output_dir, accelerator, progress
+        model, tokenizer, recipe, splits["train"], splits["validation"], output_dir, accelerator, progress, profile
     )
     if trainer.show:
         print(describe(corpus, tokenizer))
@@ -74,7 +77,7 @@ def best_checkpoint(checkpoint: str) -> str:
     run = Path(checkpoint)
     if (run / "best").is_dir():
         return str(run / "best")
-    if (run / RECIPE).is_file():
+    if (run / RECIPE).is_file() and not (run / "config.json").is_file():  # a shared checkpoint has both
         raise FileNotFoundError(
             f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
         )

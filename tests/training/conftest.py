@@ -3,7 +3,11 @@
 There are 57 training sentences: 7 batches of 8, and one of a single sentence.
 """
 
+import json
+import os
 import random
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run import read_corpus
 from modeling_seqvae.training.trainer import SeqVAETrainer
 
+ROOT = Path(__file__).resolve().parents[2]
 PRESET = """
 model:
   embedding_size: 6
@@ -67,7 +72,7 @@ def make_recipe(tiny: Path) -> Callable[..., Recipe]:
 
 @pytest.fixture(scope="session")
 def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrainer]:
-    """make_trainer(directory, "training.epochs=5", ..., method=, accelerator=, progress=): what `run.train` builds."""
+    """make_trainer(directory, "training.epochs=5", ..., method=, accelerator=, progress=, profile=)."""
     corpora = {}
 
     def make(
@@ -76,6 +81,7 @@ def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrai
         method: str = "max_pool",
         accelerator: Accelerator | None = None,
         progress: bool = False,
+        profile: bool = False,
     ) -> SeqVAETrainer:
         recipe = make_recipe(*overrides, method=method)
         if recipe.corpus not in corpora:
@@ -85,7 +91,7 @@ def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrai
         model = SeqVAEForTextModeling(recipe.config(tokenizer))
         splits = corpus.splits
         return SeqVAETrainer(
-            model, tokenizer, recipe, splits["train"], splits["validation"], directory, accelerator, progress
+            model, tokenizer, recipe, splits["train"], splits["validation"], directory, accelerator, progress, profile
         )
 
     return make
@@ -117,3 +123,71 @@ def files_of() -> Callable[[Path], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     return read
+
+
+MEASURED = {"seconds", "words_per_second", "train_seconds", "evaluate_seconds", "save_seconds", "peak_memory_mb"}
+"""What differs between two runs of the same."""
+
+
+@pytest.fixture(scope="session")
+def without_times() -> Callable[[list[dict]], list[dict]]:
+    """A history less times and memory."""
+    return lambda history: [{name: record[name] for name in record if name not in MEASURED} for record in history]
+
+
+@pytest.fixture(scope="session")
+def history_of(without_times: Callable) -> Callable[[Path], list[dict]]:
+    """What a run's history.jsonl holds, less times and memory."""
+    return lambda run: without_times([json.loads(line) for line in (run / "history.jsonl").open()])
+
+
+@pytest.fixture(scope="session")
+def assert_same_run(history_of: Callable, without_times: Callable) -> Callable[[Path, Path], None]:
+    """Two run directories hold the same history, best and last weights, bit for bit, and stand at the same place."""
+
+    def progress_of(run: Path) -> dict:
+        state = json.loads((run / "last" / "progress.json").read_text())
+        del state["phase_seconds"], state["seconds"]
+        return state | {"history": without_times(state["history"])}
+
+    def check(run: Path, reference: Path) -> None:
+        assert history_of(run) == history_of(reference)
+        assert progress_of(run) == progress_of(reference)
+        for weights in ("best/model.safetensors", "last/model.safetensors"):
+            assert (run / weights).read_bytes() == (reference / weights).read_bytes(), weights
+        assert sorted(os.listdir(run)) == ["best", "history.jsonl", "last", "recipe.yaml"]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def command(tiny: Path) -> Callable[..., list[str]]:
+    """command(run, "training.epochs=5", ..., method="max_pool"): `python examples/train.py ...` of a tiny run."""
+
+    def make(run: Path, *overrides: str, method: str = "max_pool") -> list[str]:
+        options = ["--corpus", str(tiny / "corpus.yaml"), "--training", str(tiny / "preset.yaml"), "--method", method]
+        changes = [argument for override in overrides for argument in ("--set", override)]
+        return [str(ROOT / "examples" / "train.py"), *options, "--output-dir", str(run), *changes]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For programs that tests start: one thread, no GPU, this checkout's package."""
+    return os.environ | {
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def torchrun() -> Callable[[], list[str]]:
+    """The beginning of a command that starts a program as two processes."""
+
+    def launch() -> list[str]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        return [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+
+    return launch

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from modeling_seqvae.training.checkpoint import recover, replacing, write_lines, write_text
+from modeling_seqvae.training.checkpoint import (
+    recover,
+    replacing,
+    require_intact,
+    write_checksums,
+    write_lines,
+    write_text,
+)
 
 OLD, NEW = {"weights": "old", "deep/er": "old"}, {"weights": "new", "deep/er": "new", "more": "new"}
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "open"}
@@ -171,3 +178,50 @@ def test_recovering_what_was_never_written_does_nothing(tmp_path):
     recover(tmp_path / "best")
     recover(tmp_path / "nowhere" / "best")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_all_reaches_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
+    """A power cut after a rename finds what the new name stands for."""
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def flushed(descriptor: int) -> None:
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(tmp_path).as_posix())
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(f"{self.name} -> {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    replace_all(tmp_path / "best")
+    before, after = events[: events.index(".best.new -> best")], events[events.index(".best.new -> best") :]
+    assert sorted(before) == [".best.new", *(f".best.new/{name}" for name in ("deep", "deep/er", "more", "weights"))]
+    assert after == [".best.new -> best", "."]
+    events.clear()
+    write_text(tmp_path / "recipe.yaml", "new")
+    assert events == [".recipe.yaml.new"]
+
+
+@pytest.mark.parametrize("damage", ["", "missing", "longer", "other", "unreadable sums", "no sums"])
+def test_checksums_tell_what_is_not_as_it_was_written(tmp_path, damage):
+    fill(tmp_path, {"weights": "w" * 100, "card": "mine"})
+    write_checksums(tmp_path)
+    (tmp_path / "card").write_text("edited")
+    if damage == "missing":
+        (tmp_path / "weights").unlink()
+    elif damage in ("longer", "other"):
+        (tmp_path / "weights").write_text({"longer": "w" * 101, "other": "w" * 99 + "v"}[damage])
+    elif damage == "unreadable sums":
+        (tmp_path / "checksums.json").write_text("{")
+    elif damage == "no sums":
+        (tmp_path / "checksums.json").unlink()
+    expected = {"": None, "missing": "weights is missing", "no sums": "checksums.json", "unreadable sums": "line 1"}
+    message = expected.get(damage, "weights is not what was written")
+    if message is None:
+        require_intact(tmp_path, ["weights"])
+    else:
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            require_intact(tmp_path, ["weights"])
+    with pytest.raises((ValueError, FileNotFoundError)):
+        require_intact(tmp_path)  # the card as well

@@ -268,6 +268,8 @@ def test_differences_name_fields_and_both_values():
     here, there = (resolve("seqvae", "ptb", overrides=[f"training.epochs={epochs}"]) for epochs in (5, 30))
     assert here.differences(there) == ["training.epochs is 30 there and 5 here"]
     assert here.differences(here) == []
+    steps = "training.accumulation_steps=4"  # the number of shards is what counts, and it is with the state
+    assert here.differences(resolve("seqvae", "ptb", overrides=["training.epochs=5", steps])) == []
     names = {line.split(" is ")[0] for line in here.differences(resolve("max_pool", "ptb", limits={"train": 3}))}
     assert names == {"method", "title", "limits.train", "model.pooling_mode", "training.epochs"}
 

@@ -6,23 +6,21 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
-from modeling_seqvae.training import run, trainer
+from modeling_seqvae.training import loader, meter, run, trainer
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.trainer import TrainingDiverged
 
 FIELDS = [
     "epoch", "encoder_updates", "decoder_updates", "seconds", "kl_weight", "bound", "rec", "kl", "mi", "au", "cosine",
-    "lr", "words_per_second",
+    "lr", "words_per_second", "train_seconds", "evaluate_seconds", "save_seconds", "peak_memory_mb",
 ]  # fmt: skip
-TIMES = ("seconds", "words_per_second")
-
-
-def without_times(history):
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in history]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +60,58 @@ def test_a_record_of_the_history_has_exactly_the_documented_fields(finished):
         assert record["bound"] == pytest.approx(record["rec"] + record["kl"])
         assert record["kl"] >= 0 and -1 <= record["cosine"] <= 1 and 0 <= record["au"] <= 3
         assert isinstance(record["words_per_second"], int) and record["words_per_second"] > 0
+        assert isinstance(record["peak_memory_mb"], int) and record["peak_memory_mb"] > 10
     seconds = [record["seconds"] for record in finished.history]
     assert seconds == sorted(seconds) and seconds[0] > 0
+
+
+def test_seconds_of_phases_are_those_since_the_last_record(make_trainer, tmp_path, monkeypatch):
+    """A clock that shows a second more whenever it is looked at."""
+    ticks = iter(range(1_000_000))
+    monkeypatch.setattr(meter.time, "monotonic", lambda: next(ticks))
+    trained = make_trainer(tmp_path, "training.save_minutes=1000")
+    words, history = trained.batches.lengths.sum() - 57, trained.train()
+    for record, before in zip(history, [{"seconds": 0}, *history[:-1]], strict=True):
+        passed = record["seconds"] - before["seconds"]
+        assert passed == record["train_seconds"] + record["evaluate_seconds"]
+        assert record["train_seconds"] >= 8 and record["evaluate_seconds"] >= 1
+        assert record["words_per_second"] == round(words / record["train_seconds"])
+    assert [record["save_seconds"] > 0 for record in history] == [False, True, True]  # the saves before the record
+
+
+def test_an_update_waits_for_the_device_once(make_trainer, tmp_path, monkeypatch):
+    """For the norm of the gradient, whatever the model does on its ways forward and back."""
+    trained = make_trainer(tmp_path, "training.accumulation_steps=2")
+    reads = Reads()
+
+    def uncounted(action):
+        def act(*arguments):
+            before = reads.count
+            result = action(*arguments)
+            reads.count = before
+            return result
+
+        return act
+
+    monkeypatch.setattr(trained.update, "objective", uncounted(trained.update.objective))
+    monkeypatch.setattr(trained.accelerator, "backward", uncounted(trained.accelerator.backward))
+    trained.model.train()
+    for batch in trained.loader.epoch(0):
+        reads.count = 0
+        with reads:
+            figures = trained.update(batch, 0, 1.0)
+        assert reads.count == 1
+        assert figures.shape == (2,)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read from a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += str(func) in ("aten._local_scalar_dense.default", "aten.nonzero.default")
+        return func(*args, **(kwargs or {}))
 
 
 def test_a_language_model_has_no_latent_figures_and_no_encoder_updates(make_trainer, tmp_path):
@@ -91,7 +139,7 @@ def test_generation_stops_at_the_longest_training_sentence(finished):
     assert model.sample(20, generator=torch.Generator().manual_seed(0)).shape[1] <= longest
 
 
-def test_a_seed_fixes_weights_and_history(finished, make_trainer, tmp_path, weights_of):
+def test_a_seed_fixes_weights_and_history(finished, make_trainer, tmp_path, weights_of, without_times):
     again = make_trainer(tmp_path / "again")
     again.train()
     assert without_times(again.history) == without_times(finished.history)
@@ -101,9 +149,9 @@ def test_a_seed_fixes_weights_and_history(finished, make_trainer, tmp_path, weig
     assert without_times(other.train()) != without_times(finished.history)
 
 
-def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_path, weights_of, monkeypatch):
+def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_path, monkeypatch, without_times):
     other = make_trainer(tmp_path / "other")
-    objective = other.objective
+    objective = other.update.objective
 
     def disturbed(*arguments):
         np.random.seed(7)
@@ -111,16 +159,16 @@ def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_pat
         torch.manual_seed(7)
         return output
 
-    monkeypatch.setattr(other, "objective", disturbed)
+    monkeypatch.setattr(other.update, "objective", disturbed)
     other.train()
     assert without_times(other.history) == without_times(finished.history)
 
 
 def test_every_sentence_is_trained_on_once_an_epoch(make_trainer, tmp_path, monkeypatch):
     seen = []
-    collate = trainer.collate
+    collate = loader.collate
     monkeypatch.setattr(
-        trainer, "collate", lambda rows, pad: seen.extend(row["index"] for row in rows) or collate(rows, pad)
+        loader, "collate", lambda rows, pad: seen.extend(row["index"] for row in rows) or collate(rows, pad)
     )
     make_trainer(tmp_path, "training.epochs=2").train()
     assert sorted(seen) == sorted([*range(57)] * 2)
@@ -132,9 +180,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     make_trainer, tmp_path, monkeypatch, weights_of, batch_size, parts
 ):
     """Also where a batch does not divide into its parts, or has fewer sentences than parts."""
-    monkeypatch.setattr(
-        "modeling_seqvae.posteriors.standard_normal", lambda count, like, _: torch.ones_like(like)[None]
-    )
+    monkeypatch.setattr("modeling_seqvae.noise._one_draw", lambda like, generator: torch.ones_like(like))
     fixed = [
         "model.embedding_dropout=0", "model.output_dropout=0", "training.epochs=2", f"training.batch_size={batch_size}",
     ]  # fmt: skip
@@ -168,7 +214,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
     make_trainer, tmp_path, monkeypatch, files_of, weights_of
 ):
     diverging = make_trainer(tmp_path / "run")
-    objective, before = diverging.objective, {}
+    objective, before = diverging.update.objective, {}
 
     def bad_in_the_second_epoch(model, batch, kl_weight):
         output = objective(model, batch, kl_weight)
@@ -177,7 +223,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
             output.loss = output.loss * math.nan
         return output
 
-    monkeypatch.setattr(diverging, "objective", bad_in_the_second_epoch)
+    monkeypatch.setattr(diverging.update, "objective", bad_in_the_second_epoch)
     numbers = ", ".join(map(str, diverging.batches.epoch(1)[4]))
     best = tmp_path / "run" / "best"
     with pytest.raises(TrainingDiverged, match=rf"epoch 2: .*batch 5 \(training sentences {numbers}\).*kept in {best}"):
@@ -219,7 +265,7 @@ def test_resuming_a_finished_run_changes_nothing(finished, make_trainer, files_o
     assert all(torch.equal(tensor, weights[name]) for name, tensor in weights_of(again).items())
 
 
-def test_resuming_where_there_is_nothing_begins(make_trainer, tmp_path, finished):
+def test_resuming_where_there_is_nothing_begins(make_trainer, tmp_path, finished, without_times):
     assert without_times(make_trainer(tmp_path / "run").train(resume=True)) == without_times(finished.history)
 
 
@@ -236,13 +282,13 @@ def test_a_halving_goes_back_to_the_best_weights_and_the_last_ends_the_run(
     scripted(monkeypatch, [10, 9, 9.5, 9.6, 9.55, 9.7, 9.8])
     halving = make_trainer(tmp_path, "training.epochs=50", "training.max_halvings=2", "training.plateau_from=1")
     at_the_end_of = {}
-    save = halving._save_last
+    save = halving._save
 
     def note():
         at_the_end_of[halving.progress.epoch] = weights_of(halving)
         save()
 
-    monkeypatch.setattr(halving, "_save_last", note)
+    monkeypatch.setattr(halving, "_save", note)
     history = halving.train()
     # Halved after epoch 4 (9.6 is then the new start, which 9.55 improves on) and after epoch 7.
     assert [record["lr"] for record in history] == [0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
@@ -278,8 +324,12 @@ def test_the_epochs_end_a_run_that_never_plateaus(make_trainer, tmp_path, monkey
 
 def test_the_kl_weight_of_an_update_is_the_schedules(make_trainer, tmp_path, monkeypatch):
     annealed = make_trainer(tmp_path)
-    used, objective = [], annealed.objective
-    monkeypatch.setattr(annealed, "objective", lambda m, b, weight: used.append(weight) or objective(m, b, weight))
+    used, objective = [], annealed.update.objective
+    monkeypatch.setattr(
+        annealed.update,
+        "objective",
+        lambda model, batch, weight: used.append(weight) or objective(model, batch, weight),
+    )
     annealed.train()
     assert used == pytest.approx([min(1.0, 0.1 + 0.9 * update / 16) for update in range(24)])
 
@@ -309,12 +359,19 @@ def test_an_accelerator_that_accumulates_on_its_own_is_refused(make_trainer, tmp
         make_trainer(tmp_path, accelerator=Accelerator(gradient_accumulation_steps=4, cpu=True))
 
 
+def test_sharded_weights_are_refused(make_trainer, tmp_path, monkeypatch):
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setitem(AcceleratorState._shared_state, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ValueError, match="FSDP"):
+        make_trainer(tmp_path, accelerator=accelerator)
+
+
 def test_tensorboard_gets_every_evaluation(make_trainer, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     history = make_trainer(tmp_path, "training.trackers=[tensorboard]").train()
     events = accumulator.EventAccumulator(str(tmp_path / "seqvae"))
     events.Reload()
-    for name in ("bound", "kl", "kl_weight", "lr"):
+    for name in ("bound", "kl", "kl_weight", "lr", "words_per_second", "evaluate_seconds", "peak_memory_mb"):
         points = events.Scalars(name)
         assert [point.value for point in points] == pytest.approx([record[name] for record in history])
         assert [point.step for point in points] == [8, 16, 24]

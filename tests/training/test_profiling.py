@@ -1,0 +1,82 @@
+"""`--profile` shows where the time of some updates goes, and changes nothing else."""
+
+import gzip
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from modeling_seqvae.cli import app
+from modeling_seqvae.training.profiling import ACTIVE, RANGES, WAIT, WARMUP
+
+LONG_ENOUGH = "training.batch_size=4"  # 15 updates an epoch
+
+
+@pytest.fixture(scope="module")
+def plain(make_trainer, tmp_path_factory):
+    run = tmp_path_factory.mktemp("plain") / "run"
+    make_trainer(run, LONG_ENOUGH).train()
+    return run
+
+
+@pytest.fixture(scope="module")
+def traced(make_trainer, tmp_path_factory):
+    run = tmp_path_factory.mktemp("traced") / "run"
+    make_trainer(run, LONG_ENOUGH, profile=True).train()
+    return run
+
+
+def events_of(run):
+    with gzip.open(run / "profile" / "trace.json.gz", "rt") as file:
+        return json.load(file)["traceEvents"]
+
+
+def test_it_changes_no_result(plain, traced, history_of):
+    assert history_of(traced) == history_of(plain)
+    for weights in ("best/model.safetensors", "last/model.safetensors"):
+        assert (traced / weights).read_bytes() == (plain / weights).read_bytes()
+    assert not (plain / "profile").exists()
+
+
+def test_the_trace_holds_the_updates_after_the_warm_up_and_their_parts(traced):
+    names = [event["name"] for event in events_of(traced) if event.get("ph") == "X"]
+    steps = {int(name.removeprefix("ProfilerStep#")) for name in names if name.startswith("ProfilerStep#")}
+    assert steps == set(range(WAIT + WARMUP, WAIT + WARMUP + ACTIVE))
+    for part in RANGES:
+        assert names.count(part) >= ACTIVE, part
+    assert any(name.startswith("aten::") for name in names)
+
+
+def test_the_table_tells_shares_of_an_update(make_trainer, tmp_path, capfd):
+    make_trainer(tmp_path, LONG_ENOUGH, profile=True, progress=True).train()
+    out = capfd.readouterr().out
+    assert re.search(rf"^{ACTIVE} updates of \d+\.\d ms; of one:$", out, re.MULTILINE)
+    assert f"{tmp_path / 'profile' / 'trace.json.gz'} is the whole trace" in out
+    rows = re.findall(r"^ +(\d+\.\d)% +(\d+\.\d\d) +(\d+)  (.+)$", out, re.MULTILINE)
+    parts = {name: float(share) for share, _, _, name in rows if name in RANGES}
+    assert list(parts) == list(RANGES)
+    assert 30 < sum(parts.values()) <= 100.5
+    operations = [float(share) for share, _, _, name in rows if name not in RANGES]
+    assert len(operations) == 12 and operations == sorted(operations, reverse=True)
+
+
+def test_a_run_too_short_for_it_says_so(make_trainer, tmp_path, capfd):
+    make_trainer(tmp_path, "training.batch_size=57", profile=True, progress=True).train()
+    assert f"--profile has recorded nothing: it begins after {WAIT + WARMUP} updates" in capfd.readouterr().out
+    assert not (tmp_path / "profile").exists()
+
+
+def test_a_run_that_ends_while_it_records_leaves_what_there_is(make_trainer, tmp_path):
+    make_trainer(tmp_path, "training.epochs=1", profile=True).train()  # 8 updates
+    steps = [event["name"] for event in events_of(tmp_path) if event["name"].startswith("ProfilerStep#")]
+    assert "ProfilerStep#7" in steps and f"ProfilerStep#{WAIT + WARMUP + ACTIVE - 1}" not in steps
+
+
+def test_the_command_takes_the_option(tiny, tmp_path):
+    options = ["--corpus", str(tiny / "corpus.yaml"), "--training", str(tiny / "preset.yaml"), "--set", LONG_ENOUGH]
+    arguments = ["train", *options, "--set", "training.epochs=1", "--output-dir", str(tmp_path / "run"), "--profile"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "operation on the CPU" in result.stdout
+    assert (tmp_path / "run" / "profile" / "trace.json.gz").exists()
