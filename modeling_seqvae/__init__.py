@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from .configuration_seqvae import SeqVAEConfig
 from .modeling_seqvae import SeqVAEForTextModeling, SeqVAEModel
+from .pipelines import register_pipelines
 from .text import SeqVAE
 
 __version__ = "0.1.0"
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 AutoConfig.register("seqvae", SeqVAEConfig, exist_ok=True)
 AutoModel.register(SeqVAEConfig, SeqVAEModel, exist_ok=True)
 AutoModelForSeq2SeqLM.register(SeqVAEConfig, SeqVAEForTextModeling, exist_ok=True)
+register_pipelines()
 
 _ON_DEMAND = {
     "SeqVAETrainer": ".training.trainer",

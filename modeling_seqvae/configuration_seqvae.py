@@ -83,6 +83,8 @@ class SeqVAEConfig(PreTrainedConfig):
         self.validate_choices()
         self.validate_probabilities()
         kwargs.pop("format_version", None)  # of what was read; this is of the present version
+        if self._auto_class is None:  # the package has its own pipelines; code of a checkpoint runs the one beside it
+            kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
 
     @classmethod

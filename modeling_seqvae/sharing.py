@@ -30,8 +30,17 @@ AUTO_MAP = {
 }
 """Which class of the code beside a checkpoint each Auto class loads."""
 
-CODE = ("modeling_seqvae.py", "text.py")
-"""What a checkpoint carries, with all that these files import: the models, and SeqVAE for strings."""
+PIPELINES = {
+    task: {"impl": f"pipelines.{name}", "pt": ["AutoModelForSeq2SeqLM"], "type": "text"}
+    for task, name in (
+        ("seqvae-features", "SeqVAEFeaturesPipeline"),
+        ("seqvae-generation", "SeqVAEGenerationPipeline"),
+    )
+}
+"""Which class of that code runs each task of transformers' `pipeline`, and the Auto class of its model."""
+
+CODE = ("modeling_seqvae.py", "text.py", "pipelines.py")
+"""What a checkpoint carries, with all that these files import: the models, SeqVAE for strings, and pipelines."""
 
 NOTICE = "# Copied from the package seqvae (Apache-2.0), so that this checkpoint loads where it is not installed.\n"
 
@@ -64,7 +73,8 @@ def code_files() -> dict[str, str]:
 
 def with_auto_map(config: Path) -> str:
     """The text of a config.json that tells transformers to load the code beside it."""
-    return json.dumps(json.loads(config.read_text("utf-8")) | {"auto_map": AUTO_MAP}, indent=2, sort_keys=True) + "\n"
+    fields = json.loads(config.read_text("utf-8")) | {"auto_map": AUTO_MAP, "custom_pipelines": PIPELINES}
+    return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
 
 def add_code(checkpoint: Path) -> list[str]:

@@ -4,7 +4,7 @@ import operator
 import os
 import secrets
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from .configuration_seqvae import SeqVAEConfig
+from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
 from .sharing import add_code, is_broken_connection, plain_card, push_files
@@ -152,13 +153,9 @@ class SeqVAE:
         self.model.model._require_latent("encode")
         names = self.feature_names(features)
         listed = as_list_of_strings(texts)
-        encoder = self.model.get_encoder()
         array = np.empty((len(listed), len(names)), np.float32)
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
-            pooled = encoder.read(batch.input_ids, batch.attention_mask)[1]
-            posterior = encoder.posterior(pooled)
-            blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
-            chosen = torch.cat([block.float() for block in blocks], 1)  # (B, D)
+            chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features)
             array[batch.positions] = chosen.cpu().numpy()
         return array[0] if isinstance(texts, str) else array
 
@@ -169,6 +166,21 @@ class SeqVAE:
         config = self.model.config
         sizes = {"pooled": config.encoder_hidden_size}
         return [f"{block}_{i}" for block in FEATURES[features] for i in range(sizes.get(block, config.latent_size))]
+
+    def encode_batch(
+        self,
+        batch: Mapping[str, Any],
+        text_column: str = "text",
+        output_column: str = "features",
+        features: str = "mean_variance",
+    ) -> dict[str, NDArray[np.float32]]:
+        """Features of a batch of rows as a column, (N, D): `rows.map(vae.encode_batch, batched=True)` of `datasets`.
+
+        The other arguments go into `fn_kwargs`. Raises ValueError for a column that is not there, else as `encode`.
+        """
+        if text_column not in batch:
+            raise ValueError(f"there is no column {text_column!r}; the columns are {', '.join(batch)}")
+        return {output_column: self.encode(batch[text_column], features, show_progress=False)}
 
     @torch.inference_mode()
     def sample(self, n: int = 1, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
@@ -212,16 +224,17 @@ class SeqVAE:
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
 
     def interpolate(
-        self, a: str, b: str, steps: int = 7, seed: int | None = None, **generation_kwargs: Any
+        self, a: str, b: str, steps: int = 7, seed: int | None = None, path: str = "linear", **generation_kwargs: Any
     ) -> list[str]:
-        """Sentences written from `steps` points on the line between the centres of `a` and `b`, ends included.
+        """Sentences written from `steps` points on the way between the centres of `a` and `b`, ends included.
 
-        The ends are the reconstructions of `a` and `b`. Other arguments as in `decode`. ValueError below two steps.
+        `path` is "linear" or "spherical", on a line or on an arc around the origin. The ends are the reconstructions of
+        `a` and `b`. Other arguments as in `decode`. ValueError below two steps, and for an arc between opposite points.
         """
         self.model.model._require_latent("interpolate")
-        steps = _at_least(2, steps, "steps")
+        steps, way = _at_least(2, steps, "steps"), _one_of(PATHS, path, "path")
         start, end = self.encode([a, b], features="centre")
-        return self.decode(np.linspace(start, end, steps), seed, **generation_kwargs)
+        return self.decode(way(start, end, steps), seed, **generation_kwargs)
 
     def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:
         """What is to `c` as `b` is to `a`: the sentence written from centre(b) - centre(a) + centre(c).
@@ -231,6 +244,113 @@ class SeqVAE:
         self.model.model._require_latent("draw an analogy")
         at_a, at_b, at_c = self.encode([a, b, c], features="centre")
         return self.decode((at_b - at_a + at_c)[None], seed, **generation_kwargs)[0]
+
+    @overload
+    def neighbours(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
+        self, query: str, texts: Iterable[str], k: int = ..., metric: str = ..., show_progress: bool | None = ...
+    ) -> list[Neighbour]: ...
+
+    @overload
+    def neighbours(
+        self,
+        query: Iterable[str],
+        texts: Iterable[str],
+        k: int = ...,
+        metric: str = ...,
+        show_progress: bool | None = ...,
+    ) -> list[list[Neighbour]]: ...
+
+    def neighbours(
+        self,
+        query: str | Iterable[str],
+        texts: Iterable[str],
+        k: int = 5,
+        metric: str = "cosine",
+        show_progress: bool | None = None,
+    ) -> list[Neighbour] | list[list[Neighbour]]:
+        """The `k` texts whose centres are nearest to that of `query`, nearest first: (position, text, distance) each.
+
+        `metric` is "cosine", 1 - cos of the angle, or "euclidean". Several queries give a list each. Of fewer than `k`
+        texts all are returned; of equally near ones the earlier comes first. ValueError where there are no texts.
+        """
+        self.model.model._require_latent("look for neighbours")
+        k = _at_least(1, k, "k")
+        _one_of(METRICS, metric, "metric")
+        queries, listed = as_list_of_strings(query), as_list_of_strings(texts)
+        if not listed:
+            raise ValueError("there are no texts to look for neighbours in")
+        centres = self.encode([*queries, *listed], features="centre", show_progress=show_progress)
+        found = nearest(centres[: len(queries)], centres[len(queries) :], k, metric)
+        neighbours = [
+            [Neighbour(i, listed[i], distance) for i, distance in zip(indices, distances, strict=True)]
+            for indices, distances in zip(found[0].tolist(), found[1].tolist(), strict=True)
+        ]
+        return neighbours[0] if isinstance(query, str) else neighbours
+
+    def direction(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Hashable],
+        towards: Hashable,
+        away: Hashable | None = None,
+        method: str = "means",
+        show_progress: bool | None = None,
+    ) -> NDArray[np.float32]:
+        """The direction (Z,) from the texts labelled `away`, or all others, to those labelled `towards`; for `edit`.
+
+        `method` "means" is the difference of the mean centres; "logistic" the normal of a logistic regression between
+        the two sides, as long as their means are apart along it. Raises ValueError where labels are missing, of one
+        class or too few, where no text has such a label, and where the encoder puts both sides in the same place.
+        """
+        self.model.model._require_latent("find a direction")
+        _one_of(DIRECTIONS, method, "method")
+        listed = as_list_of_strings(texts)
+        positions, side = two_sides(labels, len(listed), towards, away)
+        centres = self.encode([listed[i] for i in positions], features="centre", show_progress=show_progress)
+        return direction_between(centres, side, method)
+
+    @overload
+    def edit(
+        self, texts: str, direction: ArrayLike, strengths: Sequence[float] = ..., seed: int | None = ..., **kwargs: Any
+    ) -> list[str]: ...
+
+    @overload
+    def edit(
+        self,
+        texts: Iterable[str],
+        direction: ArrayLike,
+        strengths: Sequence[float] = ...,
+        seed: int | None = ...,
+        **kwargs: Any,
+    ) -> list[list[str]]: ...
+
+    def edit(
+        self,
+        texts: str | Iterable[str],
+        direction: ArrayLike,
+        strengths: Sequence[float] = (0.0, 0.5, 1.0),
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> list[str] | list[list[str]]:
+        """Sentences written from the centre of a text moved along `direction` (Z,), one for each of `strengths`.
+
+        Strength 0 is the reconstruction, 1 moves by the whole direction, and a negative one the other way. Several
+        texts give a list each. Other arguments as in `decode`. Raises ValueError for no strengths, for those that are
+        not finite, and for a direction of another shape.
+        """
+        self.model.model._require_latent("edit")
+        vector, steps = np.asarray(direction, np.float32), np.asarray(strengths, np.float32)
+        latent_size = self.model.config.latent_size
+        if vector.shape != (latent_size,):
+            raise ValueError(f"direction must have the shape ({latent_size},), got {vector.shape}")
+        if steps.ndim != 1 or not steps.size or not np.isfinite(steps).all():
+            raise ValueError(f"strengths must be a list of numbers, such as [0, 0.5, 1], got {strengths!r}")
+        centres = self.encode(as_list_of_strings(texts), features="centre")
+        moved = centres[:, None] + steps[:, None] * vector  # (N, S, Z)
+        sentences = self.decode(moved.reshape(-1, latent_size), seed, **generation_kwargs)
+        each = len(sentences) // max(1, len(centres))
+        edited = [sentences[i * each : (i + 1) * each] for i in range(len(centres))]
+        return edited[0] if isinstance(texts, str) else edited
 
     @torch.inference_mode()
     def nll(
@@ -289,7 +409,7 @@ class SeqVAE:
         for ids in self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
             if len(ids) > limit:
                 tally.cut += 1
-                ids = ids[: limit - 1] + ids[-1:]
+                ids = cut_to(limit, ids)
             tally.words += len(ids) - 2
             tally.unknown += ids.count(self.tokenizer.unk_token_id)
             sentences.append(ids)
@@ -332,6 +452,22 @@ class _Tally:
             )
 
 
+def read_features(
+    model: SeqVAEForTextModeling, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: str
+) -> torch.Tensor:
+    """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`."""
+    encoder = model.get_encoder()
+    pooled = encoder.read(input_ids, attention_mask)[1]
+    posterior = encoder.posterior(pooled)
+    blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
+    return torch.cat([block.float() for block in blocks], 1)
+
+
+def cut_to(limit: int, ids: list[int]) -> list[int]:
+    """The first of the ids of a sentence, `limit` at most, and its `</s>` as the last of them."""
+    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+
+
 def as_list_of_strings(texts: Any) -> list[str]:
     """One string or any iterable of them as a list. Raises TypeError with the index and type of what is no string."""
     if isinstance(texts, str):
@@ -357,6 +493,12 @@ def _at_least(least: int, value: int, name: str) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return value
+
+
+def _one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
+    if name not in choices:
+        raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
+    return choices[name]
 
 
 def _progress_bar(total: int, doing: str, show: bool | None = None) -> tqdm:

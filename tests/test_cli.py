@@ -16,7 +16,7 @@ from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
 from modeling_seqvae.training.recipe import available
 
-COMMANDS = ("train", "evaluate", "encode", "sample", "reconstruct", "interpolate", "demo", "results")
+COMMANDS = ("train", "evaluate", "encode", "classify", "sample", "reconstruct", "interpolate", "demo", "results")
 PRESET = """
 model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.5}
 training: {batch_size: 8, epochs: 1, learning_rate: 0.1}

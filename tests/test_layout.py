@@ -29,7 +29,9 @@ ROOT_FILES = (
     "precision",
     "tokenization",
     "sharing",
+    "latent_space",
     "text",
+    "pipelines",
 )
 # The trainer measures with the code that evaluates, so evaluation stands before it.
 FOLDERS = ("data", "evaluation", "training", "paper", "hub")

@@ -9,7 +9,7 @@ import pytest
 from transformers.dynamic_module_utils import get_relative_imports
 
 from modeling_seqvae import SeqVAE
-from modeling_seqvae.sharing import AUTO_MAP, add_code, code_files, push_files
+from modeling_seqvae.sharing import AUTO_MAP, PIPELINES, add_code, code_files, push_files
 
 CHECKPOINT = Path(__file__).parent / "fixtures" / "checkpoint-v1"
 
@@ -51,8 +51,9 @@ def test_the_code_is_flat_complete_and_free_of_the_rest_of_the_package(with_code
 def test_the_auto_classes_find_their_classes_in_the_code(with_code: Path) -> None:
     config = json.loads((with_code / "config.json").read_text("utf-8"))
     assert config.pop("auto_map") == AUTO_MAP
+    assert config.pop("custom_pipelines") == PIPELINES
     assert config == json.loads((CHECKPOINT / "config.json").read_text("utf-8"))
-    for reference in AUTO_MAP.values():
+    for reference in (*AUTO_MAP.values(), *(task["impl"] for task in PIPELINES.values())):
         module, name = reference.split(".")
         assert f"\nclass {name}(" in code_files()[f"{module}.py"]
 
@@ -75,7 +76,9 @@ def test_what_the_package_loads_it_saves_without_code_and_without_pointing_to_it
     """Or others would be sent to code that is not there, or is that of another model."""
     SeqVAE.from_pretrained(with_code).save_pretrained(tmp_path / "saved")
     assert not list((tmp_path / "saved").glob("*.py"))
-    assert "auto_map" not in json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))
+    assert not {"auto_map", "custom_pipelines"} & set(
+        json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))
+    )
 
 
 @pytest.mark.parametrize("name", ["", "name", "a/b/c", "user/", "user/na me", "user/name.git", "user/--", "/tmp/run"])

@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.latent_space import spherical
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.text import SeqVAE
 from modeling_seqvae.tokenization import decode_sentences, train_tokenizer
@@ -423,3 +424,80 @@ def test_a_bar_shows_at_once_when_asked_and_never_when_refused(vae, capfd):
     assert "encoding" not in capfd.readouterr().err
     vae.encode(random_texts(3), show_progress=True)
     assert "encoding" in capfd.readouterr().err
+
+
+# the latent space
+
+
+def test_an_arc_and_a_line_have_the_same_ends(vae):
+    texts = random_texts(2)
+    start, end = vae.encode(texts, features="centre")
+    arc = vae.interpolate(*texts, steps=5, path="spherical")
+    assert arc == vae.decode(spherical(start, end, 5))
+    assert [arc[0], arc[-1]] == vae.reconstruct(texts)
+    with pytest.raises(ValueError, match="path='round' is not one of linear, spherical"):
+        vae.interpolate(*texts, path="round")
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_are_texts_with_their_places_and_distances(vae, metric):
+    texts = random_texts(30)
+    found = vae.neighbours(texts[7], iter(texts), k=4, metric=metric)
+    assert len(found) == 4 and found[0].text == texts[7]
+    assert found[0].distance == pytest.approx(0, abs=1e-4)
+    assert all(text == texts[position] for position, text, _ in found)
+    assert [near.distance for near in found] == sorted(near.distance for near in found)
+    several = vae.neighbours([texts[7], texts[2]], texts, k=4, metric=metric)
+    assert [near.position for near in several[0]] == [near.position for near in found] and several[1][0].text == texts[
+        2
+    ]
+    assert vae.neighbours([], texts) == []
+    assert len(vae.neighbours("the food", texts[:2], k=9)) == 2
+
+
+@pytest.mark.parametrize("method", ["means", "logistic"])
+def test_an_edit_moves_along_the_direction_of_the_labels(vae, method):
+    texts = random_texts(40)
+    labels = ["with" if "food" in text else "without" for text in texts]
+    direction = vae.direction(texts, labels, "with", "without", method)
+    centres = vae.encode(texts, features="centre")
+    towards = np.array([label == "with" for label in labels])
+    assert (centres[towards].mean(0) - centres[~towards].mean(0)) @ direction > 0
+    edited = vae.edit(texts[:3], direction, [-1, 0, 2])
+    assert [sentences[1] for sentences in edited] == vae.reconstruct(texts[:3])
+    assert [sentences[2] for sentences in edited] == vae.decode(centres[:3] + 2 * direction)
+    assert vae.edit(texts[0], direction, [-1, 0, 2]) == edited[0]
+    assert vae.edit([], direction) == []
+
+
+def test_a_direction_between_two_labels_does_not_see_the_others(vae):
+    texts = random_texts(30)
+    labels = [index % 3 for index in range(30)]
+    chosen = [(text, label) for text, label in zip(texts, labels, strict=True) if label != 1]
+    expected = vae.direction(*zip(*chosen, strict=True), towards=2)
+    np.testing.assert_allclose(vae.direction(texts, labels, towards=2, away=0), expected, atol=1e-6)
+
+
+def test_what_cannot_be_looked_for_or_moved_along_is_refused(vae, language_model):
+    with pytest.raises(ValueError, match="no texts to look for"):
+        vae.neighbours("the food", [])
+    with pytest.raises(ValueError, match="k must be at least 1"):
+        vae.neighbours("the food", ["food"], k=0)
+    with pytest.raises(ValueError, match="metric='dot' is not one of cosine, euclidean"):
+        vae.neighbours("the food", ["food"], metric="dot")
+    with pytest.raises(ValueError, match="method='svm' is not one of means, logistic"):
+        vae.direction(["food"], ["a"], "a", method="svm")
+    with pytest.raises(ValueError, match="here is one only: 'a'"):
+        vae.direction(["food", "service"], ["a", "a"], "a")
+    with pytest.raises(ValueError, match=rf"direction must have the shape \({LATENT},\)"):
+        vae.edit("food", np.zeros(LATENT + 1))
+    for strengths in ([], [float("nan")], 1):
+        with pytest.raises(ValueError, match="strengths must be a list of numbers"):
+            vae.edit("food", np.zeros(LATENT), strengths)
+    for call in (
+        lambda: language_model.neighbours("food", ["food"]),
+        lambda: language_model.direction(["food"], ["a"], "a"),
+        lambda: language_model.edit("food", []),
+    ):
+        with pytest.raises(ValueError, match="latent_size=0"):
+            call()

@@ -1,9 +1,11 @@
-"""The `seqvae` command: train, evaluate, encode, sample, reconstruct, interpolate, push; and the demonstration."""
+"""The `seqvae` command: train, evaluate, encode, classify, sample, work in the latent space, push; demonstration."""
 
 from .commands import app
+from .features import classify, encode
+from .latent_space import analogy, edit, neighbours
 from .sharing import push
 
-__all__ = ["app", "main", "push"]
+__all__ = ["analogy", "app", "classify", "edit", "encode", "main", "neighbours", "push"]
 
 
 def main() -> None:

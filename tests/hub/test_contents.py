@@ -34,7 +34,8 @@ def test_the_configuration_names_the_code_beside_it(make_run: MakeRun) -> None:
     run = make_run()
     shared = contents(run, "user/name", samples=0)
     config, before = (json.loads(read(file)) for file in (shared.files["config.json"], run / "best" / "config.json"))
-    for reference in config.pop("auto_map").values():
+    pipelines = [task["impl"] for task in config.pop("custom_pipelines").values()]
+    for reference in (*config.pop("auto_map").values(), *pipelines):
         module, name = reference.split(".")
         assert f"class {name}(" in read(shared.files[f"{module}.py"]).decode()
     assert config == before

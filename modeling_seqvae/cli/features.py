@@ -1,0 +1,167 @@
+"""The commands `encode` and `classify`: features for classifiers."""
+
+import json
+import sys
+from datetime import timedelta
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .checks import note, require_device, require_file, require_unicode, require_writable
+from .commands import _corpus, _limits, _load, app
+from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn
+
+Features = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="mean, mean_variance (side by side), centre, or pooled (the vector before the posterior)."
+    ),
+]
+
+
+@app.command()
+def encode(
+    checkpoint: Checkpoint,
+    texts: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file; one row a text, in order."),
+    ],
+    features: Features = "mean_variance",
+    text_column: TextColumn = None,
+    batch_size: BatchSize = 32,
+    device: Device = None,
+) -> None:
+    """Turn texts into features for a classifier.
+
+    The file may be larger than memory. What is done lies in FILE.parts until the end, and the same command goes on
+    there after an interruption. Under torchrun or accelerate launch the processes share the work.
+
+    Example: seqvae encode RUN reviews.csv -o features.npy
+    """
+    from accelerate import PartialState
+    from torch.cuda import is_available
+
+    from ..evaluation.encoding import encode_to_file
+    from ..evaluation.features import require_suffix
+
+    require_suffix(output)
+    require_file(output)
+    require_device(device)
+    state = PartialState(cpu=device == "cpu" or not is_available(), timeout=timedelta(days=1))
+    if state.num_processes > 1 and str(texts) == "-":
+        raise ValueError("several processes cannot share standard input: give a file")
+    with state.main_process_first():
+        rows = _rows(texts, text_column)
+    if state.is_main_process:
+        _tell_empty(rows)
+    vae = _load(checkpoint, str(state.device) if state.num_processes > 1 else device)
+    encode_to_file(vae, rows, output, features, batch_size, state=state)
+    if state.is_main_process:
+        note(f"{len(rows):,} texts encoded: {output}")
+
+
+@app.command()
+def classify(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(metavar="CHECKPOINT...", help="One or several: runs, checkpoints, or names on the hub."),
+    ],
+    corpus: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Labelled texts: yelp_sentiment, yelp_stars, ..., a YAML file of yours, a table (.csv, .tsv, .jsonl, "
+            ".parquet), or a folder with files train, validation and test.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Receives report.md, report.json and, with matplotlib, confusion.png."
+        ),
+    ],
+    data_dir: DataDir = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    limit: Limits = None,
+    features: Features = "mean_variance",
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """See how well labels can be read from features.
+
+    Trains a logistic regression and an MLP on the features of each checkpoint, and TF-IDF and the majority class beside
+    them.
+
+    Example: seqvae classify RUN --corpus reviews.csv --label-column stars --output report
+    """
+    from ..data.corpora import load_corpus
+    from ..evaluation.classification_report import report_markdown, summary
+    from ..evaluation.classify import classify, require_labels
+    from ..training.checkpoint import write_text, writing
+    from ..training.recipe import corpus_spec
+
+    require_device(device)
+    require_writable(output)
+    if len(set(checkpoints)) < len(checkpoints):
+        raise ValueError("a checkpoint is given twice: give each once")
+    spec = corpus_spec(_corpus(corpus, text_column, label_column))
+    loaded = load_corpus(spec, data_dir=data_dir, limits=_limits(limit))
+    require_labels(loaded)
+    vaes = {checkpoint: _load(checkpoint, device) for checkpoint in checkpoints}
+    report = classify(vaes, loaded, features, batch_size, seed)
+    print(summary(report))
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+        picture = _picture(report, output)
+    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
+    write_text(output / "report.md", report_markdown(report, picture))
+    note(f"written to {output}: {', '.join(filter(None, ['report.md', 'report.json', picture]))}")
+
+
+def _picture(report: dict[str, Any], output: Path) -> str | None:
+    """The name of the picture of the confusion matrices that was drawn, if it could be."""
+    from ..paper.confusion import confusion_figure
+
+    try:
+        drawn = confusion_figure(report)
+    except ModuleNotFoundError as error:
+        note(f"confusion.png is left out: {error}")
+        return None
+    (output / "confusion.png").write_bytes(drawn)
+    return "confusion.png"
+
+
+def _rows(path: Path, text_column: str | None) -> Any:
+    """The column `text` of a file, on disk, or the lines of standard input where it is `-`."""
+    from datasets import Dataset, Features, Value
+
+    from ..data.readers import Wanted, read_documents
+    from ..training.report import quiet_libraries
+
+    if str(path) == "-":
+        piped = TextIOWrapper(sys.stdin.buffer, "utf-8", "surrogateescape")
+        listed = require_unicode([line.rstrip("\n") for line in piped])
+        return Dataset.from_dict({"text": listed}, Features({"text": Value("string")}))
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with quiet_libraries():
+        return read_documents(path, Wanted(text_column=text_column)).rows
+
+
+def _tell_empty(rows: Any) -> None:
+    from ..data.columns import texts_of
+
+    empty = sum(not (text or "").strip() for text in texts_of(rows))
+    if empty:
+        note(f"{empty:,} of {len(rows):,} texts are empty; each is read as a sentence without words")

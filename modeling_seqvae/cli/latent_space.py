@@ -1,0 +1,118 @@
+"""The commands `neighbours`, `analogy` and `edit`: work in the latent space, beside reconstruct and interpolate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .checks import require_unicode
+from .commands import _load, _read_texts, app
+from .options import BatchSize, Checkpoint, Device, TextColumn
+
+Sentence = Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, in quotes.")]
+
+
+@app.command()
+def neighbours(
+    checkpoint: Checkpoint,
+    texts: Annotated[Path, typer.Argument(metavar="FILE", help="Where to look: a file as for encode, or -.")],
+    query: Annotated[str, typer.Argument(metavar="SENTENCE", help="What to look for, in quotes.")],
+    k: Annotated[int, typer.Option("-k", "--count", min=1, metavar="COUNT", help="How many texts to find.")] = 5,
+    metric: Annotated[str, typer.Option(metavar="NAME", help="cosine or euclidean.")] = "cosine",
+    text_column: TextColumn = None,
+    batch_size: BatchSize = 32,
+    device: Device = None,
+) -> None:
+    """Find the texts of a file that are nearest to a sentence.
+
+    Prints distance, number of the text in the file (from 1) and text, with tabs between, nearest first.
+
+    Example: seqvae neighbours RUN reviews.txt "the food was great ."
+    """
+    require_unicode([query])
+    listed = _read_texts(texts, text_column)
+    vae = _load(checkpoint, device)
+    vae.batch_size = batch_size
+    for found in vae.neighbours(query, listed, k, metric):
+        print(f"{found.distance:.4f}\t{found.position + 1}\t{' '.join(found.text.split())}")
+
+
+@app.command()
+def analogy(checkpoint: Checkpoint, a: Sentence, b: Sentence, c: Sentence, device: Device = None) -> None:
+    """Complete an analogy between sentences.
+
+    Writes what is to the third sentence as the second is to the first.
+
+    Example: seqvae analogy RUN "the food was bad ." "the food was good ." "the room was bad ."
+    """
+    require_unicode([a, b, c])
+    print(_load(checkpoint, device).analogy(a, b, c))
+
+
+@app.command()
+def edit(
+    checkpoint: Checkpoint,
+    texts: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What to edit; each in quotes.")],
+    examples: Annotated[
+        Path, typer.Option(metavar="FILE", help="Texts with labels: a .csv, .tsv, .jsonl or .parquet table.")
+    ],
+    towards: Annotated[str, typer.Option(metavar="LABEL", help="The label to move towards.")],
+    away: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The label to move away from. Default: all others.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="means (difference of the two means) or logistic (normal of a regression)."),
+    ] = "means",
+    strengths: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="How far, in lengths of the direction: 0 is the reconstruction.")
+    ] = "0,0.5,1",
+    text_column: TextColumn = None,
+    label_column: Annotated[
+        str, typer.Option(metavar="NAME", help="The column that holds the label, in the table.")
+    ] = "label",
+    batch_size: BatchSize = 32,
+    device: Device = None,
+) -> None:
+    """Move sentences along a direction that labels point out.
+
+    Prints strength and sentence, with a tab between.
+
+    Example: seqvae edit RUN "the food was bad ." --examples reviews.csv --label-column stars --towards 5 --away 1
+    """
+    require_unicode(texts)
+    steps = _numbers(strengths)
+    listed, labels = _read_labelled(examples, text_column, label_column)
+    vae = _load(checkpoint, device)
+    vae.batch_size = batch_size
+    direction = vae.direction(listed, labels, towards, away, method)
+    for sentences in vae.edit(texts, direction, steps):
+        for strength, sentence in zip(steps, sentences, strict=True):
+            print(f"{strength:+g}\t{sentence}")
+
+
+def _numbers(listed: str) -> list[float]:
+    try:
+        return [float(number) for number in listed.split(",")]
+    except ValueError:
+        raise ValueError(f"--strengths {listed!r} is not a list of numbers, such as 0,0.5,1") from None
+
+
+def _read_labelled(path: Path, text_column: str | None, label_column: str) -> tuple[list[str], list[str]]:
+    """The texts of a table and their labels as they are written. Raises ValueError for a row that lacks one."""
+    from ..data.readers import Wanted, read_documents
+    from ..training.report import quiet_libraries
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    with quiet_libraries():
+        found = read_documents(path, Wanted(text_column, label_column, labelled=True))
+        if found.labels != "column":
+            raise ValueError(f"{path} is no table: labels are read from .csv, .tsv, .jsonl, .json and .parquet files")
+        rows = found.rows.to_dict()
+    for number, (text, label) in enumerate(zip(rows["text"], rows["label"], strict=True), start=1):
+        if not text or label is None or label == "":
+            raise ValueError(
+                f"{path}: row {number} lacks its {'label' if text else 'text'}: fill it in or leave it out"
+            )
+    return require_unicode(rows["text"]), [str(label) for label in rows["label"]]

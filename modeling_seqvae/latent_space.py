@@ -1,0 +1,171 @@
+"""Geometry of the latent space: paths between two points, nearest points, and directions that labels point out.
+
+Plain numpy on points (N, Z). SeqVAE turns sentences into points, and points into sentences.
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+POINTS_AT_ONCE = 8192
+"""Points whose distances to all queries are in memory together."""
+
+LEAST = 2
+"""Texts that a side of a direction needs: the difference of two texts says nothing about a label."""
+
+
+class Neighbour(NamedTuple):
+    """A text that was found: its position in the list, the text, and how far it is; 0 is the same place."""
+
+    position: int
+    text: str
+    distance: float
+
+
+def linear(start: NDArray, end: NDArray, steps: int) -> NDArray:
+    """Points (steps, Z) at equal distances on the line between two points (Z,), ends included."""
+    return np.linspace(start, end, steps)
+
+
+def spherical(start: NDArray, end: NDArray, steps: int) -> NDArray:
+    """Points (steps, Z) at equal angles on the arc between two points (Z,), ends included (White 2016, slerp).
+
+    In many dimensions draws from N(0, I) lie near a sphere, and the middle of a line well inside it; the arc stays near
+    it. Points in one direction from the origin, or at it, have the line as their arc. Raises ValueError for opposite
+    points, between which all arcs are equally long.
+    """
+    share = np.linspace(0.0, 1.0, steps)[:, None]  # (steps, 1)
+    lengths = np.linalg.norm(start) * np.linalg.norm(end)
+    cosine = np.clip(np.dot(start, end) / lengths, -1.0, 1.0) if lengths else 1.0
+    angle = np.arccos(cosine)
+    if np.sin(angle) < 1e-6:
+        if cosine < 0:
+            raise ValueError("the two texts lie opposite each other, and no arc is the shortest: take a linear path")
+        return linear(start, end, steps)
+    path = (np.sin((1 - share) * angle) * start + np.sin(share * angle) * end) / np.sin(angle)
+    path[[0, -1]] = start, end
+    return path
+
+
+PATHS = {"linear": linear, "spherical": spherical}
+
+
+def cosine_distances(queries: NDArray, points: NDArray) -> NDArray:
+    """1 - cos of the angle between queries (Q, Z) and points (N, Z), as (Q, N) in [0, 2]; 1 for a point at 0."""
+    return np.clip(1 - _unit(queries) @ _unit(points).T, 0, 2)
+
+
+def euclidean_distances(queries: NDArray, points: NDArray) -> NDArray:
+    """Distances between queries (Q, Z) and points (N, Z), as (Q, N)."""
+    squares = (queries**2).sum(1)[:, None] - 2 * queries @ points.T + (points**2).sum(1)
+    return np.sqrt(np.clip(squares, 0, None))
+
+
+METRICS = {"cosine": cosine_distances, "euclidean": euclidean_distances}
+
+
+def nearest(queries: NDArray, points: NDArray, k: int, metric: str) -> tuple[NDArray, NDArray]:
+    """Indices (Q, k) and distances (Q, k) of the k points (N, Z) nearest to each query (Q, Z), nearest first.
+
+    Of points equally far the earlier comes first; fewer than k points are all returned. Memory grows with Q and k only.
+    """
+    queries = queries.astype(np.float64)
+    distances = np.empty((len(queries), 0))
+    indices = np.empty((len(queries), 0), int)
+    for start in range(0, len(points), POINTS_AT_ONCE):
+        chunk = points[start : start + POINTS_AT_ONCE].astype(np.float64)
+        numbers = np.broadcast_to(np.arange(start, start + len(chunk)), (len(queries), len(chunk)))
+        distances = np.concatenate([distances, METRICS[metric](queries, chunk)], 1)
+        indices = np.concatenate([indices, numbers], 1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        distances, indices = np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1)
+    return indices, distances
+
+
+def difference_of_means(points: NDArray, towards: NDArray) -> NDArray:
+    """Mean of the points (N, Z) where `towards` (N,) is true, less that of the others: (Z,)."""
+    return points[towards].mean(0) - points[~towards].mean(0)
+
+
+def logistic_normal(points: NDArray, towards: NDArray) -> NDArray:
+    """Normal (Z,) of the plane by which a logistic regression tells the two sides apart, as long as they are apart.
+
+    The regression is scikit-learn's default (L2, C = 1) on standardised points, and the normal is that of their space:
+    by the scale of the others a dimension that hardly varies, which the decoder does not listen to, would lead. Along
+    the returned vector the means of the two sides differ by its own length.
+    """
+    scale = points.std(0)
+    scale[scale == 0] = 1
+    x = torch.from_numpy((points - points.mean(0)) / scale)
+    weight = torch.zeros(x.shape[1] + 1, dtype=x.dtype)  # the last is the intercept
+    y = torch.from_numpy(towards).to(x.dtype)
+    optimizer = torch.optim.LBFGS([weight], max_iter=1000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        scores = x @ weight[:-1] + weight[-1]
+        errors = torch.sigmoid(scores) - y
+        weight.grad = torch.cat([x.T @ errors + weight[:-1], errors.sum()[None]])
+        return F.binary_cross_entropy_with_logits(scores, y, reduction="sum") + weight[:-1].square().sum() / 2
+
+    optimizer.step(loss)  # its gradient is by hand, which also works where autograd is switched off
+    normal = weight[:-1].numpy() * scale
+    length = np.linalg.norm(normal)
+    unit = normal / length if length else normal
+    return unit * (unit @ difference_of_means(points, towards))
+
+
+DIRECTIONS = {"means": difference_of_means, "logistic": logistic_normal}
+
+
+def direction_between(points: NDArray, towards: NDArray, method: str) -> NDArray[np.float32]:
+    """Direction (Z,) from the points (N, Z) where `towards` (N,) is false to those where it is true, by DIRECTIONS.
+
+    Raises ValueError where a side has too few points, or both sides are in the same place.
+    """
+    found = DIRECTIONS[method](points.astype(np.float64), towards)
+    if not np.abs(found).max() > 0:
+        raise ValueError("the texts of both sides are in the same place: this encoder does not tell them apart")
+    return found.astype(np.float32)
+
+
+def two_sides(
+    labels: Iterable[Hashable], texts: int, towards: Hashable, away: Hashable | None
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Positions of the texts that have one of two labels, and which of these have `towards`.
+
+    `away` None means all other labels. Raises ValueError for labels that are missing, too few or of one class, and for
+    `towards` or `away` that no text has.
+    """
+    listed = list(labels)
+    if len(listed) != texts:
+        raise ValueError(f"every text needs its label: there are {texts} texts and {len(listed)} labels")
+    if not listed:
+        raise ValueError("there are no texts: a direction is found from texts with labels")
+    missing = [i for i, label in enumerate(listed) if label is None or label == "" or label != label]
+    if missing:
+        raise ValueError(f"labels[{missing[0]}] is missing, as are {len(missing) - 1} others: leave those texts out")
+    known = list(dict.fromkeys(listed))
+    shown = ", ".join(map(repr, known[:10])) + (", ..." if len(known) > 10 else "")
+    for name, label in (("towards", towards), ("away", away)):
+        if label not in known and not (name == "away" and label is None):
+            raise ValueError(f"{name}={label!r} is the label of no text; there are {shown}")
+    if len(known) == 1 or towards == away:
+        raise ValueError(f"a direction needs two labels, and here is one only: {towards!r}")
+    kept = np.array([i for i, label in enumerate(listed) if away is None or label in (towards, away)])
+    side = np.array([listed[i] == towards for i in kept])
+    for name, count in (("towards", side.sum()), ("away", (~side).sum())):
+        if count < LEAST:
+            raise ValueError(f"too few texts: {name} has {count}, and a side needs at least {LEAST}, better hundreds")
+    return kept, side
+
+
+def _unit(points: NDArray) -> NDArray:
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    return points / np.where(lengths > 0, lengths, 1)
+
+
+__all__ = ["DIRECTIONS", "METRICS", "PATHS", "Neighbour", "direction_between", "nearest", "two_sides"]

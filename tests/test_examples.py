@@ -1,0 +1,103 @@
+"""Every example runs, on a small checkpoint and few texts."""
+
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modeling_seqvae import SeqVAE
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SMALL = ["--set", "model.hidden_size=8", "--set", "model.embedding_size=8", "--set", "training.epochs=1"]
+FEW = ["--limit", "train=80", "--limit", "validation=20", "--limit", "test=20"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """run(name, *arguments): what an example prints."""
+
+    def printed(name: str, *arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        try:
+            runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            assert not end.code
+        return capsys.readouterr().out
+
+    return printed
+
+
+def run_notebook(path: Path) -> str:
+    """Run the code cells of a notebook one after the other, as a kernel would; the value of the last line of each."""
+    names: dict[str, Any] = {}
+    values = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None, "clear the outputs before committing"
+            *lines, last = "".join(cell["source"]).splitlines()
+            try:
+                code = compile(last, str(path), "eval")
+            except SyntaxError:
+                exec("\n".join([*lines, last]), names)
+            else:
+                exec("\n".join(lines), names)
+                values.append(eval(code, names))
+    return repr(values)
+
+
+def test_train(run: Any, tmp_path: Path) -> None:
+    assert "best epoch 1" in run("train", "--corpus", "demo", "--output-dir", str(tmp_path / "run"), *SMALL, *FEW)
+
+
+def test_train_with_hf_trainer(run: Any, tmp_path: Path) -> None:
+    printed = run("train_with_hf_trainer", str(tmp_path / "run"), *SMALL, *FEW)
+    assert "nats per sentence" in printed and "written from the prior" in printed
+    assert SeqVAE.from_pretrained(tmp_path / "run" / "best").encode(["the food"]).shape == (1, 32)
+
+
+def test_encode_for_classification(run: Any) -> None:
+    printed = run("encode_for_classification", "--train", "100", "--test", "50", "--label", "topic")
+    assert printed.count("of topic correct") == 4 and "TF-IDF" in printed
+
+
+def test_latent_space_tour(run: Any) -> None:
+    printed = run("latent_space_tour", "--texts", "200")
+    for heading in (
+        "Reconstructions",
+        "A spherical path",
+        "Nearest reviews, euclidean",
+        "Towards five stars, logistic",
+    ):
+        assert f"\n{heading}\n" in printed
+    assert len(printed.splitlines()) > 40
+
+
+def test_share_on_the_hub_shows_what_it_would_share(run: Any) -> None:
+    printed = run("share_on_the_hub")
+    for name in ("model.safetensors", "pipelines.py", "tokenizer.json"):
+        assert name in printed
+    assert "not shared" in printed and "32 features a text" in printed
+
+
+def test_the_notebook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    values = run_notebook(EXAMPLES / "latent_space.ipynb")
+    printed = capsys.readouterr().out
+    assert "(3, 32)" in values and "spherical\n" in printed and "+2  " in printed
+
+
+@pytest.mark.parametrize("document", ["latent_space.md", "pipelines.md"])
+def test_the_snippets_of_the_documents(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES.parent)
+    (snippet,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "docs" / document).read_text("utf-8"), re.DOTALL)
+    exec(snippet, {})
+
+
+def test_every_example_has_a_test() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    for path in EXAMPLES.glob("*.py"):
+        assert any(name.startswith(path.stem) for name in tested), path.name
