@@ -69,6 +69,7 @@ setup(
     ],
     extras_require={
         "figures": ["matplotlib>=3.9"],
+        "sentence-transformers": ["sentence-transformers>=6"],
         "trackers": ["tensorboard>=2.18", "wandb>=0.19"],
         "dev": [
             "build>=1.2",

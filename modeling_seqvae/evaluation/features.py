@@ -1,16 +1,48 @@
-"""Features written to files that other tools read."""
+"""Features written to files that other tools read, in constant memory: they come in blocks of rows."""
 
+import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".npy": lambda table, path: np.save(path, table.to_numpy()),
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+Blocks = Iterable[np.ndarray]
+
+
+def _write_npy(blocks: Blocks, names: Sequence[str], rows: int, path: Path) -> None:
+    if rows == 0:
+        np.save(path, np.empty((0, len(names)), np.float32))  # no memory can be mapped to nothing
+        return
+    array = np.lib.format.open_memmap(path, "w+", np.float32, (rows, len(names)))
+    start = 0
+    for block in blocks:
+        array[start : start + len(block)] = block
+        start += len(block)
+    array.flush()
+
+
+def _write_csv(blocks: Blocks, names: Sequence[str], rows: int, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerow(names)
+        for block in blocks:
+            pd.DataFrame(block).to_csv(file, index=False, header=False, lineterminator="\n")
+
+
+def _write_parquet(blocks: Blocks, names: Sequence[str], rows: int, path: Path) -> None:
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    with pq.ParquetWriter(path, schema) as writer:
+        for block in blocks:
+            writer.write_table(pa.table(list(block.T), schema=schema))
+
+
+WRITERS: dict[str, Callable[[Blocks, Sequence[str], int, Path], None]] = {
+    ".npy": _write_npy,
+    ".csv": _write_csv,
+    ".parquet": _write_parquet,
 }
 
 
@@ -22,16 +54,16 @@ def require_suffix(path: Path) -> str:
     return suffix
 
 
-def write_features(features: np.ndarray, names: Sequence[str], path: Path) -> None:
-    """Write features (N, D), one row a text; names head the columns of .csv and .parquet. A file appears whole or not.
+def write_features(blocks: Blocks, names: Sequence[str], rows: int, path: Path) -> None:
+    """Write features that come in blocks (n, D) of `rows` rows in all, float32; a file appears whole or not.
 
-    Raises ValueError for another suffix.
+    `names` head the columns of .csv and .parquet. Raises ValueError for another suffix.
     """
     suffix = require_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.new{suffix}")
     try:
-        WRITERS[suffix](pd.DataFrame(features, columns=list(names)), unfinished)
+        WRITERS[suffix](blocks, names, rows, unfinished)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

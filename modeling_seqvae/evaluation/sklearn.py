@@ -18,13 +18,13 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
 
     The estimator holds where the checkpoint is, not the model, so that it clones, pickles and crosses processes
     (`n_jobs`) at no cost; the model loads at the first `transform` of each copy, and again after a change of
-    `id_or_path`, `revision` or `device`. A search over a classifier's own parameters encodes the texts once if the
-    pipeline has a `memory`.
+    `id_or_path`, `revision` or `device`. With a `memory` in the pipeline, a search over a classifier's own parameters
+    encodes the training texts of each fold once; those it scores on are encoded for every candidate.
 
     Args:
         id_or_path: Folder or model id on the hub. (A loaded SeqVAE: write it with `save_pretrained` first. Cloning
             would copy its weights for every candidate and fold.)
-        features: "mean_variance" (N, 2Z), "mean" (N, Z) or "pooled" (N, H); see SeqVAE.encode.
+        features: "mean_variance" (N, 2Z), "mean" or "centre" (N, Z) or "pooled" (N, H); see SeqVAE.encode.
         batch_size: Texts encoded at a time; changes no result.
         revision: Branch, tag or commit on the hub.
         device: Where to encode, such as "cuda"; None is the CPU.
@@ -49,7 +49,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.show_progress = show_progress
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
-        """Return the estimator unchanged: the encoder was trained before."""
+        """Return the estimator unchanged: the encoder was trained before. Raises TypeError for a single string."""
+        _require_several(X)
         return self
 
     def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
@@ -58,8 +59,7 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         Raises TypeError for anything else (a single string and a table included), ValueError for unknown features and
         language models, FileNotFoundError where there is no checkpoint.
         """
-        if isinstance(X, str):
-            raise TypeError("X must be an iterable of strings, one per document, got a single string")
+        _require_several(X)
         return self._load().encode(X, self.features, self.batch_size, self.show_progress)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
@@ -85,6 +85,11 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.requires_fit = False
         return tags
+
+
+def _require_several(X: Any) -> None:
+    if isinstance(X, str):
+        raise TypeError("X must be an iterable of strings, one per document, got a single string")
 
 
 __all__ = ["SeqVAEVectorizer"]

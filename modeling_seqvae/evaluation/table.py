@@ -40,16 +40,22 @@ def caption(report: Mapping[str, Any]) -> str:
     )
 
 
-def cells(reports: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def cells(
+    reports: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS
+) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of text; columns that no report has are left out, and a missing figure is a dash."""
-    shown = {key: column for key, column in COLUMNS.items() if any(key in report for report in reports)}
+    shown = {key: column for key, column in columns.items() if any(key in report for report in reports)}
     rows = [[_cell(form, report.get(key)) for key, (_, form) in shown.items()] for report in reports]
     return [heading for heading, _ in shown.values()], rows
 
 
-def table(reports: Sequence[Mapping[str, Any]], caption: str | None = None) -> str:
+def table(
+    reports: Sequence[Mapping[str, Any]],
+    caption: str | None = None,
+    columns: Mapping[str, tuple[str, str]] = COLUMNS,
+) -> str:
     """The reports as a table for a terminal, a line each; usual figures fit into 80 columns."""
-    headings, rows = cells(reports)
+    headings, rows = cells(reports, columns)
     drawn = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, caption=caption, caption_justify="left")
     drawn.add_column(headings[0], overflow="fold")
     for heading in headings[1:]:
@@ -62,9 +68,9 @@ def table(reports: Sequence[Mapping[str, Any]], caption: str | None = None) -> s
     return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
-def markdown(reports: Sequence[Mapping[str, Any]]) -> str:
+def markdown(reports: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> str:
     """The reports as a Markdown table."""
-    headings, rows = cells(reports)
+    headings, rows = cells(reports, columns)
     rule = ["---"] + ["---:"] * (len(headings) - 1)
     lines = ([" ".join(heading.split()) for heading in headings], rule, *rows)
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -4,11 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import Memory
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.utils import estimator_checks
+from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
@@ -52,7 +56,7 @@ def loads(monkeypatch) -> list:
     return loaded
 
 
-@pytest.mark.parametrize("features", ["mean", "mean_variance", "pooled"])
+@pytest.mark.parametrize("features", ["mean", "mean_variance", "centre", "pooled"])
 @pytest.mark.parametrize("container", [list, lambda t: np.array(t, dtype=object), pd.Series])
 def test_transform_is_encode_without_fitting(checkpoint, features, container):
     vectorizer = SeqVAEVectorizer(checkpoint, features=features, batch_size=5)
@@ -137,9 +141,65 @@ def test_pandas_output_keeps_names_and_index(checkpoint):
     assert isinstance(vectorizer.transform(TEXTS), pd.DataFrame)
 
 
-@pytest.mark.filterwarnings("ignore:Can't test estimator")  # most of the checks feed tables of numbers
-def test_the_checks_of_scikit_learn_that_apply(checkpoint):
-    check_estimator(SeqVAEVectorizer(checkpoint))
+@pytest.mark.filterwarnings("ignore:Can't test estimator")  # scikit-learn leaves out the checks that feed numbers
+@parametrize_with_checks([SeqVAEVectorizer("a checkpoint")])
+def test_the_checks_that_scikit_learn_runs_on_text_transformers(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_no_attributes_set_in_init",
+        "check_estimator_cloneable",
+        "check_estimator_repr",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_get_params_invariance",
+        "check_set_params",
+    ],
+)
+def test_the_other_checks_that_need_no_numbers(checkpoint, check):
+    getattr(estimator_checks, check)("SeqVAEVectorizer", SeqVAEVectorizer(checkpoint))
+
+
+def test_a_fitted_pipeline_pickles_without_the_model(checkpoint):
+    pipeline = make_pipeline(SeqVAEVectorizer(checkpoint), LogisticRegression()).fit(TEXTS, LABELS)
+    pickled = pickle.dumps(pipeline)
+    assert len(pickled) < 5000
+    np.testing.assert_array_equal(pickle.loads(pickled).predict_proba(TEXTS), pipeline.predict_proba(TEXTS))
+
+
+def test_a_search_with_a_memory_encodes_the_training_texts_of_a_fold_once(checkpoint, tmp_path):
+    pipeline = make_pipeline(
+        SeqVAEVectorizer(checkpoint, show_progress=False), LogisticRegression(), memory=Memory(tmp_path, verbose=0)
+    )
+    grid = {"logisticregression__C": [0.1, 1, 10]}
+    search = GridSearchCV(pipeline, grid, cv=3, refit=False, error_score="raise")
+    search.fit(TEXTS, LABELS)
+    assert len(list(tmp_path.rglob("output.pkl"))) == 3
+
+
+def test_it_stands_beside_other_transformers_in_unions_and_on_columns_of_a_table(checkpoint):
+    table = pd.DataFrame({"review": TEXTS, "stars": LABELS})
+    columns = make_column_transformer((SeqVAEVectorizer(checkpoint, "mean"), "review"), remainder="passthrough")
+    columns.set_output(transform="pandas")
+    encoded = columns.fit_transform(table)
+    names = [f"seqvaevectorizer__mean_{i}" for i in range(LATENT)]
+    assert list(encoded.columns) == [*names, "remainder__stars"]
+    np.testing.assert_allclose(encoded[names], SeqVAEVectorizer(checkpoint, "mean").transform(TEXTS), atol=1e-6)
+    union = make_union(SeqVAEVectorizer(checkpoint, "mean"), TfidfVectorizer()).fit(TEXTS)
+    assert union.transform(TEXTS).shape == (len(TEXTS), len(union.get_feature_names_out()))
+
+
+def test_names_pass_through_a_pipeline(checkpoint):
+    pipeline = make_pipeline(SeqVAEVectorizer(checkpoint), LogisticRegression()).fit(TEXTS, LABELS)
+    assert list(pipeline[:-1].get_feature_names_out()) == list(SeqVAEVectorizer(checkpoint).get_feature_names_out())
+
+
+def test_a_generator_of_texts_is_read_once(checkpoint):
+    vectorizer = SeqVAEVectorizer(checkpoint)
+    np.testing.assert_allclose(vectorizer.fit_transform(text for text in TEXTS), vectorizer.transform(TEXTS), atol=1e-6)
 
 
 def test_the_tags_say_strings_in_and_no_fit(checkpoint):
@@ -151,6 +211,11 @@ def test_the_tags_say_strings_in_and_no_fit(checkpoint):
 def test_what_is_not_a_list_of_strings_is_refused(checkpoint, X):
     with pytest.raises(TypeError, match="string"):
         SeqVAEVectorizer(checkpoint).transform(X)
+
+
+def test_a_single_string_is_refused_in_fit_as_well(checkpoint):
+    with pytest.raises(TypeError, match="single string"):
+        SeqVAEVectorizer(checkpoint).fit("the food")
 
 
 def test_bad_parameters_are_refused_when_used(checkpoint, tmp_path):

@@ -1,0 +1,131 @@
+"""Our checkpoints in sentence-transformers: its evaluators and semantic search on an encoder's features.
+
+Needs sentence-transformers: `pip install seqvae[sentence-transformers]`.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from ..text import FEATURES, SeqVAE
+
+try:
+    from sentence_transformers.base.modules import InputModule
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "this needs sentence-transformers: pip install 'seqvae[sentence-transformers]'"
+    ) from error
+
+CONFIG = "sentence_seqvae_config.json"
+"""Which features a checkpoint gives; beside its config.json, since the module lies in the checkpoint's own folder."""
+
+
+class SeqVAEModule(InputModule):
+    """The one module of a SentenceTransformer: tokens -> features of a sequence VAE's encoder, (B, D).
+
+    `features` is "mean" (Z), "mean_variance" (2Z), "centre" (Z) or "pooled" (H), as in SeqVAE.encode. Gradients reach
+    the encoder, so that sentence-transformers' trainer can go on with it. Raises ValueError for other features, and for
+    a language model, which has none.
+    """
+
+    config_file_name = CONFIG
+    config_keys = ["features"]
+
+    def __init__(self, vae: SeqVAE, features: str = "mean"):
+        super().__init__()
+        vae.encode([], features)  # refuses what has no such features
+        self.vae, self.features = vae, features
+        self.model = vae.model  # what moves between devices, is trained and saved
+        self.tokenizer: PreTrainedTokenizerBase = vae.tokenizer
+        self.max_seq_length = min(vae.tokenizer.model_max_length, 1 << 20)
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        init_defaults: dict[str, Any] | None = None,
+        *,
+        model_kwargs: dict[str, Any] | None = None,
+        **unused: Any,
+    ) -> Self:
+        """The module of a checkpoint's folder or model id, with the features that `export` chose, or else the mean."""
+        where: dict[str, Any] = {
+            "subfolder": subfolder,
+            "token": token,
+            "revision": revision,
+            "local_files_only": local_files_only,
+        }
+        config = cls.load_config(model_name_or_path, cache_folder=cache_folder, **where)
+        hub = {name: value for name, value in where.items() if value} | dict(model_kwargs or {})
+        return cls(SeqVAE.from_pretrained(model_name_or_path, cache_dir=cache_folder, **hub), **config)
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **unused: Any) -> dict[str, Any]:
+        """`<s> x_1 ... x_n </s>` of each text, (B, T), cut to `max_seq_length` tokens."""
+        texts = self._prepend_prompt(list(inputs), prompt or "")
+        encoded = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=self.max_seq_length,
+            padding_side="right",
+            return_tensors="pt",
+        )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    def forward(self, features: dict[str, Any], **unused: Any) -> dict[str, Any]:
+        encoder = self.model.get_encoder()
+        pooled = encoder.read(features["input_ids"], features["attention_mask"])[1]
+        posterior = encoder.posterior(pooled)
+        blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[self.features]]
+        features["sentence_embedding"] = torch.cat(blocks, 1)
+        return features
+
+    def get_embedding_dimension(self) -> int:
+        return len(self.vae.feature_names(self.features))
+
+    def save(self, output_path: str, *args: Any, **unused: Any) -> None:
+        self.vae.save_pretrained(output_path)
+        self.save_config(output_path)
+
+
+MODULES = [{"idx": 0, "name": "0", "path": "", "type": f"{SeqVAEModule.__module__}.{SeqVAEModule.__name__}"}]
+SETTINGS: dict[str, Any] = {
+    "model_type": "SentenceTransformer",
+    "prompts": {},
+    "default_prompt_name": None,
+    "similarity_fn_name": None,
+}
+
+
+def export(checkpoint: str | os.PathLike[str], features: str = "mean") -> list[str]:
+    """Put beside a checkpoint's weights what `SentenceTransformer(folder, trust_remote_code=True)` reads.
+
+    Returns the names of the files, which travel with the folder to the hub. The checkpoint stays one of ours.
+    sentence-transformers asks for `trust_remote_code` for every module that is not its own; here it runs this package,
+    which must be installed. Raises FileNotFoundError where there is no checkpoint, and ValueError for other features
+    and language models.
+    """
+    SeqVAEModule(SeqVAE.from_pretrained(checkpoint), features)  # refuses what would not load
+    files = {
+        CONFIG: {"features": features},
+        "config_sentence_transformers.json": SETTINGS,
+        "modules.json": MODULES,  # last: it is what says that the others are there
+    }
+    for name, content in files.items():
+        fresh = Path(checkpoint) / f".{name}.new"
+        fresh.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        os.replace(fresh, Path(checkpoint) / name)
+    return list(files)
+
+
+__all__ = ["SeqVAEModule", "export"]

@@ -1,0 +1,202 @@
+"""A file of features is the same however it came about."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+
+from modeling_seqvae import SeqVAE
+from modeling_seqvae.evaluation.encoding import encode_to_file
+
+ROOT = Path(__file__).resolve().parents[2]
+CHECKPOINT = ROOT / "model_cards" / "demo-max-pool"
+WORDS = ("the", "soup", "was", "warm", "staff", "room", "cold", "friendly")
+TEXTS = [" ".join(WORDS[(i * k) % 8] for k in range(1, 2 + i % 9)) for i in range(23)]
+SHARD = 5
+
+
+@pytest.fixture(autouse=True)
+def _one_process():
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def vae() -> SeqVAE:
+    return SeqVAE.from_pretrained(CHECKPOINT)
+
+
+@pytest.fixture
+def rows() -> Dataset:
+    return Dataset.from_dict({"text": TEXTS})
+
+
+@pytest.fixture
+def spy(vae, monkeypatch):
+    """Texts of each call of `encode`; a call with the number in `dies_at` is the last."""
+    calls, encode = [], vae.encode
+
+    def spied(texts, *arguments):
+        if len(texts) and len(calls) == spied.dies_at:
+            raise KeyboardInterrupt
+        calls.extend([texts] if len(texts) else [])
+        return encode(texts, *arguments)
+
+    spied.dies_at = None
+    spied.calls = calls
+    monkeypatch.setattr(vae, "encode", spied)
+    return spied
+
+
+@pytest.mark.parametrize("suffix, read", [(".npy", np.load), (".csv", pd.read_csv), (".parquet", pd.read_parquet)])
+@pytest.mark.parametrize("features", ["mean_variance", "pooled"])
+def test_the_file_holds_what_encode_gives_in_order(vae, rows, tmp_path, suffix, read, features):
+    output = tmp_path / "below" / f"features{suffix}"
+    encode_to_file(vae, rows, output, features, shard_rows=SHARD)
+    np.testing.assert_allclose(np.asarray(read(output)), vae.encode(TEXTS, features), atol=1e-5)
+    assert list(output.parent.iterdir()) == [output]
+    if suffix != ".npy":
+        assert list(read(output).columns) == vae.feature_names(features)
+
+
+def test_no_more_than_a_shard_is_encoded_at_a_time(vae, rows, tmp_path, spy):
+    encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    assert [len(texts) for texts in spy.calls] == [5, 5, 5, 5, 3]
+
+
+@pytest.mark.parametrize("dies_at", [0, 2, 4])
+def test_after_an_interruption_the_rest_is_encoded_and_the_file_is_the_same(vae, rows, tmp_path, spy, dies_at):
+    encode_to_file(vae, rows, tmp_path / "whole.parquet", shard_rows=SHARD)
+    spy.calls.clear()
+    spy.dies_at = dies_at
+    with pytest.raises(KeyboardInterrupt):
+        encode_to_file(vae, rows, tmp_path / "broken.parquet", shard_rows=SHARD)
+    assert not (tmp_path / "broken.parquet").exists()
+    spy.dies_at = None
+    encode_to_file(vae, rows, tmp_path / "broken.parquet", shard_rows=SHARD)
+    assert [text for texts in spy.calls for text in texts] == TEXTS
+    assert (tmp_path / "broken.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"broken.parquet", "whole.parquet"}
+
+
+@pytest.mark.parametrize("leftover", [".000000000005.npy", ".job.json.new"])
+def test_what_a_kill_left_half_written_is_not_used(vae, rows, tmp_path, leftover):
+    folder = tmp_path / "a.npy.parts"
+    folder.mkdir()
+    (folder / leftover).write_bytes(b"half")
+    encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), vae.encode(TEXTS), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [("texts", "texts"), ("rows", "texts and rows"), ("model", "model"), ("features", "features"), ("size", "shard_")],
+)
+def test_shards_of_another_job_are_not_continued(vae, rows, tmp_path, spy, change, named):
+    spy.dies_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    spy.dies_at = None
+    kept = sorted((tmp_path / "a.npy.parts").iterdir())
+    if change == "texts":
+        rows = Dataset.from_dict({"text": [*TEXTS[:-1], "another"]})
+    if change == "rows":
+        rows = Dataset.from_dict({"text": TEXTS[:-1]})
+    if change == "model":
+        next(vae.model.parameters()).data[0, 0] += 1
+    features = "mean" if change == "features" else "mean_variance"
+    size = 6 if change == "size" else SHARD
+    with pytest.raises(ValueError, match=f"unfinished job with other {named}"):
+        encode_to_file(vae, rows, tmp_path / "a.npy", features, shard_rows=size)
+    assert sorted((tmp_path / "a.npy.parts").iterdir()) == kept
+
+
+def test_a_model_loaded_again_from_elsewhere_continues(vae, rows, tmp_path, spy):
+    spy.dies_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    vae.save_pretrained(tmp_path / "copy")
+    encode_to_file(SeqVAE.from_pretrained(tmp_path / "copy"), rows, tmp_path / "a.npy", shard_rows=SHARD)
+    assert len(np.load(tmp_path / "a.npy")) == len(TEXTS)
+
+
+def test_a_folder_with_other_things_is_left_alone(vae, rows, tmp_path):
+    (tmp_path / "a.npy.parts").mkdir()
+    (tmp_path / "a.npy.parts" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds other things"):
+        encode_to_file(vae, rows, tmp_path / "a.npy")
+    assert (tmp_path / "a.npy.parts" / "thesis.txt").read_text() == "mine"
+
+
+def test_texts_that_a_table_leaves_out_are_sentences_without_words(vae, tmp_path):
+    encode_to_file(vae, Dataset.from_dict({"text": ["the soup", None, ""]}), tmp_path / "a.npy")
+    np.testing.assert_allclose(np.load(tmp_path / "a.npy"), vae.encode(["the soup", "", ""]), atol=1e-5)
+
+
+def test_unknown_words_are_warned_of_once(vae, tmp_path):
+    rows = Dataset.from_dict({"text": ["xyzzy plugh", "xyzzy the", "xyzzy"] * 4})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=2)
+    assert len([warning for warning in caught if "not in the model's vocabulary" in str(warning.message)]) == 1
+
+
+def test_a_full_disk_is_told_and_what_is_done_is_kept(vae, rows, tmp_path, monkeypatch):
+    def full(*unused):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "a.npy").write_text("before")
+    monkeypatch.setattr("modeling_seqvae.evaluation.encoding.write_features", full)
+    with pytest.raises(OSError, match=r"could not write .*a.npy .*No space left"):
+        encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    assert (tmp_path / "a.npy").read_text() == "before"
+    assert len(list((tmp_path / "a.npy.parts").glob("*.npy"))) == 5
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from accelerate import PartialState
+import modeling_seqvae.evaluation.encoding as encoding
+from modeling_seqvae.cli import app
+
+encoding.encode_to_file.__kwdefaults__["shard_rows"] = 5
+saved = []
+save = encoding._save
+encoding._save = lambda encoded, path: (saved.append(path.name), save(encoded, path))
+try:
+    app(sys.argv[2:])
+finally:
+    Path(sys.argv[1], f"{PartialState().process_index}-of-{PartialState().num_processes}").write_text(" ".join(saved))
+"""
+
+
+def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_path):
+    encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "seen").mkdir()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = ["encode", str(CHECKPOINT), "texts.jsonl", "-o", "two.parquet", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, "program.py", "seen", *command],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = {path.name: path.read_text().split() for path in (tmp_path / "seen").iterdir()}
+    assert seen == {
+        "0-of-2": [f"{start:012d}.npy" for start in (0, 10, 20)],
+        "1-of-2": [f"{start:012d}.npy" for start in (5, 15)],
+    }
+    assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+    assert not (tmp_path / "two.parquet.parts").exists()
+    assert done.stderr.count("23 texts encoded") == 1
