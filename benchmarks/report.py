@@ -39,12 +39,26 @@ def throughput(report: dict[str, Any]) -> str:
     ]
     titles = ["work", "precision", "sentences", "seconds", "words/s", "of the limit", "× reference", "peak MB"]
     difference = report.get("bf16_nll_difference")
-    last = (
-        ""
-        if difference is None
-        else f"\n\nNLL in bfloat16 against float32, same weights and draws: at most {difference:.4f} nats apart."
+    apart = f"NLL in bfloat16 against float32, same weights and draws: at most {difference or 0:.4f} nats apart."
+    return f"{told}\n\n{_table(titles, rows)}" + ("" if difference is None else f"\n\n{apart}")
+
+
+def memory(report: dict[str, Any]) -> str:
+    """The peak of each phase, for each size of the text, when caches are made and when they are there."""
+    sizes = ", ".join(f"{text['text_mb']} MB of text are {text['sentences']:,} sentences" for text in report["texts"])
+    told = (
+        f"{sizes}; a tiny model, {report['settings']['updates']} updates; each row a phase of one process. Anonymous "
+        "memory is what the program holds; resident memory also counts pages of mapped files, which the system drops "
+        "when it needs the room. `first` makes the caches, `again` finds them."
     )
-    return f"{told}\n\n{_table(titles, rows)}{last}"
+    rows = [
+        [
+            str(record["text_mb"]), record["run"], record["phase"],
+            f"{record['anonymous_mb']:,.0f}", f"{record['resident_mb']:,.0f}",
+        ]
+        for record in report["records"]
+    ]  # fmt: skip
+    return f"{told}\n\n{_table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
 
 
 def _span(values: Sequence[float]) -> str:
@@ -56,7 +70,7 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *rows))
 
 
-TABLES: dict[str, Callable[[Any], str]] = {"throughput": throughput}
+TABLES: dict[str, Callable[[Any], str]] = {"throughput": throughput, "memory": memory}
 """What is written between `<!-- NAME -->` and `<!-- end -->`, from docs/performance/NAME.json."""
 
 
@@ -64,9 +78,9 @@ def page(text: str) -> str:
     """The page with every table made anew."""
     for name, table in TABLES.items():
         report = json.loads((MEASURED / f"{name}.json").read_text("utf-8"))
-        region = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        region = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         made = table(report)
-        text, found = region.subn(lambda match, made=made: match[1] + made + match[2], text)
+        text, found = region.subn(lambda match, made=made: match[1] + made + "\n" + match[2], text)
         if found != 1:
             raise ValueError(f"{PAGE}: there must be one region <!-- {name} --> ... <!-- end -->, found {found}")
     return text

@@ -54,11 +54,17 @@ def test_the_results_of_the_readme_are_those_of_the_results_page():
 
 
 def test_the_committed_cards_are_what_the_code_writes_of_the_committed_results():
-    generator = runpy.run_path(str(ROOT / "model_cards" / "generate.py"))
+    generator = runpy.run_path(str(ROOT / "benchmarks" / "cards.py"))
     written = dict(generator["cards"]())
     assert set(written) == set((ROOT / "model_cards").rglob("README.md"))
     for path, text in written.items():
-        assert path.read_text("utf-8") == text, f"{path} is out of date: run python model_cards/generate.py"
+        assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/cards.py"
+
+
+def test_the_tables_of_the_performance_page_are_of_the_committed_measurements():
+    report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
+    text = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    assert report["page"](text) == text, "out of date: run python benchmarks/report.py"
 
 
 def test_the_table_of_the_readme_is_of_the_committed_figures():
