@@ -72,7 +72,7 @@ def start(folder: Path) -> subprocess.Popen:
 
 
 def answer(process: subprocess.Popen) -> dict:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     return json.loads(output)
 
