@@ -4,7 +4,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -59,14 +59,16 @@ class PushOnBest:
         """Share the best/ and the history of this moment, without samples, which would cost training time."""
         if self._waiting is not None:
             self._waiting.cancel()
-        copy = TemporaryDirectory()  # the next best/ may take this one's place before it is shared
-        with _warning_only():
-            best = Path(shutil.copytree(run / "best", Path(copy.name) / "best"))
+        with _warning_only(), ExitStack() as made:
+            copy = Path(made.enter_context(TemporaryDirectory()))  # the next best/ may come before this one is shared
+            best = Path(shutil.copytree(run / "best", copy / "best"))
             shared = contents(run, self.repo_id, checkpoint=best, samples=0)
-            self._waiting = self._worker.submit(self._push, shared, copy)
+            kept = made.pop_all()
+            self._waiting = self._worker.submit(self._push, shared)
+            self._waiting.add_done_callback(lambda done: kept.close())  # shared or passed over
 
-    def _push(self, shared: Contents, copy: TemporaryDirectory) -> None:
-        with copy, _warning_only():
+    def _push(self, shared: Contents) -> None:
+        with _warning_only():
             message = f"Share {shared.title}, so far"
             push_files(shared.files, self.repo_id, commit_message=message, update=True, token=self.token)
 
