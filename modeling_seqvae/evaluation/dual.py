@@ -98,6 +98,10 @@ class DualNetworks(nn.Module):
         """nu(z) of latents (..., B, Z), as (..., B); the sentences have no part in it."""
         return self.of_latents(pooled.detach()[:, :0], latents)
 
+    def forward(self, pooled: torch.Tensor, latents: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
+        """`loss`, for those who call modules, as distributed training does."""
+        return self.loss(pooled, latents, prior)
+
     def loss(self, pooled: torch.Tensor, latents: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
         """What training the networks minimises: E_p[exp nu] - E_q[nu] of both, (), at draws (..., B, Z) of q and of p.
 

@@ -125,6 +125,15 @@ class Evaluator:
         }
 
     @torch.no_grad()
+    def means(self) -> torch.Tensor:
+        """The posterior means of all sentences, (N, Z), in order, on the CPU; nothing is decoded."""
+        parts = []
+        for numbers, batch in self._batches(len(self.dataset), "encoding"):
+            posterior = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
+            parts.append({"number": torch.from_numpy(numbers), "mean": posterior.mean.cpu()})
+        return _in_order(gather_object(parts))["mean"]
+
+    @torch.no_grad()
     def dual(self, networks: DualNetworks, num_samples: int = 128) -> DualMeasurements:
         """The dual KLs of every sentence by trained networks, from `num_samples` draws of q(z|x) and of the prior.
 

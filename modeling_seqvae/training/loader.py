@@ -75,6 +75,15 @@ class BatchLoader:
                     batch = self._on_device(batch)
                 yield batch
 
+    def random_batch(self, update: int, random: np.random.Generator) -> Batch:
+        """One of the batches of the epoch in which the `update`-th batch of the run is, each as likely."""
+        batches = self.batches.epoch(update // len(self.batches))
+        return self._on_device(self._load(batches[int(random.integers(len(batches)))]))
+
+    def predicted_words(self, numbers: np.ndarray) -> int:
+        """The tokens of sentences that a decoder predicts: all but `<s>`."""
+        return int(self.batches.lengths[numbers].sum()) - len(numbers)
+
     def _load(self, numbers: np.ndarray) -> Batch:
         parts = []
         for shard in self.own_shards:

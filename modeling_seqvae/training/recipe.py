@@ -21,11 +21,13 @@ from .checkpoint import write_text
 from .objectives import OBJECTIVES
 from .optimizers import OPTIMIZERS
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
+from .schemes import SCHEMES
 from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHOICES: dict[str, Mapping[str, Any]] = {
     "objective": OBJECTIVES,
+    "scheme": SCHEMES,
     "optimizer": OPTIMIZERS,
     "lr_schedule": LR_SCHEDULES,
     "kl_schedule": SCHEDULES,
@@ -38,6 +40,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "elbo"
+    scheme: str = "joint"
     optimizer: str = "sgd"
     learning_rate: float = Field(1.0, gt=0)
     lr_schedule: str = "plateau"
@@ -66,7 +69,7 @@ class TrainingSpec(BaseModel):
             raise ValueError("a truth value means nothing here")
         return value
 
-    @field_validator("objective", "optimizer", "lr_schedule", "kl_schedule")
+    @field_validator("objective", "scheme", "optimizer", "lr_schedule", "kl_schedule")
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return _one_of(name, CHOICES[str(field.field_name)])
@@ -126,6 +129,13 @@ class Recipe(BaseModel):
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
             raise ValueError(str(error.__cause__ or error).partition(". Errors: ")[0]) from None
         return fields
+
+    @model_validator(mode="after")
+    def _model_can_be_trained_so(self) -> "Recipe":
+        config = SeqVAEConfig(**self.model)
+        OBJECTIVES[self.training.objective].require(config)
+        SCHEMES[self.training.scheme].require(config)
+        return self
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
         """The configuration of the model, sized to a tokenizer."""

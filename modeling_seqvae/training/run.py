@@ -1,7 +1,7 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batching import tokenise, unknown_share_of
 from ..data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
 from ..data.vocabulary import corpus_tokenizer
+from ..evaluation.dual import FILE as DUAL_NETWORKS
+from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
@@ -44,10 +46,12 @@ def train(
     accelerator: Accelerator | None = None,
     progress: bool = True,
     profile: bool = False,
+    on_best: Callable[[Path], None] | None = None,
 ) -> SeqVAETrainer:
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
-    `data_dir` is where the corpus's files are; a run that is continued remembers it. `profile` records a few updates.
+    `data_dir` is where the corpus's files are; a run that is continued remembers it. `profile` records a few updates;
+    `on_best` is called with the directory whenever there is a new best/.
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
@@ -61,8 +65,9 @@ def train(
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
     trainer = SeqVAETrainer(
-        model, tokenizer, recipe, splits["train"], splits["validation"], output_dir, accelerator, progress, profile
-    )
+        model, tokenizer, recipe, splits["train"], splits["validation"], output_dir, accelerator, progress, profile,
+        on_best,
+    )  # fmt: skip
     if trainer.show:
         print(describe(corpus, tokenizer))
     trainer.train(resume=resume)
@@ -98,15 +103,21 @@ def evaluate_checkpoint(
     batch_size: int = 32,
     seed: int = 0,
     device: str | None = None,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """All figures of a run's best model, or of any checkpoint, on a split of a corpus; the run's own by default.
 
-    Raises ValueError for a split that does not exist, or a checkpoint that is no run when no corpus is named.
+    `precision` is "no" (float32) or "bf16"; None takes what accelerate is configured for. The report says which it was.
+
+    Raises ValueError for a split or a precision that does not exist, or a checkpoint that is no run when no corpus is
+    named.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if precision not in (None, "no", "bf16"):
+        raise ValueError(f"precision {precision!r} is not one of no, bf16")
     limits = limits or {}
-    accelerator = Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
     vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
     if corpus is None and recipe is not None:
@@ -122,10 +133,17 @@ def evaluate_checkpoint(
         "corpus": loaded.name,
         "split": split,
         "limit": limits.get(split),
-        **evaluate(evaluator, nll_samples, nll_sentences),
+        **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
         "unknown_share": unknown_share(vae.tokenizer, loaded.splits[split]["text"]),
         "seed": seed,
+        "precision": accelerator.mixed_precision,
     }
+
+
+def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:
+    """Those that a run or checkpoint keeps beside its model, if it has any."""
+    directory = Path(best_checkpoint(checkpoint))
+    return DualNetworks.load(directory, vae.model.config) if (directory / DUAL_NETWORKS).is_file() else None
 
 
 def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:

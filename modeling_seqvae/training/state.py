@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -50,6 +50,7 @@ class Progress:
     words: int = 0  # predicted since the last record, as the next
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     history: list[dict[str, Any]] = field(default_factory=list)
+    scheme: dict[str, Any] = field(default_factory=dict)
 
 
 class RunDirectory:
@@ -129,21 +130,28 @@ class RunDirectory:
             self.write_history(progress.history)  # a run that was killed just before it did
         return progress, plateau
 
-    def save_best(self, model: SeqVAEForTextModeling, record: dict[str, Any]) -> None:
-        """The model as a complete checkpoint, with tokenizer and card."""
+    def save_best(
+        self, model: SeqVAEForTextModeling, record: dict[str, Any], save_more: Callable[[Path], None]
+    ) -> None:
+        """The model as a complete checkpoint, with tokenizer, card and what `save_more` writes beside it."""
         if not self.accelerator.is_main_process:
             return
         with quiet_libraries(), replacing(self.best) as directory:
             model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
-            card(self.recipe, record).save(directory / "README.md")
+            save_more(directory)
+            card(self.recipe, record, config=model.config, epochs=record["epoch"]).save(directory / "README.md")
             write_checksums(directory)
 
-    def load_best(self, model: SeqVAEForTextModeling) -> None:
-        """Give a model the weights of best/. Raises ValueError where they are not those that were written."""
+    def load_best(self, model: SeqVAEForTextModeling, load_more: Callable[[Path], None]) -> None:
+        """Give a model the weights of best/, and have `load_more` read what was saved beside them.
+
+        Raises ValueError where they are not those that were written.
+        """
         with self._told_if_damaged(self.best):
             self._require_best()
             load_model(model, self.best / WEIGHTS)
+            load_more(self.best)
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         write_lines(self.path / "history.jsonl", history)

@@ -32,9 +32,9 @@ from .optimizers import OPTIMIZERS
 from .profiling import profiled
 from .recipe import Recipe
 from .report import EpochTable, progress_bar, quiet_libraries
+from .schemes import SCHEMES
 from .signals import Interrupted, NotedSignals
 from .state import Progress, RunDirectory, fingerprint
-from .update import JointUpdate
 
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""
@@ -51,7 +51,8 @@ class SeqVAETrainer:
 
     `train` and `validation` hold a `text` column, or are already tokenised. Under `accelerate launch` or `torchrun`
     every process constructs one with the same arguments. After `train` the model holds the weights of last/; the best
-    ones are in best/. With `profile`, a trace of a few updates is written to profile/.
+    ones are in best/. With `profile`, a trace of a few updates is written to profile/. `on_best` is called by one
+    process, with `output_dir`, when a new best/ and the state that goes with it are on disk.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class SeqVAETrainer:
         accelerator: Accelerator | None = None,
         progress: bool = True,
         profile: bool = False,
+        on_best: Callable[[Path], None] | None = None,
     ):
         self.spec = recipe.training
         self.recipe = recipe
@@ -79,17 +81,20 @@ class SeqVAETrainer:
             )
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process
+        self.on_best = on_best
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
             self.train_set, self.validation_set = (_tokenised(split, tokenizer) for split in (train, validation))
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
-        optimizer = OPTIMIZERS[self.spec.optimizer](model.parameters(), lr=self.spec.learning_rate)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
+        optimizers = [make_optimizer(part, lr=self.spec.learning_rate) for part in scheme.parts(model)]
+        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        self.objective = OBJECTIVES[self.spec.objective](model, self.accelerator, self.spec.seed)
         self.loader = BatchLoader(
             self.train_set, self.batches, tokenizer.pad_token_id, self.accelerator, self.spec.accumulation_steps
         )
-        self.update = JointUpdate(
-            self.accelerator, self.model, self.optimizer, OBJECTIVES[self.spec.objective], self.spec.max_grad_norm,
+        self.update = scheme(
+            self.accelerator, self.model, self.optimizers, self.objective, self.loader, self.spec.max_grad_norm,
             self.spec.seed,
         )  # fmt: skip
         self.plateau = self.spec.plateau()
@@ -147,6 +152,9 @@ class SeqVAETrainer:
         progress = self.progress
         self.model.train()
         bar.set_description(f"epoch {progress.epoch + 1}/{self.spec.epochs}")
+        if progress.batch == 0:
+            annealed = progress.epoch >= self.spec.anneal_epochs
+            self.objective.begin_epoch(annealed, lambda: self._evaluator(self.train_set).means())
         with closing(self.loader.epoch(progress.epoch, start=progress.batch)) as batches:
             for batch in batches:
                 kl_weight = self.spec.kl_weight(progress.updates / len(self.batches))
@@ -159,7 +167,7 @@ class SeqVAETrainer:
                     raise self._diverged(f"{error}, in {where}") from None
                 progress.batch += 1
                 progress.updates += 1
-                progress.words += int(self.batches.lengths[batch.numbers].sum()) - len(batch.numbers)  # no <s>
+                progress.words += self.loader.predicted_words(batch.numbers)
                 progress.seconds += self.clock.end("train")
                 update_done()
                 bar.update()
@@ -170,8 +178,9 @@ class SeqVAETrainer:
     def _set_learning_rate(self) -> None:
         """That of the middle of the update at hand, so that neither a warm-up nor a decay wastes one at rate 0."""
         factor = self.spec.lr_factor((self.progress.updates + 0.5) / len(self.batches))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.progress.learning_rate * factor
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.progress.learning_rate * factor
 
     def _show(self, bar: tqdm, kl_weight: float, reconstruction: float, kl: float) -> None:
         speed = self.progress.words / self.progress.phase_seconds["train"]
@@ -181,11 +190,7 @@ class SeqVAETrainer:
     def _end_epoch(self) -> None:
         """Evaluate, keep the best, apply the learning-rate rule, and write everything down."""
         progress, model = self.progress, self.accelerator.unwrap_model(self.model)
-        evaluator = Evaluator(
-            model, self.validation_set, self.spec.seed, self.spec.batch_size, accelerator=self.accelerator,
-            progress=self.show,
-        )  # fmt: skip
-        summary = summarise(evaluator.measure(), self.spec.seed)
+        summary = summarise(self._evaluator(self.validation_set).measure(), self.spec.seed)
         bound = summary["bound"]
         if not math.isfinite(bound):
             raise self._diverged("bound on the validation set")
@@ -194,14 +199,26 @@ class SeqVAETrainer:
         progress.batch = 0
         record = self._record(summary)
         progress.history.append(record)
-        if bound < progress.best_bound:
+        improved = bound < progress.best_bound
+        if improved:
             progress.best_bound = bound
-            self.directory.save_best(model, record)
+            self.directory.save_best(model, record, self.objective.save)
         if self.plateau.halves_after(progress.epoch, bound):
-            self.directory.load_best(model)
+            self.directory.load_best(model, self.objective.load)
             progress.learning_rate /= 2
+        news = self.update.end_epoch(summary)
+        if news and self.show:
+            tqdm.write(f"epoch {progress.epoch}: {news}")
         self._save()
+        if improved and self.on_best and self.accelerator.is_main_process:
+            self.on_best(self.output_dir)
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
+
+    def _evaluator(self, sentences: Dataset) -> Evaluator:
+        model = self.accelerator.unwrap_model(self.model)
+        return Evaluator(
+            model, sentences, self.spec.seed, self.spec.batch_size, accelerator=self.accelerator, progress=self.show
+        )
 
     def _record(self, summary: dict[str, Any]) -> dict[str, Any]:
         """What the history tells of the epoch that has just ended."""
@@ -212,12 +229,12 @@ class SeqVAETrainer:
         peak = self.accelerator.gather(torch.tensor([peak_megabytes(device)], device=device)).max().item()
         return {
             "epoch": progress.epoch,
-            "encoder_updates": progress.updates if latent else 0,
+            "encoder_updates": self.update.encoder_updates(progress.updates) if latent else 0,
             "decoder_updates": progress.updates,
             "seconds": round(progress.seconds, 2),
             "kl_weight": self.spec.kl_weight((progress.updates - 1) / len(self.batches)),  # of the last update
             **summary,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.optimizers[0].param_groups[0]["lr"],
             "words_per_second": round(words / max(seconds["train"], 1e-9)),
             **{f"{phase}_seconds": round(passed, 2) for phase, passed in seconds.items()},
             "peak_memory_mb": round(peak),
@@ -233,9 +250,11 @@ class SeqVAETrainer:
 
     def _continue(self) -> None:
         self.progress, self.plateau = self.directory.load_last()
+        self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)
 
     def _save(self) -> None:
+        self.progress.scheme = self.update.state_dict()
         self.directory.save_last(self.progress, self.plateau)
         self.clock.end("save")
         self._saved_at = time.monotonic()

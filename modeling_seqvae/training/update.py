@@ -1,9 +1,10 @@
-"""A training scheme: what a batch does to the weights.
+"""The paper's training scheme, and what every other one is a variation of.
 
 The trainer calls a scheme for each batch; a scheme takes as many steps of its optimisers as it likes. Optimisers that
 the accelerator has prepared are part of last/ and so of the exact resume.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,58 +12,103 @@ import torch
 from accelerate import Accelerator
 from torch.profiler import record_function
 
+from ..configuration_seqvae import SeqVAEConfig
+from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
 from ..precision import fast_matmul
-from .loader import Batch
-from .objectives import Objective
+from .elbo import Elbo
+from .loader import Batch, BatchLoader
 
 
 class JointUpdate:
-    """The paper's scheme: for each batch, one step of one optimiser for encoder and decoder together."""
+    """For each batch, one step of one optimiser for encoder and decoder together."""
+
+    @staticmethod
+    def require(config: SeqVAEConfig) -> None:
+        """Raise ValueError for a model that cannot be trained by this scheme."""
+
+    @staticmethod
+    def parts(model: SeqVAEForTextModeling) -> list[Iterable[torch.nn.Parameter]]:
+        """The weights that have an optimiser each."""
+        return [model.parameters()]
 
     def __init__(
         self,
         accelerator: Accelerator,
         model: Any,
-        optimizer: Any,
-        objective: Objective,
+        optimizers: Sequence[Any],
+        objective: Elbo,
+        loader: BatchLoader,
         max_grad_norm: float,
         seed: int,
     ):
         self.accelerator = accelerator
         self.model = model
-        self.optimizer = optimizer
+        self.optimizers = optimizers
         self.objective = objective
+        self.loader = loader
         self.max_grad_norm = max_grad_norm
         self.seed = seed
 
     def __call__(self, batch: Batch, update: int, kl_weight: float) -> torch.Tensor:
         """Change the weights by the gradient of the whole batch's loss, a mean over sentences.
 
-        Returns the mean reconstruction and KL (2,) of this process's sentences, on the device, so that nobody need
-        wait for them. Raises FloatingPointError, the weights untouched, where the gradient is not a finite number;
-        every process sees the same.
+        `update` counts batches from the start of the run. Returns the mean reconstruction and KL (2,) of this process's
+        sentences, on the device, so that nobody need wait for them. Raises FloatingPointError, the weights untouched,
+        where the gradient is not a finite number; every process sees the same.
+        """
+        self.objective.before_update(batch, update)
+        return self._means(batch, self._step(self.optimizers, batch, kl_weight, update))
+
+    def end_epoch(self, figures: Mapping[str, Any]) -> str | None:
+        """Called with what was measured on the validation set; what there is to tell the user of it."""
+        return None
+
+    def encoder_updates(self, updates: int) -> int:
+        """Steps that the encoder has taken when there were `updates` batches, each a step of the decoder."""
+        return updates
+
+    def state_dict(self) -> dict[str, Any]:
+        """What JSON keeps of the scheme in last/."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+
+    def _step(self, optimizers: Sequence[Any], batch: Batch, kl_weight: float, *noise: int) -> torch.Tensor:
+        """One step of some of the optimisers; the norm that is clipped is that of all weights' gradient.
+
+        `noise`, with the seed and the shard, is what noise and dropout depend on. Returns the sums of reconstruction,
+        KL and loss over this process's sentences, (3,).
         """
         with fast_matmul(self.accelerator.device):
-            figures = self._accumulate(batch, update, kl_weight)
+            sums = self._accumulate(batch, kl_weight, noise)
             with record_function("clip and step"):
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-                if not torch.isfinite(norm):  # the one value of an update that is waited for
+                if not torch.isfinite(norm):  # the one value of a step that is waited for
                     raise FloatingPointError("loss or its gradient")
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-        return figures
+                for optimizer in optimizers:
+                    optimizer.step()
+                for optimizer in self.optimizers:
+                    optimizer.zero_grad()
+        return sums
 
-    def _accumulate(self, batch: Batch, update: int, kl_weight: float) -> torch.Tensor:
+    def _accumulate(self, batch: Batch, kl_weight: float, noise: Sequence[int]) -> torch.Tensor:
         """Gradients of all parts, over all processes; noise and dropout of a part are those of its shard."""
-        accelerator, sums = self.accelerator, torch.zeros(2, device=self.accelerator.device)
+        accelerator, sums = self.accelerator, torch.zeros(3, device=self.accelerator.device)
         for part in batch.parts:
-            torch.manual_seed(seed_of(self.seed, update, part.shard))
+            update, *inner = noise
+            torch.manual_seed(seed_of(self.seed, update, part.shard, *inner))
             with nullcontext() if part is batch.parts[-1] else accelerator.no_sync(self.model):
                 with record_function("forward"):
-                    output = self.objective(self.model, part.tensors, kl_weight)
+                    output = self.objective.output(self.model, part.tensors, kl_weight)
                 with record_function("backward"):  # whose mean is over processes
                     share = part.sentences * accelerator.num_processes / len(batch.numbers)
                     accelerator.backward(output.loss * share)
-            sums += part.sentences * torch.stack([output.reconstruction_loss.mean(), output.kl.mean()]).detach()
-        return sums / max(1, sum(part.sentences for part in batch.parts))
+            figures = (output.reconstruction_loss.mean(), output.kl.mean(), output.loss)
+            sums += part.sentences * torch.stack(figures).detach()
+        return sums
+
+    def _means(self, batch: Batch, sums: torch.Tensor) -> torch.Tensor:
+        """Mean reconstruction and KL (2,) of this process's sentences."""
+        return sums[:2] / max(1, sum(part.sentences for part in batch.parts))

@@ -82,7 +82,7 @@ def test_killed_at_random_moments_again_and_again(make_trainer, tmp_path, uninte
     def resume(visits: Visits) -> None:
         visits.note("opening")
         trainer = make_trainer(run, *OFTEN)
-        trainer.update.objective = visits.noting("update", trainer.update.objective)
+        trainer.objective.output = visits.noting("update", trainer.objective.output)
         trainer._end_epoch = visits.noting("evaluation", trainer._end_epoch)
         for place, name in (("saving last", "save_last"), ("saving best", "save_best"), ("going back", "load_best")):
             setattr(trainer.directory, name, visits.noting(place, getattr(trainer.directory, name)))

@@ -60,7 +60,7 @@ def trained(make_trainer, tmp_path_factory):
 @contextmanager
 def noted(trainer) -> Iterator[dict]:
     """What the objective of every update gives."""
-    objective, seen = trainer.update.objective, {"loss": set(), "reconstruction_loss": set(), "kl": set()}
+    objective, seen = trainer.objective.output, {"loss": set(), "reconstruction_loss": set(), "kl": set()}
 
     def noting(*arguments):
         output = objective(*arguments)
@@ -68,7 +68,7 @@ def noted(trainer) -> Iterator[dict]:
             seen[name].add(output[name].dtype)
         return output
 
-    trainer.update.objective = noting
+    trainer.objective.output = noting
     yield seen
 
 
@@ -80,7 +80,7 @@ def test_updates_in_bf16_keep_loss_kl_softmax_and_weights_in_float32(half):
     assert dtypes.normalisers == {torch.float32, torch.float64}  # float64: mutual information, after each epoch
     assert seen == {name: {torch.float32} for name in seen}
     assert {parameter.dtype for parameter in half.model.parameters()} == {torch.float32}
-    for state in half.optimizer.state.values():
+    for state in half.optimizers[0].state.values():
         assert {value.dtype for value in state.values() if isinstance(value, torch.Tensor)} <= {torch.float32}
 
 
@@ -142,6 +142,7 @@ def test_an_evaluation_by_itself_is_in_what_the_launcher_says(trained, monkeypat
                 evaluate_checkpoint(str(trained.output_dir), split="validation", nll_samples=5, device="cpu")
             )
         assert (torch.bfloat16 in dtypes.products) == (precision == "bf16")
+        assert reports[-1]["precision"] == precision
     for name in ("bound", "kl", "nll"):
         assert reports[0][name] != reports[1][name]
         assert reports[0][name] == pytest.approx(reports[1][name], abs=0.05)

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from modeling_seqvae.training import aggressive
+
 TWO_PARTS = "training.accumulation_steps=2"
 
 
@@ -39,10 +41,10 @@ def together(worker, tiny, tmp_path_factory, environment, torchrun) -> Path:
     return out
 
 
-def assert_close(run: Path, reference: Path, history_of) -> None:
+def assert_close(run: Path, reference: Path, history_of, halved: bool = True) -> None:
     """The same history and weights up to the order of additions in float32."""
     found, expected = history_of(run), history_of(reference)
-    assert len({record["lr"] for record in expected}) > 1, "no halving, so that little is compared"
+    assert not halved or len({record["lr"] for record in expected}) > 1, "no halving, so that little is compared"
     for record, other in zip(found, expected, strict=True):
         assert {name for name in record if record[name] is None} == {name for name in other if other[name] is None}
         told = [name for name in other if other[name] is not None]
@@ -87,6 +89,15 @@ def test_with_given_noise_and_no_dropout_two_processes_are_one(worker, tiny, tog
 def test_a_language_model_in_four_shards_is_the_one_in_one(worker, tiny, together, tmp_path, history_of):
     worker.make(tiny, tmp_path, *worker.PLATEAU, *worker.NOISELESS, method="lstm_lm").train()
     assert_close(together / "language model", tmp_path, history_of)
+
+
+@pytest.mark.parametrize("method", ["aggressive", "wae_rnf", "ivae"])
+def test_methods_with_a_state_of_their_own_are_those_of_one_process_with_two_parts(
+    worker, tiny, together, tmp_path, history_of, method, monkeypatch
+):
+    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    worker.make(tiny, tmp_path, *worker.SHORT, TWO_PARTS, method=method).train()
+    assert_close(together / method, tmp_path, history_of, halved=False)
 
 
 def test_a_run_begun_by_two_processes_goes_on_in_one_with_two_parts(worker, tiny, together, dropout_alone, history_of):

@@ -33,7 +33,8 @@ def test_the_paper_preset_is_the_shared_setting_and_the_default():
     sizes = {"embedding_size": 512, "hidden_size": 1024, "latent_size": 32}
     assert recipe.model == {**sizes, "pooling_mode": "last"}
     expected = {
-        "objective": "elbo", "optimizer": "sgd", "learning_rate": 1.0, "max_grad_norm": 5.0, "batch_size": 32,
+        "objective": "elbo", "scheme": "joint", "optimizer": "sgd", "learning_rate": 1.0,
+        "max_grad_norm": 5.0, "batch_size": 32,
         "epochs": 100, "kl_schedule": "linear", "kl_start": 0.1, "kl_stop": 1.0, "anneal_epochs": 10,
         "plateau_from": 15, "plateau_patience": 2, "max_halvings": 5,
     }  # fmt: skip
@@ -58,6 +59,9 @@ def test_the_documentation_lists_every_method_preset_and_field_of_the_model():
     assert all(f"`{name}`" in text for name in (*METHODS, *PRESETS, *recipes.MODEL_FIELDS))
 
 
+ADAM = {"training.optimizer": "adam"}
+
+
 def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
     plain = resolve("seqvae", "yahoo")
     changes = {
@@ -70,7 +74,16 @@ def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
         "skip_vae": {"model.decoder_skip": True},
         "beta_vae": {"training.kl_stop": 0.5},
         "cyclical": {"training.kl_schedule": "cyclical"},
-    }
+        "aggressive": {"training.scheme": "aggressive"},
+        "wae_rnf": {
+            "model.posterior": "planar_flow", "training.objective": "wae_rnf", **ADAM, "training.learning_rate": 1e-3,
+            "training.kl_start": 0, "training.kl_stop": 0.8,
+        },
+        "ivae": {"model.posterior": "implicit", "training.objective": "ivae", **ADAM, "training.learning_rate": 8e-4},
+        "ivae_mi": {
+            "model.posterior": "implicit", "training.objective": "ivae_mi", **ADAM, "training.learning_rate": 8e-4,
+        },
+    }  # fmt: skip
     assert sorted(changes) == sorted(set(METHODS) - {"seqvae"})
     for method, expected in changes.items():
         here, there = (dict(recipes._leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain))

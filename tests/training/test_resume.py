@@ -33,7 +33,7 @@ HALVING = [
 
 def interrupt_at(trainer, updates, number=signal.SIGTERM):
     """Send a signal while the trainer is at its `updates`-th update from here; it must end as Interrupted."""
-    objective = trainer.update.objective
+    objective = trainer.objective.output
     count = 0
 
     def signalling(*arguments):
@@ -43,7 +43,7 @@ def interrupt_at(trainer, updates, number=signal.SIGTERM):
             os.kill(os.getpid(), number)
         return objective(*arguments)
 
-    trainer.update.objective = signalling
+    trainer.objective.output = signalling
     with pytest.raises(Interrupted) as ending:
         trainer.train(resume=True)
     assert ending.value.code == 128 + number
@@ -78,7 +78,7 @@ def test_a_second_ctrl_c_does_not_wait(make_trainer, tmp_path):
         os.kill(os.getpid(), signal.SIGINT)
         pytest.fail("the second signal did nothing")
 
-    trainer.update.objective = impatient
+    trainer.objective.output = impatient
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
 
@@ -169,10 +169,10 @@ def test_best_weights_that_were_damaged_during_a_run_are_not_gone_back_to(make_t
     trainer, before = make_trainer(tmp_path, *HALVING), {}
     load_best = trainer.directory.load_best
 
-    def spoilt(model):
+    def spoilt(*arguments):
         spoil(tmp_path / "best" / "model.safetensors", damage)
         before.update(files_of(tmp_path))
-        load_best(model)
+        load_best(*arguments)
 
     trainer.directory.load_best = spoilt
     with pytest.raises(
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_former_state(make_trainer, 
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
         directory, model = trainer.directory, trainer.accelerator.unwrap_model(trainer.model)
-        for save in (trainer._save, lambda: directory.save_best(model, RECORD)):
+        for save in (trainer._save, lambda: directory.save_best(model, RECORD, trainer.objective.save)):
             try:
                 save()
             except OSError as error:

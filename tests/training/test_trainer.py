@@ -93,7 +93,7 @@ def test_an_update_waits_for_the_device_once(make_trainer, tmp_path, monkeypatch
 
         return act
 
-    monkeypatch.setattr(trained.update, "objective", uncounted(trained.update.objective))
+    monkeypatch.setattr(trained.objective, "output", uncounted(trained.objective.output))
     monkeypatch.setattr(trained.accelerator, "backward", uncounted(trained.accelerator.backward))
     trained.model.train()
     for batch in trained.loader.epoch(0):
@@ -151,7 +151,7 @@ def test_a_seed_fixes_weights_and_history(finished, make_trainer, tmp_path, weig
 
 def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_path, monkeypatch, without_times):
     other = make_trainer(tmp_path / "other")
-    objective = other.update.objective
+    objective = other.objective.output
 
     def disturbed(*arguments):
         np.random.seed(7)
@@ -159,7 +159,7 @@ def test_the_global_random_state_decides_nothing(finished, make_trainer, tmp_pat
         torch.manual_seed(7)
         return output
 
-    monkeypatch.setattr(other.update, "objective", disturbed)
+    monkeypatch.setattr(other.objective, "output", disturbed)
     other.train()
     assert without_times(other.history) == without_times(finished.history)
 
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
     make_trainer, tmp_path, monkeypatch, files_of, weights_of
 ):
     diverging = make_trainer(tmp_path / "run")
-    objective, before = diverging.update.objective, {}
+    objective, before = diverging.objective.output, {}
 
     def bad_in_the_second_epoch(model, batch, kl_weight):
         output = objective(model, batch, kl_weight)
@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
             output.loss = output.loss * math.nan
         return output
 
-    monkeypatch.setattr(diverging.update, "objective", bad_in_the_second_epoch)
+    monkeypatch.setattr(diverging.objective, "output", bad_in_the_second_epoch)
     numbers = ", ".join(map(str, diverging.batches.epoch(1)[4]))
     best = tmp_path / "run" / "best"
     with pytest.raises(TrainingDiverged, match=rf"epoch 2: .*batch 5 \(training sentences {numbers}\).*kept in {best}"):
@@ -307,7 +307,7 @@ def test_a_decay_halves_nothing_and_ends_with_the_epochs(make_trainer, tmp_path,
 
     def noting():
         update()
-        rates.append(trained.optimizer.param_groups[0]["lr"])
+        rates.append(trained.optimizers[0].param_groups[0]["lr"])
 
     monkeypatch.setattr(trained, "_set_learning_rate", noting)
     history = trained.train()
@@ -324,10 +324,10 @@ def test_the_epochs_end_a_run_that_never_plateaus(make_trainer, tmp_path, monkey
 
 def test_the_kl_weight_of_an_update_is_the_schedules(make_trainer, tmp_path, monkeypatch):
     annealed = make_trainer(tmp_path)
-    used, objective = [], annealed.update.objective
+    used, objective = [], annealed.objective.output
     monkeypatch.setattr(
-        annealed.update,
-        "objective",
+        annealed.objective,
+        "output",
         lambda model, batch, weight: used.append(weight) or objective(model, batch, weight),
     )
     annealed.train()

@@ -27,6 +27,9 @@ PLATEAU = [
     "training.epochs=5", "training.plateau_from=1", "training.plateau_patience=1", "training.learning_rate=1",
 ]  # fmt: skip
 """Some epochs, and a halving as soon as one is no better."""
+SHORT = ["training.epochs=2", "training.anneal_epochs=1"]
+METHODS = ("aggressive", "wae_rnf", "ivae")
+"""With state of their own, beside the model's."""
 NOISELESS = ["model.embedding_dropout=0", "model.output_dropout=0"]
 COUNTS = (1, 2, 33, 70)
 """Sentences to evaluate on, in batches of 16: fewer than processes, and odd numbers of batches."""
@@ -47,7 +50,7 @@ def make(tiny: Path, run: Path, *overrides: str, method: str = "max_pool") -> Se
 @contextmanager
 def noise_of_the_sentence(trainer: SeqVAETrainer) -> Iterator[None]:
     """In training, the noise of z is a function of the sentence, whatever its batch or process."""
-    objective = trainer.update.objective
+    objective = trainer.objective.output
     seeds: list[int] = []
 
     def noting(model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
@@ -59,7 +62,7 @@ def noise_of_the_sentence(trainer: SeqVAETrainer) -> Iterator[None]:
         own = generator or [torch.Generator().manual_seed(seed) for seed in seeds]  # given by an evaluation only
         return torch.stack([torch.randn(like.shape[1], generator=one) for one in own])
 
-    trainer.update.objective = noting
+    trainer.objective.output = noting
     with patch("modeling_seqvae.noise._one_draw", given):
         yield
 
@@ -90,17 +93,20 @@ def main(tiny: Path, out: Path) -> None:
     with noise_of_the_sentence(given):
         given.train()
     make(tiny, out / "language model", *PLATEAU, *NOISELESS, "training.accumulation_steps=2", method="lstm_lm").train()
+    with patch("modeling_seqvae.training.aggressive.MOST_INNER_UPDATES", 16):
+        for method in METHODS:
+            make(tiny, out / method, *SHORT, method=method).train()
 
     interrupted = make(tiny, out / "together-then-alone", *PLATEAU)
-    update, steps = interrupted.update, []
+    output, steps = interrupted.objective.output, []
 
     def signalling(*arguments: Any) -> Any:
         steps.append(1)
         if rank == 1 and len(steps) == 9:
             os.kill(os.getpid(), signal.SIGTERM)
-        return update(*arguments)
+        return output(*arguments)
 
-    interrupted.update = signalling
+    interrupted.objective.output = signalling
     try:
         interrupted.train()
     except Interrupted as ending:

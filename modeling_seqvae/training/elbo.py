@@ -1,0 +1,46 @@
+"""The paper's objective, and what every other one is a variation of."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..configuration_seqvae import SeqVAEConfig
+from ..modeling_seqvae import SeqVAEForTextModeling
+from .loader import Batch
+
+
+class Elbo:
+    """The negative evidence lower bound, with the KL weighted (paper, section 2.1). It has no state."""
+
+    @staticmethod
+    def require(config: SeqVAEConfig) -> None:
+        """Raise ValueError for a model that cannot be trained on this objective."""
+
+    def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):
+        """What has state of its own has the accelerator prepare it, so that it is part of last/."""
+
+    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
+        """The loss to minimise and its parts at a batch.
+
+        `model` may be a distributed one. The output has `loss` (), a mean over sentences, `reconstruction_loss` and
+        `kl` (B,), all in nats per sentence.
+        """
+        return model(**batch, kl_weight=kl_weight, return_logits=False, use_cache=False)
+
+    def begin_epoch(self, annealed: bool, means: Callable[[], torch.Tensor]) -> None:
+        """Called before an epoch's first batch, with whether annealing is over and, if called, all sentences' means.
+
+        `means()` are those of the training set's posteriors, (N, Z), on every process.
+        """
+
+    def before_update(self, batch: Batch, update: int) -> None:
+        """Called before the model's own update on a batch, the update-th of the run."""
+
+    def save(self, directory: Path) -> None:
+        """Write what evaluation needs beside a checkpoint of the model."""
+
+    def load(self, directory: Path) -> None:
+        """Return to what was saved beside a checkpoint, when the model returns to it."""

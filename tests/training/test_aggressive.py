@@ -1,0 +1,167 @@
+"""Aggressive inference: what the inner loop changes, when it ends, and what is counted."""
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_seqvae.training import aggressive
+
+
+@pytest.fixture
+def eager(make_trainer, tmp_path):
+    """A trainer of the scheme, before its first batch."""
+    trainer = make_trainer(tmp_path / "run", method="aggressive")
+    trainer.model.train()
+    return trainer
+
+
+def parts_of(trainer):
+    weights = dict(trainer.model.named_parameters())
+    encoder = {name for name in weights if name.startswith("model.encoder.")}
+    return encoder, weights.keys() - encoder
+
+
+def copies(trainer):
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+
+
+def changed(trainer, before):
+    return {name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])}
+
+
+def test_encoder_and_decoder_have_an_optimiser_each_and_share_nothing(eager):
+    encoder, decoder = parts_of(eager)
+    sizes = [sum(len(group["params"]) for group in optimizer.param_groups) for optimizer in eager.optimizers]
+    assert sizes == [len(encoder), len(decoder)] and all(sizes)
+
+
+def test_the_inner_loop_leaves_the_decoder_untouched_and_the_outer_step_the_encoder(eager, monkeypatch):
+    encoder, decoder = parts_of(eager)
+    step, touched = eager.update._step, []
+
+    def noting(optimizers, *arguments):
+        before = copies(eager)
+        sums = step(optimizers, *arguments)
+        touched.append(changed(eager, before))
+        return sums
+
+    monkeypatch.setattr(eager.update, "_step", noting)
+    eager.update(next(iter(eager.loader.epoch(0))), 0, 0.5)
+    *inner, outer = touched
+    assert inner and all(names and names <= encoder for names in inner)
+    assert outer and outer <= decoder
+    assert len(inner) == eager.update.encoder_updates(1)
+
+
+def test_the_norm_that_is_clipped_is_of_all_weights(eager, monkeypatch):
+    clip, norms = eager.accelerator.clip_grad_norm_, []
+
+    def noting(parameters, largest):
+        parameters = list(parameters)
+        assert len(parameters) == len(list(eager.model.parameters()))
+        expected = torch.stack([weight.grad.norm() for weight in parameters if weight.grad is not None]).norm()
+        norms.append((clip(parameters, largest), expected))
+        return norms[-1][0]
+
+    monkeypatch.setattr(eager.accelerator, "clip_grad_norm_", noting)
+    eager.update(next(iter(eager.loader.epoch(0))), 0, 0.5)
+    for found, expected in norms:
+        torch.testing.assert_close(found, expected)
+
+
+def scripted(trainer, monkeypatch, losses_per_word):
+    """Lets the inner steps, which then change nothing, find these losses a word; notes the batches they read."""
+    losses, read = iter(losses_per_word), []
+
+    def step(optimizers, batch, kl_weight, update, number=None):
+        if number is None:
+            return torch.zeros(3)
+        read.append(tuple(batch.numbers))
+        return torch.tensor([0.0, 0.0, next(losses) * trainer.loader.predicted_words(batch.numbers)])
+
+    monkeypatch.setattr(trainer.update, "_step", step)
+    return read
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps"),
+    [
+        ([3.0] * 15 + [2.0] * 15 + [2.5] * 15, 45),  # falls, then rises
+        ([3.0] * 15 + [3.0] * 15, 30),  # no longer falls
+        ([4.0] * 15 + [1.0] * 14 + [100.0], 30),  # the mean of a block, not its last
+        ([100.0 - number for number in range(100)], 100),  # falls for ever
+    ],
+)
+def test_it_ends_when_the_loss_per_word_no_longer_falls(eager, monkeypatch, losses, steps):
+    read = scripted(eager, monkeypatch, losses)
+    batch = next(iter(eager.loader.epoch(0)))
+    eager.update(batch, 0, 0.5)
+    assert len(read) == steps == eager.update.encoder_updates(1)
+    assert read[0] == tuple(batch.numbers)
+    batches = {tuple(numbers) for numbers in eager.batches.epoch(0)}
+    assert set(read) <= batches and len(set(read)) > 3
+
+
+def test_losses_are_weighted_by_words(eager, monkeypatch):
+    """A block's loss per word is its loss over its words, whatever the batches' lengths."""
+    seen = []
+    batches = [eager.loader._load(numbers) for numbers in eager.batches.epoch(0)[:5]]
+    sums = [torch.tensor(float(number)) for number in range(5)]
+    seen = eager.update._loss_per_word(list(zip(batches, sums, strict=True)))
+    words = sum(int(part.tensors["attention_mask"].sum()) - 8 for batch in batches for part in batch.parts)
+    assert seen == pytest.approx(10 / words)
+
+
+def test_random_batches_and_noise_are_functions_of_seed_and_update(make_trainer, tmp_path, monkeypatch):
+    reads = []
+    for name, update in (("a", 3), ("b", 3), ("c", 4)):
+        trainer = make_trainer(tmp_path / name, method="aggressive")
+        np.random.seed(hash(name) % 1000)
+        reads.append(scripted(trainer, monkeypatch, [3.0] * 30))
+        trainer.update(next(iter(trainer.loader.epoch(0))), update, 0.5)
+    assert reads[0] == reads[1] != reads[2]
+
+
+@pytest.mark.parametrize(("mutual", "ends_after"), [([0.5, 0.9, 0.8, 2.0], 3), ([0.1, 0.1, 0.2], None), ([0.3], None)])
+def test_the_first_fall_of_mutual_information_ends_it_for_good(eager, mutual, ends_after):
+    for epoch, value in enumerate(mutual, start=1):
+        news = eager.update.end_epoch({"mi": value})
+        assert (news is not None) == (epoch == ends_after)
+        assert eager.update.active == (ends_after is None or epoch < ends_after)
+
+
+def test_afterwards_updates_are_joint_and_both_are_counted(eager):
+    batches = iter(eager.loader.epoch(0))
+    for update in range(2):
+        eager.update(next(batches), update, 0.5)
+    inner = eager.update.encoder_updates(2)
+    assert inner > 2
+    eager.update.end_epoch({"mi": 1.0})
+    eager.update.end_epoch({"mi": 0.5})
+    before = copies(eager)
+    eager.update(next(batches), 2, 0.5)
+    encoder, decoder = parts_of(eager)
+    names = changed(eager, before)
+    assert names & encoder and names & decoder
+    assert eager.update.encoder_updates(3) == inner + 1
+
+
+def test_a_joint_update_is_that_of_one_optimiser(make_trainer, tmp_path, weights_of):
+    """Two optimisers that step together are one, bit for bit."""
+    trainers = [make_trainer(tmp_path / method, method=method) for method in ("aggressive", "seqvae")]
+    for trainer in trainers:
+        trainer.model.train()
+        if trainer.spec.scheme == "aggressive":
+            trainer.update.active = False
+        for update, batch in enumerate(trainer.loader.epoch(0)):
+            trainer.update(batch, update, 0.5)
+    one, other = map(weights_of, trainers)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_tells_both_counts(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    history = make_trainer(tmp_path, method="aggressive").train()
+    assert [record["decoder_updates"] for record in history] == [8, 16, 24]
+    assert history[0]["encoder_updates"] == 8 * 16  # with so few batches, no block of 15 ends it before
+    assert 16 <= history[1]["encoder_updates"] - history[0]["encoder_updates"] + 8 <= 8 * 16 + 8

@@ -1,0 +1,183 @@
+"""Objectives beyond the ELBO: their losses by hand, what they leave alone, and that they are part of the resume."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from modeling_seqvae import SeqVAEForTextModeling
+from modeling_seqvae.evaluation.dual import FILE, DualNetworks
+from modeling_seqvae.noise import seed_of
+from modeling_seqvae.training import aggressive
+from modeling_seqvae.training.mmd import mmd
+from modeling_seqvae.training.objectives import OBJECTIVES
+from modeling_seqvae.training.run import evaluate_checkpoint
+from modeling_seqvae.training.trainer import Interrupted
+
+SHORT = ("training.anneal_epochs=1", "training.epochs=2")
+
+
+def first_batch(trainer):
+    return next(iter(trainer.loader.epoch(0)))
+
+
+def output_of(trainer, kl_weight):
+    """What an objective makes of a batch, and the model's own output at the same draws."""
+    part = first_batch(trainer).parts[0]
+    trainer.model.train()
+    torch.manual_seed(5)
+    given = trainer.objective.output(trainer.model, part.tensors, kl_weight)
+    torch.manual_seed(5)
+    return given, trainer.model(**part.tensors, kl_weight=kl_weight, return_logits=False)
+
+
+def test_wae_rnf_is_the_bound_with_curvature_and_discrepancy(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, method="wae_rnf")
+    trainer.objective.begin_epoch(True, lambda: torch.randn(30, 3))
+    found, plain = output_of(trainer, 0.6)
+    prior = torch.randn_like(plain.latents)  # the draw that comes after the model's
+    penalty = 0.5 * trainer.objective.curvature.weight(plain.flow_inputs).log().sum(-1)
+    expected = (plain.reconstruction_loss + 0.6 * plain.kl + penalty).mean() + 9.4 * mmd(plain.latents, prior)
+    assert plain.flow_inputs.shape == (8, 3, 3)
+    torch.testing.assert_close(found.loss, expected)
+
+
+def test_space_is_flat_until_annealing_is_over_and_centres_are_then_those_of_each_epoch(
+    make_trainer, tmp_path, monkeypatch
+):
+    trainer = make_trainer(tmp_path, "training.anneal_epochs=2", "training.epochs=4", method="wae_rnf")
+    curvature, fits, fit = trainer.objective.curvature, [], trainer.objective.curvature.fit
+
+    def noting(means, seed):
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with torch.no_grad():
+            first = torch.tensor([trainer.train_set[0]["input_ids"]])
+            torch.testing.assert_close(means[0], model.encode(first).mean[0])
+        fits.append((trainer.progress.epoch, len(means)))
+        fit(means, seed)
+
+    monkeypatch.setattr(curvature, "fit", noting)
+    trainer.train()
+    assert fits == [(2, 57), (3, 57)]
+
+
+@pytest.mark.parametrize(("method", "nu"), [("ivae", "joint"), ("ivae_mi", "marginal")])
+def test_ivae_puts_its_network_in_place_of_the_kl(make_trainer, tmp_path, method, nu):
+    trainer = make_trainer(tmp_path, method=method)
+    found, plain = output_of(trainer, 0.3)
+    value = getattr(trainer.objective.networks, nu)(plain.pooled, plain.latents)
+    torch.testing.assert_close(found.loss, plain.reconstruction_loss.mean() + 0.3 * value.mean())
+    torch.testing.assert_close(found.kl, plain.kl)
+    found.loss.backward()
+    assert all(weight.grad is None for weight in trainer.objective.networks.parameters())
+    assert any(weight.grad.abs().sum() > 0 for weight in trainer.model.get_encoder().posterior.parameters())
+
+
+def test_the_networks_take_five_steps_of_adam_with_draws_of_their_own(make_trainer, tmp_path):
+    """By a copy of the networks that is trained by hand."""
+    trainer = make_trainer(tmp_path, method="ivae")
+    batch = first_batch(trainer)
+    own = DualNetworks.of(trainer.model.config)
+    own.load_state_dict(trainer.objective.networks.state_dict())
+    model_before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    trainer.objective.before_update(batch, update=4)
+
+    adam = torch.optim.Adam(own.parameters(), lr=1e-5)
+    tensors = batch.parts[0].tensors
+    pooled = trainer.model.get_encoder().read(tensors["input_ids"], tensors["attention_mask"])[1].detach()
+    for step in range(1, 6):
+        torch.manual_seed(seed_of(0, 4, 0, step))
+        latents = trainer.model.get_encoder().posterior(pooled).rsample(1)[0].detach()
+        prior = torch.randn_like(latents)
+        losses = [nu(pooled, prior).exp().mean() - nu(pooled, latents).mean() for nu in (own.joint, own.marginal)]
+        adam.zero_grad()
+        sum(losses).backward()
+        adam.step()
+    torch.testing.assert_close(dict(trainer.objective.networks.state_dict()), dict(own.state_dict()))
+    assert all(torch.equal(weight, model_before[name]) for name, weight in trainer.model.state_dict().items())
+
+
+def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, monkeypatch):
+    """With noise of the sentence, two parts are the one batch that they make."""
+    trained = []
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.5))
+    for parts in (1, 2):
+        trainer = make_trainer(tmp_path / str(parts), f"training.accumulation_steps={parts}", method="ivae")
+        trainer.objective.before_update(first_batch(trainer), 0)
+        trained.append(dict(trainer.objective.networks.state_dict()))
+    torch.testing.assert_close(trained[0], trained[1], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi", "aggressive"])
+def test_interrupted_runs_are_those_that_were_not(make_trainer, tmp_path, method, assert_same_run, monkeypatch):
+    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    whole = make_trainer(tmp_path / "whole", *SHORT, method=method)
+    whole.train()
+    assert all(record["encoder_updates"] >= record["decoder_updates"] for record in whole.history)
+    for stop in (2, 6, 5):  # amid an epoch, at its end, and amid the next
+        cut = make_trainer(tmp_path / "cut", *SHORT, method=method)
+        stop_after(cut, stop)
+    make_trainer(tmp_path / "cut", *SHORT, method=method).train(resume=True)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    others = {path.name for path in (tmp_path / "whole" / "last").iterdir()} - {"checksums.json", "progress.json"}
+    for name in others:
+        if name.endswith((".safetensors", ".bin")):
+            assert (tmp_path / "cut/last" / name).read_bytes() == (tmp_path / "whole/last" / name).read_bytes(), name
+
+
+def stop_after(trainer, batches):
+    """SIGTERM when so many more batches are done."""
+    update, done = trainer.loader.predicted_words, []
+
+    def signalling(numbers):
+        done.append(numbers)
+        if len(done) == batches:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(numbers)
+
+    trainer.loader.predicted_words = signalling
+    with pytest.raises(Interrupted):
+        trainer.train(resume=True)
+
+
+def test_the_networks_are_beside_the_checkpoint_and_evaluated_with_it(make_trainer, tmp_path, tiny):
+    trainer = make_trainer(tmp_path / "run", *SHORT, method="ivae")
+    trainer.train()
+    best = tmp_path / "run" / "best"
+    model = SeqVAEForTextModeling.from_pretrained(best)
+    assert (best / FILE).is_file() and DualNetworks.load(best, model.config)
+    assert FILE in json.loads((best / "checksums.json").read_text())
+    report = evaluate_checkpoint(str(tmp_path / "run"), nll_samples=20)
+    assert report["nll_bar"] == pytest.approx(report["bound"] - report["kl"] + report["dual_kl"], abs=1e-4)
+    assert report["dual_kl"] <= report["kl"] + 4 * report["dual_kl_mc"]
+
+
+def test_the_networks_go_back_with_the_model(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path / "run", *SHORT, method="ivae")
+    trainer.train()
+    best = DualNetworks.load(tmp_path / "run" / "best", trainer.model.config).state_dict()
+    for weight in trainer.objective.networks.parameters():
+        weight.data.add_(1)
+    trainer.directory.load_best(trainer.model, trainer.objective.load)
+    assert all(torch.equal(trainer.objective.networks.state_dict()[name], best[name]) for name in best)
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "message"),
+    [
+        ("wae_rnf", "model.posterior=gaussian", "wae_rnf needs model.posterior planar_flow"),
+        ("ivae", "model.latent_size=0", "ivae and ivae_mi need a latent"),
+        ("aggressive", "model.latent_size=0", "aggressive needs an encoder"),
+    ],
+)
+def test_models_that_cannot_be_trained_so_are_refused(make_recipe, method, override, message):
+    with pytest.raises(ValueError, match=f"--set: .*{message}"):
+        make_recipe(override, method=method)
+
+
+def test_every_objective_keeps_to_the_parts_of_the_first():
+    public = {name for name in dir(OBJECTIVES["elbo"]) if not name.startswith("_")}
+    for objective in OBJECTIVES.values():
+        assert {name for name in dir(objective) if not name.startswith("_")} - public <= {"divergence"}
