@@ -1,8 +1,7 @@
 """Time, memory and the machine's own rate of arithmetic, for the benchmarks beside this file."""
 
-import os
+import ctypes
 import platform
-import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,10 +38,10 @@ def _processor() -> str:
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
     """Wall time of one call, with what it left to do on a GPU."""
-    _synchronise(device)
+    synchronise(device)
     started = time.perf_counter()
     work()
-    _synchronise(device)
+    synchronise(device)
     return time.perf_counter() - started
 
 
@@ -61,25 +60,16 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
 
 
 def reset_peak(device: torch.device) -> None:
-    """Forget the peak memory so far, where the system can."""
+    """Forget the peak memory so far, and give back what is free, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    with suppress(AttributeError, OSError, TypeError):  # a C library that is not GNU's
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_megabytes(device: torch.device) -> float:
-    """The most memory in use since `reset_peak`: a GPU's own, or this process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 2**10
-    unit = 2**20 if os.uname().sysname == "Darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _synchronise(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
+    """Wait for what a GPU was given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -19,13 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import Machine, matmul_rate, median_seconds, peak_megabytes, reset_peak
+from accelerate import Accelerator
+from measuring import Machine, matmul_rate, median_seconds, reset_peak
 from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.allocation import keep_freed_memory
 from modeling_seqvae.cross_entropy import linear_nll
 from modeling_seqvae.precision import fast_matmul
 from modeling_seqvae.recurrence import run_layer, states_under_latents
+from modeling_seqvae.training.meter import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS
 from modeling_seqvae.training.recipe import TrainingSpec
@@ -76,7 +79,9 @@ class Bench:
         self.model = SeqVAEForTextModeling(config).to(device)
         self.model.generation_config.eos_token_id = None  # every sentence is written to its full length
         recipe = TrainingSpec()
-        self.objective, self.max_norm = OBJECTIVES[recipe.objective], recipe.max_grad_norm
+        accelerator = Accelerator(cpu=device.type == "cpu")
+        self.objective = OBJECTIVES[recipe.objective](self.model, accelerator, recipe.seed)
+        self.max_norm = recipe.max_grad_norm
         self.optimizer = OPTIMIZERS[recipe.optimizer](self.model.parameters(), lr=recipe.learning_rate)
         ids = torch.randint(4, size.vocabulary, (size.sentences, size.tokens), device=device)
         self.batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
@@ -91,7 +96,7 @@ class Bench:
         self.model.train()
         with fast_matmul(self.device):
             with self.precision():
-                loss = self.objective(self.model, self.batch, 1.0).loss
+                loss = self.objective.output(self.model, self.batch, 1.0).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
             self.optimizer.step()
@@ -258,6 +263,7 @@ def _main() -> None:
     given = _arguments()
     if given.threads:
         torch.set_num_threads(given.threads)
+    keep_freed_memory()
     device = torch.device(given.device)
     sizes = [Size(count, given.tokens, hidden=given.hidden, samples=given.samples) for count in given.sentences]
     records = []

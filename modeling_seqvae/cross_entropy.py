@@ -46,14 +46,14 @@ class _Blocks:
         # Never more than a quarter of the rows, so that no two tensors are as large as all logits.
         self.slice = max(1, min(_of(SLICE_BYTES, states) // (vocabulary * self.wide.itemsize), -(-count // 4)))
         self.logits = states.new_empty(min(self.rows, count), vocabulary)
-        self.log_probs = states.new_empty(min(self.slice, count), vocabulary, dtype=self.wide)
 
     def nll(self) -> torch.Tensor:
         """The value of every row, (N,)."""
         values = self.states.new_empty(len(self.states), dtype=self.wide)
         for rows, logits in self._each():
-            for part, log_probs in self._softmaxes(logits):
-                values[rows][part] = _pick(log_probs, self.targets[rows][part]).neg_()
+            for part, wide in self._slices(logits):
+                torch.log_softmax(wide, -1, out=wide)
+                values[rows][part] = _pick(wide, self.targets[rows][part]).neg_()
         return values
 
     def nll_and_gradients(self, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -63,24 +63,28 @@ class _Blocks:
         """
         values = self.states.new_empty(len(self.states), dtype=self.wide)
         grad_states = torch.empty_like(self.states)
-        grad_weight: torch.Tensor | None = None
+        grad_weight = torch.zeros_like(self.weight, dtype=self.wide)
         for rows, logits in self._each():
             targets = self.targets[rows]
-            for part, log_probs in self._softmaxes(logits):
-                values[rows][part] = _pick(log_probs, targets[part]).neg_()
-                gradient = log_probs.exp_().scatter_add_(1, targets[part, None], -torch.ones_like(log_probs[:, :1]))
+            for part, wide in self._slices(logits):
+                values[rows][part] = _to_probabilities(wide, targets[part])
+                wide.scatter_add_(1, targets[part, None], -torch.ones_like(wide[:, :1]))
                 if factors is not None:
-                    gradient.mul_(factors[rows][part, None])
-                logits[part] = gradient
+                    wide.mul_(factors[rows][part, None])
+                if wide.dtype != logits.dtype:
+                    logits[part] = wide
             torch.mm(logits, self.weight, out=grad_states[rows])
-            grad_weight = self._add_product(grad_weight, logits.T, self.states[rows])
-        return values, grad_states, torch.zeros_like(self.weight) if grad_weight is None else grad_weight
+            self._add_product(grad_weight, logits.T, self.states[rows])
+        return values, grad_states, grad_weight
 
-    def _add_product(self, total: torch.Tensor | None, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        """total + left @ right, in float32 or wider."""
-        if total is None:
-            return (left @ right).to(self.wide)
-        return total.addmm_(left, right) if total.dtype == left.dtype else total.add_(left @ right)
+    def _add_product(self, total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+        """total += left @ right, in float32 or wider; a narrower product is taken in parts that stay in cache."""
+        if total.dtype == left.dtype:
+            total.addmm_(left, right)
+            return
+        size = max(1, _of(SLICE_BYTES, right) // (right.shape[1] * right.itemsize))
+        for sums, part in zip(total.split(size), left.split(size), strict=True):
+            sums.add_(part @ right)
 
     def _each(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """Rows of a block, and their logits."""
@@ -89,20 +93,30 @@ class _Blocks:
             logits = self.logits[: rows.stop - rows.start]
             yield rows, torch.mm(self.states[rows], self.weight.T, out=logits)
 
-    def _softmaxes(self, logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Rows within a block, and their log-probabilities."""
+    def _slices(self, logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows within a block, and their logits in float32 or wider: the block's own memory where it is as wide."""
         for start in range(0, len(logits), self.slice):
             part = slice(start, min(start + self.slice, len(logits)))
-            out = self.log_probs[: part.stop - part.start]
-            yield part, torch.log_softmax(logits[part].to(self.wide), -1, out=out)
+            yield part, logits[part].to(self.wide)
+
+
+def _to_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Turns logits (n, V) into probabilities in place; returns -log of the targets', (n,), however small these are.
+
+    The largest probability is at least 1 / V, so that its logarithm is exact, and a logit's distance from the largest
+    is the distance of the logarithms: one pass of exponentials serves value and gradient.
+    """
+    below_largest = logits.amax(-1) - _pick(logits, targets)
+    torch.softmax(logits, -1, out=logits)
+    return below_largest - logits.amax(-1).log_()
 
 
 def _of(sizes: dict[str, int], states: torch.Tensor) -> int:
     return sizes.get(states.device.type, sizes["cuda"])
 
 
-def _pick(log_probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return log_probs.gather(1, targets[:, None]).squeeze(1)
+def _pick(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return values.gather(1, targets[:, None]).squeeze(1)
 
 
 class _LinearNLL(torch.autograd.Function):

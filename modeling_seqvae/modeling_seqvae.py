@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_seqvae import SeqVAEConfig
 from .cross_entropy import linear_nll, upcast
+from .dropout import Dropout
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
 from .outputs import SeqVAECache, SeqVAEEncoderOutput, SeqVAEModelOutput, SeqVAETextModelingOutput
@@ -119,8 +120,8 @@ class SeqVAEDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
-        self.output_dropout = nn.Dropout(config.output_dropout)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
         self.layers: Any = lstm_layers(
             config.embedding_size + config.latent_size, config.hidden_size, config.num_hidden_layers
         )
@@ -236,6 +237,8 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
 
 class SeqVAEModel(SeqVAEPreTrainedModel):
     """Encoder, posterior and decoder states, without a vocabulary layer."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of a SeqVAEForTextModeling's checkpoint
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)

@@ -18,6 +18,9 @@ State = tuple[torch.Tensor, torch.Tensor]
 LARGE = 768
 """Hidden units from which our backward pass is the faster one; below, a step is too short for single operations."""
 
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 
 def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
     """The states (B, T, H) of one batch-first layer over inputs (B, T, E), and the last (h, c), (1, B, H) each.
@@ -61,10 +64,10 @@ def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor,
     recurrent = _product_with(weight)
     hidden, cell = state[0].to(weight.dtype), upcast(state[1]).clone()
     states = hidden.new_empty(len(word_gates), *hidden.shape)  # (T, S * B, H)
-    gates = torch.empty_like(latent_gates)
+    gates, tanh = torch.empty_like(latent_gates), torch.empty_like(cell)
     for of_word, state_after in zip(word_gates, states, strict=True):
         step = torch.add(latent_gates, of_word, out=gates).flatten(0, 1)
-        hidden = _step(step.add_(recurrent(hidden)), cell, state_after)
+        hidden = _step(step.add_(recurrent(hidden)), cell, cell, tanh, state_after)
     return states.unflatten(1, (samples, sentences)).permute(1, 2, 0, 3)
 
 
@@ -98,20 +101,20 @@ def _can_reorder(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def _step(gates: torch.Tensor, cell: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Activates gates (N, 4H) in place, carries `cell` (N, H) one word on, writes the state after it to `hidden`."""
-    size = cell.shape[-1]
-    gates[:, : 2 * size].sigmoid_()
-    _tanh_(gates[:, 2 * size : 3 * size])
-    gates[:, 3 * size :].sigmoid_()
-    i, f, g, o = gates.split(size, 1)
-    cell.mul_(f).addcmul_(i, g)
-    return torch.mul(o, _tanh_(cell.clone()), out=hidden)
+def _step(
+    gates: torch.Tensor, before: torch.Tensor, cell: torch.Tensor, tanh: torch.Tensor, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Activates gates (N, 4H) in place; writes the cell, its tanh and the state of one word, from the cell before it.
 
-
-def _tanh_(values: torch.Tensor) -> torch.Tensor:
-    """tanh(x) = 2 sigmoid(2x) - 1: torch's own on CPUs takes four times as long."""
-    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+    tanh(x) = 2 sigmoid(2x) - 1 throughout: torch's own tanh takes four times as long on CPUs.
+    """
+    i, f, g, o = gates.chunk(4, 1)
+    g.mul_(2)
+    gates.sigmoid_()
+    g.mul_(2).sub_(1)
+    torch.mul(f, before, out=cell).addcmul_(i, g)
+    torch.mul(cell, 2, out=tanh).sigmoid_().mul_(2).sub_(1)
+    return torch.mul(o, tanh, out=hidden)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -124,12 +127,12 @@ class _Recurrence(torch.autograd.Function):
         activated = gates.to(cell.dtype, copy=True)  # (T, B, 4H), i f g o
         hiddens = hidden.new_empty(len(gates) + 1, *hidden.shape)
         cells = cell.new_empty(len(gates) + 1, *cell.shape)
+        tanhs = cell.new_empty(len(gates), *cell.shape)
         hiddens[0], cells[0] = hidden, cell
         recurrent = _product_with(weight)
         for t, step in enumerate(activated):
-            cells[t + 1] = cells[t]
-            _step(step.add_(recurrent(hiddens[t])), cells[t + 1], hiddens[t + 1])
-        ctx.save_for_backward(activated, weight, hiddens, cells)
+            _step(step.add_(recurrent(hiddens[t])), cells[t], cells[t + 1], tanhs[t], hiddens[t + 1])
+        ctx.save_for_backward(activated, weight, hiddens, cells, tanhs)
         return hiddens[1:], hiddens[-1].clone(), cells[-1].clone()
 
     @staticmethod
@@ -137,31 +140,22 @@ class _Recurrence(torch.autograd.Function):
     def backward(
         ctx: Any, grad_states: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        activated, weight, hiddens, cells = ctx.saved_tensors
-        slopes, cell_slope = _slopes(activated, cells)  # (T, B, 4, H), (T, B, H)
-        forget = activated.unflatten(-1, (4, -1))[:, :, 1]
-        grad_gates = torch.empty_like(slopes, dtype=weight.dtype)  # (T, B, 4, H)
+        activated, weight, hiddens, cells, tanhs = ctx.saved_tensors
+        gates = activated.unflatten(-1, (4, -1))  # (T, B, 4, H)
+        grad_gates = torch.empty_like(gates, dtype=weight.dtype)
         grad_hidden, grad_cell = upcast(grad_hidden), upcast(grad_cell).clone()
         recurrent = _product_with(weight.T.contiguous())
-        for t in reversed(range(len(activated))):
+        for t in reversed(range(len(gates))):
+            i, f, g, o = gates[t].unbind(1)
+            of_i, of_f, of_g, of_o = grad_gates[t].unbind(1)
             grad_hidden = grad_hidden + grad_states[t]
-            grad_cell.addcmul_(grad_hidden, cell_slope[t])
-            torch.mul(slopes[t, :, :3], grad_cell[:, None], out=grad_gates[t, :, :3])
-            torch.mul(slopes[t, :, 3], grad_hidden, out=grad_gates[t, :, 3])
-            grad_cell.mul_(forget[t])
+            grad_cell += torch.ops.aten.tanh_backward(grad_hidden * o, tanhs[t])
+            sigmoid_backward(grad_cell * g, i, grad_input=of_i)
+            sigmoid_backward(grad_cell * cells[t], f, grad_input=of_f)
+            tanh_backward(grad_cell * i, g, grad_input=of_g)
+            sigmoid_backward(grad_hidden * tanhs[t], o, grad_input=of_o)
+            grad_cell *= f
             grad_hidden = upcast(recurrent(grad_gates[t].flatten(1)))
         flat = grad_gates.flatten(2)
         grad_weight = flat.flatten(0, 1).T @ hiddens[:-1].flatten(0, 1)
         return flat, grad_weight, grad_hidden.to(hiddens.dtype), grad_cell
-
-
-def _slopes(activated: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a gradient is multiplied with at each step: the cell's for gates i, f, g, the state's for o and the cell."""
-    i, f, g, o = activated.chunk(4, -1)
-    tanh = _tanh_(cells[1:].clone())
-    slopes = torch.empty_like(activated).unflatten(-1, (4, -1))  # (T, B, 4, H)
-    torch.mul(g, i * (1 - i), out=slopes[:, :, 0])
-    torch.mul(cells[:-1], f * (1 - f), out=slopes[:, :, 1])
-    torch.mul(i, 1 - g * g, out=slopes[:, :, 2])
-    torch.mul(tanh, o * (1 - o), out=slopes[:, :, 3])
-    return slopes, o * (1 - tanh * tanh)

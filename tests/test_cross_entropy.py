@@ -98,10 +98,15 @@ def test_either_input_may_be_frozen(frozen: str) -> None:
     torch.testing.assert_close(gradient, expected)
 
 
-def test_large_logits_neither_overflow_nor_lose_the_small() -> None:
-    states, weight = torch.tensor([[1000.0]]), torch.tensor([[1.0], [0.999]])
-    expected = torch.tensor([1.0]) + torch.tensor([-1.0]).exp().log1p()
-    torch.testing.assert_close(linear_nll(states, weight, torch.tensor([1])), expected, rtol=1e-4, atol=0)
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
+def test_large_logits_neither_overflow_nor_lose_the_small(scale: float, training: bool) -> None:
+    """With logits of 0, -0.001 and -900 times the scale, probabilities that are 0 in float32 included."""
+    states, weight = torch.tensor([[scale]] * 3), torch.tensor([[1.0], [0.999], [-900.0]])
+    targets = torch.tensor([0, 1, 2])
+    exact = plain_nll(states.double(), weight.double(), targets)
+    found = linear_nll(states, weight.requires_grad_(training), targets)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-6)
 
 
 def test_under_bfloat16_autocast_the_error_is_that_of_bfloat16_products() -> None:

@@ -15,6 +15,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
 from .elbo import Elbo
 from .loader import Batch
+from .optimizers import OPTIMIZERS
 
 DUAL_UPDATES = 5
 DUAL_LEARNING_RATE = 1e-5
@@ -37,7 +38,7 @@ class IVae(Elbo):
         self.accelerator = accelerator
         self.seed = seed
         networks = DualNetworks.of(model.config)
-        optimizer = torch.optim.Adam(networks.parameters(), lr=DUAL_LEARNING_RATE)
+        optimizer = OPTIMIZERS["adam"](networks.parameters(), lr=DUAL_LEARNING_RATE)
         self.networks, self.optimizer = accelerator.prepare(networks, optimizer)
 
     @property

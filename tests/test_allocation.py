@@ -1,0 +1,40 @@
+"""Memory that is freed is used again, where the C library can be told so."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from modeling_seqvae import allocation
+from modeling_seqvae.allocation import keep_freed_memory
+
+PROGRAM = """
+import resource
+import torch
+from modeling_seqvae.allocation import keep_freed_memory
+
+def page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+page_faults()
+assert page_faults() > 10_000, "every page anew"
+assert keep_freed_memory()
+for _ in range(4):  # an allocator takes a few rounds to settle
+    page_faults()
+assert page_faults() < 100, "the same pages again"
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_freed_memory_is_not_asked_for_again() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.delattr(allocation.ctypes, "CDLL")
+    assert keep_freed_memory() is False
