@@ -4,10 +4,11 @@ python benchmarks/report.py
 """
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from pages import with_region
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -61,6 +62,41 @@ def memory(report: dict[str, Any]) -> str:
     return f"{told}\n\n{_table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
 
 
+def time_to_quality(report: dict[str, Any]) -> str:
+    """What an update costs either recipe, and when the fast one is as good as the paper's, for each seed."""
+    machine, measured, paper = report["machine"], report["measured"], report["paper"]
+    paper_cost, fast_cost = (measured["costs"][side] for side in ("paper", "fast"))
+    lowest, highest = measured["ratios"]
+    reached = [run["reached"] for run in report["fast"] if run["reached"]]
+    shares = [point["seconds"] / paper["seconds"] for point in reached]
+    kept = sum(all(point[key] >= 0.9 * paper[key] for key in ("kl", "au")) for point in reached)
+    told = (
+        f"{report['title']} on {report['corpus']}, hidden {report['model']['hidden_size']}; {machine['processor']}, "
+        f"{machine['threads']} threads, torch {machine['torch']}. An update: {paper_cost['update']:.3f} s by the "
+        f"paper's recipe, {fast_cost['update']:.3f} s by the fast one, {measured['ratio']:.2f} of it ({lowest:.2f} "
+        f"to {highest:.2f} in {measured['rounds']} rounds of {measured['updates']} updates); an evaluation: "
+        f"{paper_cost['evaluation']:.1f} s and {fast_cost['evaluation']:.1f} s. Within {report['band']:g} nats of the "
+        f"paper's best bound: {len(reached)} of {len(report['fast'])} seeds"
+        + (f", in {min(shares):.0%} to {max(shares):.0%} of its time" if shares else "")
+        + f"; with at least 90% of its KL and active units: {kept}."
+    )
+    rows = [_point("paper", run["seed"], "its best", run, paper) for run in paper["runs"]]
+    for run in report["fast"]:
+        rows.append(_point("fast", run["seed"], f"within {report['band']:g} nats", run["reached"], paper))
+        rows.append(_point("fast", run["seed"], "its best", run["best"], paper))
+    titles = ["recipe", "when", "seed", "epoch", "minutes", "of the paper's", "-ELBO", "KL", "AU"]
+    return f"{told}\n\n{_table(titles, rows)}"
+
+
+def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, paper: dict[str, Any]) -> list[str]:
+    if point is None:
+        return [recipe, when, str(seed), "never", *["–"] * 5]
+    return [
+        recipe, when, str(seed), str(point["epoch"]), f"{point['seconds'] / 60:.0f}",
+        f"{point['seconds'] / paper['seconds']:.0%}", f"{point['bound']:.2f}", f"{point['kl']:.3f}", str(point["au"]),
+    ]  # fmt: skip
+
+
 def _span(values: Sequence[float]) -> str:
     return f"{min(values):,.0f} to {max(values):,.0f}"
 
@@ -70,19 +106,20 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *rows))
 
 
-TABLES: dict[str, Callable[[Any], str]] = {"throughput": throughput, "memory": memory}
+TABLES: dict[str, Callable[[Any], str]] = {
+    "throughput": throughput,
+    "memory": memory,
+    "time_to_quality": time_to_quality,
+}
 """What is written between `<!-- NAME -->` and `<!-- end -->`, from docs/performance/NAME.json."""
 
 
 def page(text: str) -> str:
-    """The page with every table made anew."""
+    """The page with every table made anew that was measured."""
     for name, table in TABLES.items():
-        report = json.loads((MEASURED / f"{name}.json").read_text("utf-8"))
-        region = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        made = table(report)
-        text, found = region.subn(lambda match, made=made: match[1] + made + "\n" + match[2], text)
-        if found != 1:
-            raise ValueError(f"{PAGE}: there must be one region <!-- {name} --> ... <!-- end -->, found {found}")
+        measured = MEASURED / f"{name}.json"
+        if measured.is_file():
+            text = with_region(text, name, table(json.loads(measured.read_text("utf-8"))))
     return text
 
 

@@ -53,7 +53,7 @@ def main() -> None:
     loss = trainer.evaluate()["eval_loss"]
     vae = SeqVAE(trainer.model, tokenizer)
     vae.save_pretrained(f"{options.run}/best")
-    print(f"-ELBO on the validation set: {loss:.2f} nats per sentence")
+    print(f"loss on the validation set, with z at the posterior's mean: {loss:.2f} nats per sentence")
     print(f"written from the prior: {vae.sample(1, seed=0)[0]}")
 
 

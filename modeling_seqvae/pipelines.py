@@ -9,7 +9,8 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .sharing import add_code
-from .text import SeqVAE, cut_to, read_features
+from .text import SeqVAE
+from .text_batches import cut_to, read_features
 from .tokenization import decode_sentences
 
 

@@ -3,48 +3,31 @@
 import operator
 import os
 import secrets
-import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from .configuration_seqvae import SeqVAEConfig
 from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
+from .loading import HUB_ARGUMENTS, connection_kept, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
-from .sharing import add_code, is_broken_connection, plain_card, push_files
+from .sharing import add_code, plain_card, push_files
+from .text_batches import (
+    FEATURES,
+    TextBatch,
+    as_list_of_strings,
+    at_least,
+    batches_by_length,
+    progress_bar,
+    read_features,
+)
 from .tokenization import decode_sentences
-
-FEATURES = {
-    "mean": ("mean",),
-    "mean_variance": ("mean", "variance"),
-    "centre": ("centre",),
-    "pooled": ("pooled",),
-}
-"""What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
-h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
-
-UNKNOWN_SHARE = 0.2
-"""Unknown words above this share of a call are worth a warning."""
-
-WINDOW_BATCHES = 256
-"""Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
-
-CALLER = 5
-"""Frames from a warning up to the line that called `encode` or `nll`, through _batches, method and inference_mode."""
-
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-"""Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
 
 
 class SeqVAE:
@@ -68,10 +51,10 @@ class SeqVAE:
         batch_size: int = 32,
         device: str | torch.device | None = None,
     ):
-        _require_match(model.config, tokenizer)
+        require_match(model.config, tokenizer)
         self.model = (model if device is None else model.to(device)).eval()
         self.tokenizer = tokenizer
-        self.batch_size = _at_least(1, batch_size, "batch_size")
+        self.batch_size = at_least(1, batch_size, "batch_size")
 
     @classmethod
     def from_pretrained(
@@ -90,8 +73,8 @@ class SeqVAE:
         """
         source = os.fspath(id_or_path)
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        _require_checkpoint(source, hub_arguments)
-        with _connection_kept(source):
+        require_checkpoint(source, hub_arguments)
+        with connection_kept(source):
             model = SeqVAEForTextModeling.from_pretrained(source, use_safetensors=True, **kwargs)
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
@@ -189,7 +172,7 @@ class SeqVAE:
         `seed` fixes them; without one they are new at every call. ValueError for a negative `n`.
         """
         generator = _generator(seed)
-        like = torch.empty(_at_least(0, n, "n"), self.model.config.latent_size)
+        like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
         return self._write(standard_normal(1, like, generator)[0], generator, generation_kwargs)
 
     @torch.inference_mode()
@@ -232,7 +215,7 @@ class SeqVAE:
         `a` and `b`. Other arguments as in `decode`. ValueError below two steps, and for an arc between opposite points.
         """
         self.model.model._require_latent("interpolate")
-        steps, way = _at_least(2, steps, "steps"), _one_of(PATHS, path, "path")
+        steps, way = at_least(2, steps, "steps"), _one_of(PATHS, path, "path")
         start, end = self.encode([a, b], features="centre")
         return self.decode(way(start, end, steps), seed, **generation_kwargs)
 
@@ -274,7 +257,7 @@ class SeqVAE:
         texts all are returned; of equally near ones the earlier comes first. ValueError where there are no texts.
         """
         self.model.model._require_latent("look for neighbours")
-        k = _at_least(1, k, "k")
+        k = at_least(1, k, "k")
         _one_of(METRICS, metric, "metric")
         queries, listed = as_list_of_strings(query), as_list_of_strings(texts)
         if not listed:
@@ -378,7 +361,7 @@ class SeqVAE:
     def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""
         sentences: list[str] = []
-        with _progress_bar(len(latents), "writing") as bar:
+        with progress_bar(len(latents), "writing") as bar:
             for z in latents.split(self.batch_size) if len(latents) else ():
                 z = z.to(self.model.device, self.model.dtype)
                 ids = self.model.sample(latents=z, generator=generator, **generation_kwargs)
@@ -388,99 +371,9 @@ class SeqVAE:
 
     def _batches(
         self, texts: list[str], doing: str, batch_size: int | None, show_progress: bool | None
-    ) -> Iterator["_Batch"]:
-        """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for."""
-        batch_size = self.batch_size if batch_size is None else _at_least(1, batch_size, "batch_size")
-        window = WINDOW_BATCHES * batch_size
-        tally = _Tally()
-        with _progress_bar(len(texts), doing, show_progress) as bar:
-            for start in range(0, len(texts), window):
-                ids = self._tokenise(texts[start : start + window], tally)
-                order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-                for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
-                    yield self._batch([start + i for i in chosen], [ids[i] for i in chosen])
-                    bar.update(len(chosen))
-        tally.warn(self.tokenizer.model_max_length)
-
-    def _tokenise(self, texts: list[str], tally: "_Tally") -> list[list[int]]:
-        """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`."""
-        limit = self.tokenizer.model_max_length
-        sentences: list[list[int]] = []
-        for ids in self.tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
-            if len(ids) > limit:
-                tally.cut += 1
-                ids = cut_to(limit, ids)
-            tally.words += len(ids) - 2
-            tally.unknown += ids.count(self.tokenizer.unk_token_id)
-            sentences.append(ids)
-        return sentences
-
-    def _batch(self, positions: list[int], sentences: list[list[int]]) -> "_Batch":
-        rows = [torch.tensor(ids) for ids in sentences]
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.model.config.pad_token_id)
-        return _Batch(positions, input_ids.to(self.model.device), mask.to(self.model.device))
-
-
-class _Batch(NamedTuple):
-    positions: list[int]  # places in the caller's list
-    input_ids: torch.Tensor  # (B, T), padded on the right
-    attention_mask: torch.Tensor  # (B, T)
-
-
-@dataclass
-class _Tally:
-    """What deserves a warning, counted over a call."""
-
-    words: int = 0
-    unknown: int = 0
-    cut: int = 0
-
-    def warn(self, limit: int) -> None:
-        if self.unknown > UNKNOWN_SHARE * self.words:
-            warnings.warn(
-                f"{self.unknown / self.words:.0%} of the words are not in the model's vocabulary and were read as "
-                "unknown: the texts may be of another kind, language or tokenisation than those it was trained on, and "
-                "then its results say little about them",
-                stacklevel=CALLER,
-            )
-        if self.cut:
-            warnings.warn(
-                f"{self.cut} texts have more than {limit} tokens and were cut there: set tokenizer.model_max_length "
-                "higher to read them whole",
-                stacklevel=CALLER,
-            )
-
-
-def read_features(
-    model: SeqVAEForTextModeling, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: str
-) -> torch.Tensor:
-    """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`."""
-    encoder = model.get_encoder()
-    pooled = encoder.read(input_ids, attention_mask)[1]
-    posterior = encoder.posterior(pooled)
-    blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
-    return torch.cat([block.float() for block in blocks], 1)
-
-
-def cut_to(limit: int, ids: list[int]) -> list[int]:
-    """The first of the ids of a sentence, `limit` at most, and its `</s>` as the last of them."""
-    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
-
-
-def as_list_of_strings(texts: Any) -> list[str]:
-    """One string or any iterable of them as a list. Raises TypeError with the index and type of what is no string."""
-    if isinstance(texts, str):
-        return [texts]
-    dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
-    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
-        shape = "" if dimensions == 1 else f" of {dimensions} dimensions"
-        raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
-    listed = list(texts)
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
-    return listed
+    ) -> Iterator[TextBatch]:
+        size = self.batch_size if batch_size is None else at_least(1, batch_size, "batch_size")
+        return batches_by_length(texts, self.model, self.tokenizer, size, doing, show_progress)
 
 
 def _generator(seed: int | None) -> torch.Generator:
@@ -488,67 +381,10 @@ def _generator(seed: int | None) -> torch.Generator:
     return torch.Generator().manual_seed(secrets.randbits(63) if seed is None else operator.index(seed))
 
 
-def _at_least(least: int, value: int, name: str) -> int:
-    value = operator.index(value)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
-
-
 def _one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
     if name not in choices:
         raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
     return choices[name]
-
-
-def _progress_bar(total: int, doing: str, show: bool | None = None) -> tqdm:
-    return tqdm(total=total, desc=doing, unit=" texts", delay=0 if show else 2, disable=show is False, leave=False)
-
-
-def _require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that cannot be the model's: too many words, or other tokens around a sentence."""
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}: "
-            "they do not belong together"
-        )
-    eos = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    around = tokenizer("")["input_ids"]
-    if around not in [[config.bos_token_id, id_] for id_ in eos]:
-        raise ValueError(
-            f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
-            f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
-        )
-
-
-@contextmanager
-def _connection_kept(source: str) -> Iterator[None]:
-    """A connection that breaks in the middle of a file as what it is, where the libraries suspect a missing file."""
-    try:
-        yield
-    except OSError as error:
-        if not is_broken_connection(error):
-            raise
-        raise ConnectionError(f"the hub hung up while {source} was on its way here: load it again") from error
-
-
-def _require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:
-    """Refuse what is not a SeqVAE checkpoint before transformers makes something else of it."""
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(source, **hub_arguments)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no SeqVAE checkpoint at {source!r}: it is not a folder with a config.json, and as a model on the hub it "
-            f"could not be read: {error}"
-        ) from error
-    if not config:
-        inside = sorted(path.parent for path in Path(source).glob("*/config.json"))
-        hint = f" (there is one in {inside[0]})" if inside else ""
-        raise FileNotFoundError(f"no SeqVAE checkpoint at {source!r}: it holds no config.json{hint}")
-    if config.get("model_type") != SeqVAEConfig.model_type:
-        raise ValueError(
-            f"{source} holds a model of type {config.get('model_type')!r}; SeqVAE reads {SeqVAEConfig.model_type!r}"
-        )
 
 
 __all__ = ["SeqVAE"]

@@ -16,7 +16,10 @@ from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
 from modeling_seqvae.training.recipe import available
 
-COMMANDS = ("train", "evaluate", "encode", "classify", "sample", "reconstruct", "interpolate", "demo", "results")
+COMMANDS = (
+    *("train", "evaluate", "encode", "classify", "sample", "reconstruct", "interpolate"),
+    *("neighbours", "analogy", "edit", "push", "reproduce", "demo", "results"),
+)
 PRESET = """
 model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.5}
 training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
@@ -95,6 +98,10 @@ def test_help_lists_every_command_on_a_line() -> None:
     assert invoke("-h").stdout == described
 
 
+def test_no_command_is_left_out_here() -> None:
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == set(COMMANDS)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     described = invoke(command, "-h").stdout
@@ -104,10 +111,14 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_names_that_help_mentions_exist() -> None:
     described = invoke("train", "--help").stdout
-    for kind, names in {"methods": ("max_pool", "seqvae", "lstm_lm"), "corpora": ("demo", "ptb", "yahoo")}.items():
+    told = {
+        "methods": ("max_pool", "seqvae", "lstm_lm"),
+        "corpora": ("demo", "ptb", "yahoo"),
+        "training": ("paper", "small", "demo", "tiny"),
+    }
+    for kind, names in told.items():
         assert set(names) <= set(available(kind))
         assert all(name in described for name in names)
-    assert all(name in described for name in available("training"))
 
 
 def test_version() -> None:
@@ -142,6 +153,19 @@ def test_evaluate_prints_a_table_and_writes_the_same_figures(folder: Path) -> No
     assert "SeqVAE + MaxPool" in result.stdout and "12 sentences" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "evaluation.json" in result.stderr and "evaluation.json" not in result.stdout
+
+
+def test_evaluate_in_bf16_is_close_and_recorded(folder: Path) -> None:
+    reports = {}
+    for precision in ("no", "bf16"):
+        name = f"{precision}.json"
+        result = invoke("evaluate", "run", *QUICK, "--precision", precision, "--device", "cpu", "--output", name)
+        assert ("Measured in bf16" in " ".join(result.stdout.split())) == (precision == "bf16")
+        reports[precision] = json.loads((folder / name).read_text())
+        assert reports[precision]["precision"] == precision
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert reports["no"]["bound"] != reports["bf16"]["bound"] == pytest.approx(reports["no"]["bound"], abs=0.05)
+    assert reports["no"]["nll"] == pytest.approx(reports["bf16"]["nll"], abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +316,7 @@ MISTAKES = {
     "end that is not UTF-8": (("interpolate", "run", "a", "caf\udce9"), "not UTF-8"),
     "input that is not there": (("reconstruct", "run", "--input", "none.txt"), "no file none.txt"),
     "unknown split": (("evaluate", "run", "--split", "dev"), "validation"),
+    "unknown precision": (("evaluate", "run", "--precision", "fp8"), "no, bf16"),
     "evaluation into a folder": (("evaluate", "run", "--output", "empty"), "empty is a folder"),
     "evaluation below a file": (("evaluate", "run", "--output", "file/new.json"), "file is a file"),
     "evaluation on an unknown device": (("evaluate", "run", "--device", "abacus"), "--device abacus"),

@@ -218,6 +218,16 @@ def test_auto_classes_find_the_models(make_model, batch, tmp_path) -> None:
     assert torch.equal(base(batch["input_ids"])[0], model.model(batch["input_ids"])[0])
 
 
+def test_a_whole_checkpoint_loads_without_its_vocabulary_layer_and_without_a_word_about_it(
+    make_model, batch, tmp_path
+) -> None:
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    base, report = SeqVAEModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values())
+    assert torch.equal(base.encode(batch["input_ids"]).mean, model.encode(batch["input_ids"]).mean)
+
+
 def test_a_base_checkpoint_loads_under_a_new_vocabulary_layer(make_model, batch, tmp_path) -> None:
     base = make_model(SeqVAEModel)
     base.save_pretrained(tmp_path)

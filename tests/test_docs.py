@@ -67,6 +67,12 @@ def test_the_tables_of_the_performance_page_are_of_the_committed_measurements():
     assert report["page"](text) == text, "out of date: run python benchmarks/report.py"
 
 
+def test_the_tables_of_classifiers_are_of_the_committed_measurements():
+    generator = runpy.run_path(str(ROOT / "benchmarks" / "classifiers.py"))
+    for path, text in generator["pages"]():
+        assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/classifiers.py"
+
+
 def test_the_table_of_the_readme_is_of_the_committed_figures():
     from modeling_seqvae.evaluation.table import table
     from modeling_seqvae.paper.demo import COLUMNS

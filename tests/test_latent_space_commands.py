@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE
@@ -53,6 +54,22 @@ def test_neighbours_are_those_of_python(vae: SeqVAE) -> None:
 
 def test_an_analogy_is_that_of_python(vae: SeqVAE) -> None:
     assert invoke("analogy", CHECKPOINT, *TEXTS[:3]).stdout == f"{vae.analogy(*TEXTS[:3])}\n"
+
+
+def test_labels_of_declared_classes_are_their_names(vae: SeqVAE) -> None:
+    """As `datasets` writes them to Parquet: numbers, and the names beside them."""
+    features = Features({"review": Value("string"), "mood": ClassLabel(names=["glad", "sad"])})
+    moods = ["glad" if label == "5" else "sad" for label in LABELS]
+    Dataset.from_dict({"review": TEXTS, "mood": moods}, features).to_parquet("moods.parquet")
+    options = ("--examples", "moods.parquet", "--text-column", "review", "--label-column", "mood")
+    printed = invoke("edit", CHECKPOINT, "our room was cold", *options, "--towards", "glad", "--strengths", "1").stdout
+    (expected,) = vae.edit("our room was cold", vae.direction(TEXTS, moods, "glad"), [1.0])
+    assert printed == f"+1\t{expected}\n"
+    told = invoke("edit", CHECKPOINT, "our room was cold", *options, "--towards", "0", code=1).stderr
+    assert "'glad', 'sad'" in told
+    Dataset.from_dict({"review": TEXTS, "mood": [-1, *moods[1:]]}, features).to_parquet("gap.parquet")
+    options = ("--examples", "gap.parquet", *options[2:], "--towards", "glad")
+    assert "row 1 lacks its label" in invoke("edit", CHECKPOINT, "our room was cold", *options, code=1).stderr
 
 
 @pytest.mark.parametrize("method", ["means", "logistic"])

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 ROOT_FILES = (
     "pooling",
     "cross_entropy",
+    "dropout",
     "recurrence",
     "noise",
     "gaussian",
@@ -27,9 +28,12 @@ ROOT_FILES = (
     "outputs",
     "modeling_seqvae",
     "precision",
+    "allocation",
     "tokenization",
     "sharing",
     "latent_space",
+    "loading",
+    "text_batches",
     "text",
     "pipelines",
 )

@@ -90,7 +90,7 @@ def test_features_do_not_depend_on_batch_size_window_or_order_of_the_list(vae, m
     expected = vae.encode(texts, batch_size=1)
     for batch_size in (2, 7, 100):
         np.testing.assert_allclose(vae.encode(texts, batch_size=batch_size), expected, atol=1e-6)
-    monkeypatch.setattr("modeling_seqvae.text.WINDOW_BATCHES", 2)  # several windows in one call
+    monkeypatch.setattr("modeling_seqvae.text_batches.WINDOW_BATCHES", 2)  # several windows in one call
     order = np.random.default_rng(1).permutation(len(texts))
     shuffled = vae.encode([texts[i] for i in order], batch_size=4)
     np.testing.assert_allclose(shuffled, expected[order], atol=1e-6)
@@ -189,7 +189,7 @@ def test_unknown_features_and_impossible_sizes_are_refused(vae):
 
 
 def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypatch):
-    monkeypatch.setattr("modeling_seqvae.text.WINDOW_BATCHES", 1)
+    monkeypatch.setattr("modeling_seqvae.text_batches.WINDOW_BATCHES", 1)
     with pytest.warns(UserWarning, match="30% of the words") as record:
         vae.encode(["the food was qu ux", "we loved every bite zzz"] * 20, batch_size=2)
     assert len(record) == 1

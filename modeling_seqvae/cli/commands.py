@@ -4,16 +4,14 @@ Results go to standard output, progress and notes to standard error. Expected mi
 1, wrong usage in 2, signals in 128 + signal.
 """
 
-import json
-import sys
-from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .. import __version__
-from .checks import Commands, note, require_device, require_file, require_unicode, require_writable
+from .app import app
+from .checks import note, require_device, require_file, require_unicode, require_writable
+from .inputs import corpus_named, limits_of, load_model, read_texts, write_json
 from .options import (
     BatchSize,
     Checkpoint,
@@ -28,31 +26,7 @@ from .options import (
     Seed,
     TextColumn,
 )
-
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _show_version(asked: bool) -> None:
-    if asked:
-        print(f"seqvae {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _group(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
-) -> None:
-    """Sequence VAEs on text with pooled encoders: train, measure, sample, encode."""
+from .sharing import sharing_the_best
 
 
 @app.command()
@@ -73,6 +47,10 @@ def train(
         bool,
         typer.Option("--profile", help="Show where the time of a few updates goes; writes a trace to DIR/profile."),
     ] = False,
+    push_to: Annotated[
+        str | None, typer.Option(metavar="USER/NAME", help="Share the model on the hub whenever it has become better.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: for you or your organisation.")] = False,
 ) -> None:
     """Train a model on text.
 
@@ -83,9 +61,10 @@ def train(
     from ..training import run
     from ..training.recipe import resolve
 
-    recipe = resolve(method, _corpus(corpus, text_column, label_column), preset, overrides or (), _limits(limit))
+    recipe = resolve(method, corpus_named(corpus, text_column, label_column), preset, overrides or (), limits_of(limit))
     require_writable(output_dir)
-    trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile)
+    with sharing_the_best(push_to, private, resume) as on_best:
+        trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, on_best=on_best)
     if trainer.show:
         best = min(trainer.history, key=lambda record: record["bound"])
         print(f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}")
@@ -113,6 +92,13 @@ def evaluate(
     ] = False,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="no (float32) or bf16, faster where the machine has it. Default: what accelerate is configured for.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -137,14 +123,25 @@ def evaluate(
         require_file(output)
     if corpus is None and text_column is not None:
         raise ValueError("--text-column says how to read a table: name it with --corpus")
-    spec = None if corpus is None else _corpus(corpus, text_column, None)
+    spec = None if corpus is None else corpus_named(corpus, text_column, None)
     report = evaluate_checkpoint(
-        checkpoint, spec, data_dir, split, _limits(limit), nll_samples, nll_sentences, shuffle, batch_size, seed, device
+        checkpoint,
+        spec,
+        data_dir,
+        split,
+        limits_of(limit),
+        nll_samples,
+        nll_sentences,
+        shuffle,
+        batch_size,
+        seed,
+        device,
+        precision,
     )
     print(table([report], caption(report)))
     target = output or evaluation_file(Path(checkpoint), report)
     if target:
-        _write_json(target, report)
+        write_json(target, report)
         note(f"written to {target}")
     else:
         note("not written: only a run's directory keeps its evaluations; give --output FILE.json")
@@ -167,7 +164,7 @@ def sample(
     device: Device = None,
 ) -> None:
     """Write new sentences, one a line."""
-    for sentence in _load(checkpoint, device).sample(count, seed=seed, temperature=temperature, top_p=top_p):
+    for sentence in load_model(checkpoint, device).sample(count, seed=seed, temperature=temperature, top_p=top_p):
         print(sentence)
 
 
@@ -191,8 +188,8 @@ def reconstruct(
     """
     if bool(texts) == bool(input_file):
         raise typer.BadParameter("give either sentences or --input FILE")
-    listed = _read_texts(input_file, text_column) if input_file else require_unicode(texts or [])
-    for sentence in _load(checkpoint, device).reconstruct(listed, num_beams=beams):
+    listed = read_texts(input_file, text_column) if input_file else require_unicode(texts or [])
+    for sentence in load_model(checkpoint, device).reconstruct(listed, num_beams=beams):
         print(sentence)
 
 
@@ -212,7 +209,7 @@ def interpolate(
     They are written from points on a path through the latent space; the ends are reconstructions.
     """
     require_unicode([start, end])
-    for sentence in _load(checkpoint, device).interpolate(start, end, steps, path=path):
+    for sentence in load_model(checkpoint, device).interpolate(start, end, steps, path=path):
         print(sentence)
 
 
@@ -233,7 +230,7 @@ def demo(
     from ..paper.demo import run_demo
 
     require_writable(output_dir)
-    run_demo(output_dir, seed, language_model, overrides or (), _limits(limit))
+    run_demo(output_dir, seed, language_model, overrides or (), limits_of(limit))
 
 
 @app.command()
@@ -249,67 +246,3 @@ def results(
     from ..paper.tables import results_markdown
 
     print(results_markdown(directory))
-
-
-def _corpus(name: str, text_column: str | None, label_column: str | None) -> Any:
-    """A corpus's name or YAML as it is; a file or folder of the user's own as a spec."""
-    from ..data.corpora import spec_from_path
-    from ..training.recipe import available
-
-    path = Path(name)
-    own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
-    if own:
-        return spec_from_path(path, text_column, label_column)
-    if text_column or label_column:
-        raise ValueError(f"corpus {name} says itself which columns it has; --text-column is for a table of yours")
-    return name
-
-
-def _limits(limits: list[str] | None) -> dict[str, int]:
-    from ..data.corpora import SPLITS
-
-    parsed = {}
-    for limit in limits or ():
-        split, _, count = limit.partition("=")
-        if split not in SPLITS or not count.isdecimal() or int(count) == 0:
-            raise ValueError(f"--limit {limit!r} is not a count for one of {', '.join(SPLITS)}, such as train=10000")
-        parsed[split] = int(count)
-    return parsed
-
-
-def _read_texts(path: Path, text_column: str | None) -> list[str]:
-    """The texts of a file, or the lines of standard input where it is `-`."""
-    from ..data.readers import Wanted, read_documents
-    from ..training.report import quiet_libraries
-
-    if str(path) == "-":
-        piped = TextIOWrapper(sys.stdin.buffer, "utf-8", "surrogateescape")
-        listed = [line.rstrip("\n") for line in piped]
-    elif path.is_file():
-        with quiet_libraries():
-            listed = [text or "" for text in read_documents(path, Wanted(text_column=text_column)).rows["text"]]
-    else:
-        raise FileNotFoundError(f"there is no file {path}")
-    empty = sum(not text.strip() for text in listed)
-    if empty:
-        note(f"{empty:,} of {len(listed):,} texts are empty; each is read as a sentence without words")
-    return require_unicode(listed)
-
-
-def _load(checkpoint: str, device: str | None) -> Any:
-    """The model of a run (its best/), of a checkpoint's directory, or of a name on the hub."""
-    import torch
-
-    from ..text import SeqVAE
-    from ..training.run import best_checkpoint
-
-    require_device(device)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device)
-
-
-def _write_json(path: Path, report: dict[str, Any]) -> None:
-    from ..training.checkpoint import write_text
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(report, indent=2) + "\n")

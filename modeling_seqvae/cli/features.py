@@ -1,16 +1,15 @@
 """The commands `encode` and `classify`: features for classifiers."""
 
 import json
-import sys
 from datetime import timedelta
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .checks import note, require_device, require_file, require_unicode, require_writable
-from .commands import _corpus, _limits, _load, app
+from .app import app
+from .checks import note, require_device, require_file, require_writable
+from .inputs import corpus_named, limits_of, load_model, read_rows, tell_empty
 from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn
 
 Features = Annotated[
@@ -60,10 +59,10 @@ def encode(
     if state.num_processes > 1 and str(texts) == "-":
         raise ValueError("several processes cannot share standard input: give a file")
     with state.main_process_first():
-        rows = _rows(texts, text_column)
+        rows = read_rows(texts, text_column)
     if state.is_main_process:
-        _tell_empty(rows)
-    vae = _load(checkpoint, str(state.device) if state.num_processes > 1 else device)
+        tell_empty(rows)
+    vae = load_model(checkpoint, str(state.device) if state.num_processes > 1 else device)
     encode_to_file(vae, rows, output, features, batch_size, state=state)
     if state.is_main_process:
         note(f"{len(rows):,} texts encoded: {output}")
@@ -115,10 +114,10 @@ def classify(
     require_writable(output)
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError("a checkpoint is given twice: give each once")
-    spec = corpus_spec(_corpus(corpus, text_column, label_column))
-    loaded = load_corpus(spec, data_dir=data_dir, limits=_limits(limit))
+    spec = corpus_spec(corpus_named(corpus, text_column, label_column))
+    loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
     require_labels(loaded)
-    vaes = {checkpoint: _load(checkpoint, device) for checkpoint in checkpoints}
+    vaes = {checkpoint: load_model(checkpoint, device) for checkpoint in checkpoints}
     report = classify(vaes, loaded, features, batch_size, seed)
     print(summary(report))
     with writing(output):
@@ -140,28 +139,3 @@ def _picture(report: dict[str, Any], output: Path) -> str | None:
         return None
     (output / "confusion.png").write_bytes(drawn)
     return "confusion.png"
-
-
-def _rows(path: Path, text_column: str | None) -> Any:
-    """The column `text` of a file, on disk, or the lines of standard input where it is `-`."""
-    from datasets import Dataset, Features, Value
-
-    from ..data.readers import Wanted, read_documents
-    from ..training.report import quiet_libraries
-
-    if str(path) == "-":
-        piped = TextIOWrapper(sys.stdin.buffer, "utf-8", "surrogateescape")
-        listed = require_unicode([line.rstrip("\n") for line in piped])
-        return Dataset.from_dict({"text": listed}, Features({"text": Value("string")}))
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    with quiet_libraries():
-        return read_documents(path, Wanted(text_column=text_column)).rows
-
-
-def _tell_empty(rows: Any) -> None:
-    from ..data.columns import texts_of
-
-    empty = sum(not (text or "").strip() for text in texts_of(rows))
-    if empty:
-        note(f"{empty:,} of {len(rows):,} texts are empty; each is read as a sentence without words")

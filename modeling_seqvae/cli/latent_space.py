@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from .app import app
 from .checks import require_unicode
-from .commands import _load, _read_texts, app
+from .inputs import load_model, read_texts
 from .options import BatchSize, Checkpoint, Device, TextColumn
 
 Sentence = Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, in quotes.")]
@@ -30,8 +31,8 @@ def neighbours(
     Example: seqvae neighbours RUN reviews.txt "the food was great ."
     """
     require_unicode([query])
-    listed = _read_texts(texts, text_column)
-    vae = _load(checkpoint, device)
+    listed = read_texts(texts, text_column)
+    vae = load_model(checkpoint, device)
     vae.batch_size = batch_size
     for found in vae.neighbours(query, listed, k, metric):
         print(f"{found.distance:.4f}\t{found.position + 1}\t{' '.join(found.text.split())}")
@@ -46,7 +47,7 @@ def analogy(checkpoint: Checkpoint, a: Sentence, b: Sentence, c: Sentence, devic
     Example: seqvae analogy RUN "the food was bad ." "the food was good ." "the room was bad ."
     """
     require_unicode([a, b, c])
-    print(_load(checkpoint, device).analogy(a, b, c))
+    print(load_model(checkpoint, device).analogy(a, b, c))
 
 
 @app.command()
@@ -83,7 +84,7 @@ def edit(
     require_unicode(texts)
     steps = _numbers(strengths)
     listed, labels = _read_labelled(examples, text_column, label_column)
-    vae = _load(checkpoint, device)
+    vae = load_model(checkpoint, device)
     vae.batch_size = batch_size
     direction = vae.direction(listed, labels, towards, away, method)
     for sentences in vae.edit(texts, direction, steps):
@@ -99,7 +100,12 @@ def _numbers(listed: str) -> list[float]:
 
 
 def _read_labelled(path: Path, text_column: str | None, label_column: str) -> tuple[list[str], list[str]]:
-    """The texts of a table and their labels as they are written. Raises ValueError for a row that lacks one."""
+    """The texts of a table and their labels: the names of classes where it declares them, or as they are written.
+
+    Raises ValueError for a row that lacks one.
+    """
+    from datasets import ClassLabel
+
     from ..data.readers import Wanted, read_documents
     from ..training.report import quiet_libraries
 
@@ -110,6 +116,9 @@ def _read_labelled(path: Path, text_column: str | None, label_column: str) -> tu
         if found.labels != "column":
             raise ValueError(f"{path} is no table: labels are read from .csv, .tsv, .jsonl, .json and .parquet files")
         rows = found.rows.to_dict()
+    declared = found.rows.features["label"]
+    if isinstance(declared, ClassLabel):  # which writes numbers, -1 for none
+        rows["label"] = [None if label in (None, -1) else declared.int2str(label) for label in rows["label"]]
     for number, (text, label) in enumerate(zip(rows["text"], rows["label"], strict=True), start=1):
         if not text or label is None or label == "":
             raise ValueError(

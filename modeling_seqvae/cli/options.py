@@ -35,8 +35,8 @@ Preset = Annotated[
     typer.Option(
         "--training",
         metavar="NAME",
-        help="Sizes and schedule: paper, small, demo, or a YAML file of yours. Default: the corpus's own; small for a "
-        "file of yours.",
+        help="Sizes and schedule: paper, small, demo, tiny (to try commands), ... (a wrong name lists all), or a YAML "
+        "file of yours. Default: the corpus's own; small for a file of yours.",
     ),
 ]
 Overrides = Annotated[

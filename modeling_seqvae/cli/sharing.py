@@ -1,12 +1,14 @@
-"""The command `push`: share a run on the Hugging Face hub."""
+"""Sharing on the Hugging Face hub: the command `push`, and what `train` shares as it goes."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .app import app
 from .checks import note
-from .commands import app
 
 
 @app.command()
@@ -28,6 +30,14 @@ def push(
     no_code: Annotated[
         bool, typer.Option("--no-code", help="Leave out the code that loads the model where seqvae is not installed.")
     ] = False,
+    sentence_features: Annotated[
+        str | None,
+        typer.Option(
+            "--sentence-transformers",
+            metavar="FEATURES",
+            help="Let sentence-transformers load it too, for these features: mean, mean_variance, centre or pooled.",
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=0, metavar="COUNT", help="Sentences of the model to show in its card.")
     ] = 5,
@@ -54,7 +64,9 @@ def push(
     from ..hub.contents import contents
     from ..sharing import push_files
 
-    shared = contents(run, name, code=not no_code, samples=samples, licence=licence)
+    shared = contents(
+        run, name, code=not no_code, samples=samples, licence=licence, sentence_features=sentence_features
+    )
     for told in shared.notes:
         note(told)
     if dry_run:
@@ -77,3 +89,18 @@ def push(
     where = f"{name!r}, revision={branch!r}" if branch else repr(name)
     if not pull_request:
         note(f"next: SeqVAE.from_pretrained({where}) in Python")
+
+
+@contextmanager
+def sharing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Callable[[Path], None] | None]:
+    """What a training calls with its directory for every new best; nothing without a name, and on other processes."""
+    from accelerate import PartialState
+
+    from ..hub.push import PushOnBest
+
+    if name is None or not PartialState().is_main_process:
+        yield None
+        return
+    with PushOnBest(name, private=private, update=resume) as on_best:
+        yield on_best
+    note(f"shared as {name}: SeqVAE.from_pretrained({name!r}) in Python")

@@ -31,9 +31,15 @@ def caption(report: Mapping[str, Any]) -> str:
     train, test = (report["splits"][split] for split in ("train", "test"))
     left_out = train["empty"] + test["empty"]
     return (
-        f"{report['corpus']}: {len(report['classes'])} classes, trained on {train['documents']:,} documents, scored on "
-        f"{test['documents']:,} others" + (f"; {left_out:,} empty ones left out" if left_out else "") + "."
+        f"{report['corpus']}: {len(report['classes'])} classes, trained on {_documents(train)}, scored on "
+        f"{_documents(test)} of the test set" + (f"; {left_out:,} empty ones left out" if left_out else "") + "."
     )
+
+
+def _documents(split: Mapping[str, Any]) -> str:
+    if split["documents"] == split["available"]:
+        return f"{split['documents']:,} documents"
+    return f"the first {split['documents']:,} of {split['available']:,} documents"
 
 
 def summary(report: Mapping[str, Any]) -> str:

@@ -35,9 +35,23 @@ def caption(report: Mapping[str, Any]) -> str:
     how = "exact" if report["au"] is None else f"by {report['nll_samples']:,} importance samples"  # None: no latent
     return (
         f"{report['corpus']}, {report['split']} set, {report['sentences']:,} sentences, "
-        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how}, on {some}. "
-        "Definitions: docs/metrics.md"
+        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how}, on {some}."
+        f"{precision_note([report])} Definitions: docs/metrics.md"
     )
+
+
+def precision_note(reports: Sequence[Mapping[str, Any]]) -> str:
+    """A sentence, after a space, on the rows that were not measured in float32; nothing where all were.
+
+    An evaluation from before it told its precision is taken as one in float32.
+    """
+    mixed = [report for report in reports if report.get("precision", "no") != "no"]
+    if not mixed:
+        return ""
+    named = {f"{report['title']} ({report['precision']})" for report in mixed}
+    if len(mixed) == len(reports) and len({report["precision"] for report in mixed}) == 1:
+        return f" Measured in {mixed[0]['precision']}."
+    return f" Measured in mixed precision: {', '.join(sorted(named))}; the others in float32."
 
 
 def cells(

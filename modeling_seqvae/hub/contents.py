@@ -15,6 +15,7 @@ from ..training.recipe import Recipe
 from ..training.run import best_checkpoint
 from ..training.yaml_files import dump_yaml
 from .curves import curves
+from .sentence_files import sentence_files
 
 CHECKPOINT_FILES = ("*.safetensors", "*.json")
 """Of a checkpoint's folder: weights, configurations and tokenizer. The rest is written anew, or not ours to share."""
@@ -44,11 +45,13 @@ def contents(
     code: bool = True,
     samples: int = 5,
     licence: str | None = None,
+    sentence_features: str | None = None,
 ) -> Contents:
     """All that is shared of a run's directory as `repo_id`; `checkpoint` is a copy of its best/, if that may change.
 
-    The card shows `samples` sentences of the model. Raises FileNotFoundError for what is no run or has no checkpoint,
-    and ValueError for a run with a damaged file.
+    The card shows `samples` sentences of the model. `sentence_features` adds what sentence-transformers needs to load
+    the model, as a giver of these features. Raises FileNotFoundError for what is no run or has no checkpoint, and
+    ValueError for a run with a damaged file and for features that the model does not have.
     """
     run = Path(run)
     if not (run / RECIPE).is_file():
@@ -63,18 +66,22 @@ def contents(
     files[RECIPE] = dump_yaml(without_places(recipe).model_dump(mode="json")).encode()
     files["history.jsonl"] = "".join(json.dumps(record) + "\n" for record in history).encode()
     if evaluation:
-        files["evaluation.json"] = json.dumps(evaluation, indent=2).encode() + b"\n"
+        files["evaluation.json"] = _as_json(evaluation)
     try:
         files["curves.png"] = curves(history, recipe.title)
     except ModuleNotFoundError as error:
         notes.append(f"curves.png is left out: {error}")
+    vae = SeqVAE.from_pretrained(best) if samples or sentence_features else None
+    if vae and sentence_features:
+        vae.encode([], sentence_features)  # refuses what the model does not have
+        files |= {name: _as_json(content) for name, content in sentence_files(sentence_features).items()}
     written = card(
         recipe,
         min(history, key=lambda record: record["bound"]),
         config=SeqVAEConfig.from_pretrained(best),
         epochs=len(history),
         evaluation=evaluation,
-        samples=SeqVAE.from_pretrained(best).sample(samples, seed=0) if samples else (),
+        samples=vae.sample(samples, seed=0) if vae and samples else (),
         source=repo_id,
         code=code,
         curves="curves.png" in files,
@@ -104,6 +111,10 @@ def _checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
         found |= {name: text.encode() for name, text in code_files().items()}
         found["config.json"] = with_auto_map(best / "config.json").encode()
     return found
+
+
+def _as_json(content: Any) -> bytes:
+    return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _history(path: Path) -> list[dict[str, Any]]:

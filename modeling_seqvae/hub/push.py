@@ -20,14 +20,15 @@ def push_run(
     code: bool = True,
     samples: int = 5,
     licence: str | None = None,
+    sentence_features: str | None = None,
     **options: Any,
 ) -> str:
     """Share a run's best checkpoint, card, recipe, history, curves and evaluation in one commit; its URL.
 
-    `options` are those of push_files: private, revision, create_pr, update, token. Raises what contents and push_files
-    raise.
+    `sentence_features` lets sentence-transformers load it as well, for these features. Other `options` are those of
+    push_files: private, revision, create_pr, update, token. Raises what contents and push_files raise.
     """
-    shared = contents(run, repo_id, code=code, samples=samples, licence=licence)
+    shared = contents(run, repo_id, code=code, samples=samples, licence=licence, sentence_features=sentence_features)
     return push_files(shared.files, repo_id, commit_message=f"Share {shared.title}", **options)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
-from ..text import FEATURES, SeqVAE
+from ..text import SeqVAE
+from ..text_batches import read_features
+from .sentence_files import CONFIG, sentence_files
 
 try:
     from sentence_transformers.base.modules import InputModule
@@ -20,9 +21,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "this needs sentence-transformers: pip install 'seqvae[sentence-transformers]'"
     ) from error
-
-CONFIG = "sentence_seqvae_config.json"
-"""Which features a checkpoint gives; beside its config.json, since the module lies in the checkpoint's own folder."""
 
 
 class SeqVAEModule(InputModule):
@@ -83,11 +81,8 @@ class SeqVAEModule(InputModule):
         return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
     def forward(self, features: dict[str, Any], **unused: Any) -> dict[str, Any]:
-        encoder = self.model.get_encoder()
-        pooled = encoder.read(features["input_ids"], features["attention_mask"])[1]
-        posterior = encoder.posterior(pooled)
-        blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[self.features]]
-        features["sentence_embedding"] = torch.cat(blocks, 1)
+        ids, mask = features["input_ids"], features["attention_mask"]
+        features["sentence_embedding"] = read_features(self.model, ids, mask, self.features)
         return features
 
     def get_embedding_dimension(self) -> int:
@@ -96,15 +91,6 @@ class SeqVAEModule(InputModule):
     def save(self, output_path: str, *args: Any, **unused: Any) -> None:
         self.vae.save_pretrained(output_path)
         self.save_config(output_path)
-
-
-MODULES = [{"idx": 0, "name": "0", "path": "", "type": f"{SeqVAEModule.__module__}.{SeqVAEModule.__name__}"}]
-SETTINGS: dict[str, Any] = {
-    "model_type": "SentenceTransformer",
-    "prompts": {},
-    "default_prompt_name": None,
-    "similarity_fn_name": None,
-}
 
 
 def export(checkpoint: str | os.PathLike[str], features: str = "mean") -> list[str]:
@@ -116,11 +102,7 @@ def export(checkpoint: str | os.PathLike[str], features: str = "mean") -> list[s
     and language models.
     """
     SeqVAEModule(SeqVAE.from_pretrained(checkpoint), features)  # refuses what would not load
-    files = {
-        CONFIG: {"features": features},
-        "config_sentence_transformers.json": SETTINGS,
-        "modules.json": MODULES,  # last: it is what says that the others are there
-    }
+    files = sentence_files(features)
     for name, content in files.items():
         fresh = Path(checkpoint) / f".{name}.new"
         fresh.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

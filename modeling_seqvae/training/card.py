@@ -173,8 +173,14 @@ def _caption(evaluation: Mapping[str, Any] | None) -> str:
     how = "exact" if evaluation["au"] is None else f"by {evaluation['nll_samples']:,} importance samples"  # None: no z
     return (
         f"{text} The test set has {evaluation['sentences']:,} sentences; NLL and PPL {how}, on the first "
-        f"{evaluation['nll_sentences']:,}."
+        f"{evaluation['nll_sentences']:,}.{_precision(evaluation)}"
     )
+
+
+def _precision(evaluation: Mapping[str, Any]) -> str:
+    """A sentence, after a space, on test figures that are not in float32; older evaluations are, and do not say so."""
+    precision = evaluation.get("precision", "no")
+    return "" if precision == "no" else f" The test set's figures were measured in {precision}."
 
 
 def _verdict(splits: Sequence[str], figures: Mapping[str, Any], latent_size: int) -> str:

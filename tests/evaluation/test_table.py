@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from modeling_seqvae.evaluation.table import COLUMNS, caption, cells, markdown, table
+from modeling_seqvae.evaluation.table import COLUMNS, caption, cells, markdown, precision_note, table
 
 REPORT: dict[str, Any] = {
     "title": "SeqVAE + MaxPool",
@@ -80,6 +80,14 @@ def test_caption_says_on_what_and_in_which_unit():
         assert part in told
     assert "on all" in caption(REPORT | {"nll_sentences": 3761})
     assert "NLL exact" in caption(LANGUAGE_MODEL)
+
+
+def test_captions_tell_what_was_measured_in_bf16_and_older_reports_are_in_float32():
+    half, full = REPORT | {"precision": "bf16"}, LANGUAGE_MODEL | {"precision": "no"}
+    assert "bf16" not in caption(REPORT) + caption(full) and "Measured in bf16." in caption(half)
+    assert precision_note([REPORT, full]) == ""
+    assert precision_note([half, half]) == " Measured in bf16."
+    assert precision_note([half, full, REPORT]).endswith("SeqVAE + MaxPool (bf16); the others in float32.")
 
 
 @pytest.mark.parametrize("key", ["mi", "mi_corpus", "cosine"])

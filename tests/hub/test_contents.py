@@ -48,6 +48,19 @@ def test_without_code_nothing_points_to_it(make_run: MakeRun) -> None:
     assert b"trust_remote_code" not in read(shared.files["README.md"])
 
 
+def test_for_sentence_transformers_three_files_are_added_which_name_our_module(make_run: MakeRun) -> None:
+    """Whether it is installed or not; that it loads is tested where it is."""
+    run = make_run()
+    plain, shared = contents(run, "user/name"), contents(run, "user/name", sentence_features="mean", samples=0)
+    added = {"modules.json", "config_sentence_transformers.json", "sentence_seqvae_config.json"}
+    assert set(shared.files) - set(plain.files) == added
+    (module,) = json.loads(read(shared.files["modules.json"]))
+    source = Path(__file__).resolve().parents[2].joinpath(*module["type"].split(".")[:-1]).with_suffix(".py")
+    assert f"class {module['type'].split('.')[-1]}(" in source.read_text("utf-8")
+    with pytest.raises(ValueError, match="features='sum'"):
+        contents(run, "user/name", sentence_features="sum")
+
+
 def test_the_card_tells_the_run_and_where_to_load_it(make_run: MakeRun) -> None:
     shared = contents(make_run(evaluated=True), "user/name", samples=3, licence="apache-2.0")
     card = ModelCard(read(shared.files["README.md"]).decode())

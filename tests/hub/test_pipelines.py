@@ -40,6 +40,11 @@ from transformers import pipeline
 
 pipeline("seqvae-features", model="user/by-strings", trust_remote_code=False)
 """
+NO_TASK = """
+from transformers import pipeline
+
+pipeline(model="user/by-strings", trust_remote_code=True)
+"""
 
 
 @pytest.fixture
@@ -66,3 +71,9 @@ def test_without_the_package_they_run_by_the_code_a_checkpoint_carries(
 def test_without_trust_they_do_not(shared: Any, stranger: Any) -> None:
     with pytest.raises(Exception, match="trust_remote_code"):
         stranger(REFUSED)
+
+
+def test_without_a_task_transformers_names_both(shared: Any, stranger: Any) -> None:
+    """A single one it would run, and of two it picks none; it asks for no `pipeline_tag` then."""
+    with pytest.raises(Exception, match="Pick one in seqvae-features, seqvae-generation"):
+        stranger(NO_TASK)

@@ -73,6 +73,15 @@ def test_a_dry_run_lists_the_files_and_calls_nobody(hub: Any, push: Any, make_ru
     assert "# SeqVAE + Attention on demo" in output and 'SeqVAE.from_pretrained("user/dry")' in output
 
 
+def test_a_dry_run_for_sentence_transformers_lists_its_files(hub: Any, push: Any, make_run: MakeRun) -> None:
+    run = make_run()
+    code, output, _ = push(run, "user/dry", "--dry-run", "--sentence-transformers", "mean", "--samples", "0")
+    assert code == 0 and hub.requests == []
+    assert set(output.split()) >= {"modules.json", "config_sentence_transformers.json", "sentence_seqvae_config.json"}
+    code, _, told = push(run, "user/dry", "--dry-run", "--sentence-transformers", "sum")
+    assert code == 1 and "features='sum' is not one of" in told
+
+
 def test_large_files_go_to_the_storage_without_the_token(hub: Any, push: Any, make_run: MakeRun) -> None:
     hub.lfs_above = 10_000
     run = make_run()
@@ -305,6 +314,36 @@ def test_every_best_of_a_training_is_shared_or_passed_over_for_a_newer_one(
     assert shared == [best for best in bests if best in shared] and shared[-1] == "third"
     assert commits[-1].message == "Share SeqVAE + Attention on demo, so far"
     assert hub.repos["user/training"].private
+
+
+TRAIN = [
+    "--limit",
+    "train=40",
+    "--limit",
+    "validation=8",
+    "--set",
+    "training.anneal_epochs=0",
+    "--set",
+    "model.hidden_size=8",
+]
+
+
+def test_a_training_shares_its_best_and_goes_on_sharing_when_it_is_continued(
+    hub: Any, package: Any, tmp_path: Path
+) -> None:
+    options = [*TRAIN, "--output-dir", str(tmp_path / "run"), "--push-to", "user/live", "--private"]
+    code, _, told = package("result = seqvae('train', *arguments)", arguments=[*options, "--set", "training.epochs=1"])
+    assert code == 0 and "shared as user/live" in told, told
+    files = hub.files("user/live")
+    assert files["model.safetensors"] == (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
+    assert files["history.jsonl"] == (tmp_path / "run" / "history.jsonl").read_bytes()
+    assert hub.repos["user/live"].private
+    code, _, told = package("result = seqvae('train', *arguments)", arguments=options)
+    assert code == 1 and "user/live exists already" in told
+    code, _, told = package(
+        "result = seqvae('train', *arguments)", arguments=[*options, "--set", "training.epochs=1", "--resume"]
+    )
+    assert code == 0, told
 
 
 def test_trouble_with_the_hub_stops_no_training(hub: Any, package: Any, make_run: MakeRun) -> None:

@@ -10,6 +10,7 @@ from modeling_seqvae import SeqVAE
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
+from modeling_seqvae.hub.contents import contents  # noqa: E402
 from modeling_seqvae.hub.sentence_transformers import SeqVAEModule, export  # noqa: E402
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "model_cards" / "demo-max-pool"
@@ -50,6 +51,17 @@ def test_other_features_are_chosen_when_exporting(checkpoint, vae, features):
 def test_what_was_exported_is_still_a_checkpoint_of_ours(checkpoint, vae):
     export(checkpoint)
     np.testing.assert_array_equal(SeqVAE.from_pretrained(checkpoint).encode(TEXTS), vae.encode(TEXTS))
+
+
+def test_a_run_can_be_shared_so_that_sentence_transformers_loads_it(make_run, tmp_path):
+    run = make_run()
+    shared = contents(run, "user/name", sentence_features="pooled")
+    for name, content in shared.files.items():
+        (tmp_path / name).write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+    expected = SeqVAE.from_pretrained(run / "best").encode(TEXTS, "pooled")
+    np.testing.assert_allclose(load(tmp_path).encode(TEXTS), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="features='sum' is not one of"):
+        contents(run, "user/name", sentence_features="sum")
 
 
 def test_without_an_export_the_module_itself_loads(vae):

@@ -106,6 +106,13 @@ def test_the_verdict_is_that_of_the_figures(
     assert verdict in saved(tmp_path, make_recipe(), RECORD | figures).text
 
 
+def test_an_evaluation_in_bf16_is_told(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    for evaluation in (EVALUATION, EVALUATION | {"precision": "no"}):
+        assert "bf16" not in saved(tmp_path, make_recipe(), RECORD, evaluation=evaluation).text
+    text = saved(tmp_path, make_recipe(), RECORD, evaluation=EVALUATION | {"precision": "bf16"}).text
+    assert "measured in bf16." in text
+
+
 def test_the_verdict_is_of_the_test_set_where_there_is_one(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
     text = saved(tmp_path, make_recipe(), RECORD, evaluation=EVALUATION).text
     assert "The posterior has collapsed: on the test set the KL is 0.05 nats" in text

@@ -1,0 +1,129 @@
+"""How well labels are read from the features of trained encoders: tables for docs/results.md and the README.
+
+    python benchmarks/classifiers.py RUN RUN --corpus yelp_sentiment yelp_stars --data-dir DIR --limit train=20000
+    python benchmarks/classifiers.py RUN RUN      # each on the corpus that it was trained on
+    python benchmarks/classifiers.py              # only the tables, from what was measured before
+
+For each corpus: logistic regression and the paper's MLP on [mean ; variance] of every run's best model, beside TF-IDF
+with logistic regression and the commonest class. The figures go to docs/results/classifiers/CORPUS.json.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pages import with_region
+
+from modeling_seqvae import SeqVAE
+from modeling_seqvae.data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
+from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
+from modeling_seqvae.evaluation.classify import classify, require_labels
+from modeling_seqvae.evaluation.table import markdown
+from modeling_seqvae.training.recipe import Recipe, corpus_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "docs" / "results.md", ROOT / "README.md")
+MEASURED = ROOT / "docs" / "results" / "classifiers"
+COLUMNS = {
+    "features": SUMMARY["features"],
+    "trained_on": ("encoder trained on", "{}"),
+    "kl": ("its KL", "{:.2f}"),
+    **{key: column for key, column in SUMMARY.items() if key != "features"},
+}
+CAPTION = "KL: nats per sentence, of the encoder's own validation set. Standard errors: over the test documents."
+
+
+def encoder(run: Path) -> dict[str, Any]:
+    """What a run's best model is: its recipe's title, corpus and sizes, and its figures on its validation set."""
+    recipe = Recipe.load(run / "recipe.yaml")
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    best = min(history, key=lambda record: record["bound"])
+    limits = ", ".join(f"first {count:,} of {split}" for split, count in recipe.limits.items())
+    return {
+        "title": recipe.title,
+        "trained_on": recipe.corpus.name + (f" ({limits})" if limits else ""),
+        "model": recipe.model,
+        "seed": recipe.training.seed,
+        "epochs": len(history),
+        **{key: best[key] for key in ("epoch", "kl_weight", "bound", "kl", "mi", "au")},
+    }
+
+
+def measure(runs: Sequence[Path], corpus: Corpus, batch_size: int, seed: int) -> dict[str, Any]:
+    """The report of `classify` on a corpus, and what its encoders are.
+
+    Raises ValueError for two runs of one title, which the table could not tell apart.
+    """
+    require_labels(corpus)
+    encoders = {encoder(run)["title"]: encoder(run) for run in runs}
+    if len(encoders) < len(runs):
+        raise ValueError(f"two of the runs for {corpus.name} have the same title: give one of each method")
+    vaes = {title: SeqVAE.from_pretrained(run / "best") for title, run in zip(encoders, runs, strict=True)}
+    report = classify(vaes, corpus, batch_size=batch_size, seed=seed)
+    return {"encoders": list(encoders.values()), **report}
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """A measured corpus in Markdown: a row for each classifier."""
+    encoders = {described["title"]: described for described in report["encoders"]}
+    rows = []
+    for system in report["systems"]:
+        described = encoders.get(system["features"], {})
+        rows.append({**system, "trained_on": described.get("trained_on"), "kl": described.get("kl")})
+    return f"{caption(report)}\n\n{markdown(rows, COLUMNS)}"
+
+
+def section() -> str:
+    """Every measured corpus."""
+    reports = [json.loads(path.read_text("utf-8")) for path in sorted(MEASURED.glob("*.json"))]
+    return "\n\n".join([*map(table, reports), CAPTION])
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """The documents that show the tables, and what they should be."""
+    content = section()
+    for path in PAGES:
+        yield path, with_region(path.read_text("utf-8"), "classifiers", content)
+
+
+def corpora(runs: Sequence[Path], names: Sequence[str]) -> list[tuple[CorpusSpec, list[Path]]]:
+    """Which runs are scored on which corpus: all on each that is named, or else each on its own."""
+    if names:
+        return [(corpus_spec(name), list(runs)) for name in names]
+    own = {run: Recipe.load(run / "recipe.yaml").corpus for run in runs}
+    specs = {spec.name: spec for spec in own.values()}
+    return [(spec, [run for run in runs if own[run].name == name]) for name, spec in specs.items()]
+
+
+def _limit(text: str) -> tuple[str, int]:
+    split, _, count = text.partition("=")
+    if split not in SPLITS or not count.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count for one of {', '.join(SPLITS)}, as in train=20000")
+    return split, int(count)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="directories of trained runs")
+    parser.add_argument("--corpus", nargs="+", default=[], metavar="NAME", help="labelled corpora; default: the runs'")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the files of the corpora are")
+    parser.add_argument(
+        "--limit", nargs="+", type=_limit, default=[], metavar="SPLIT=COUNT", help="the first documents"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, metavar="COUNT", help="texts encoded at a time")
+    parser.add_argument("--seed", type=int, default=0, metavar="NUMBER", help="of the MLP")
+    given = parser.parse_args()
+    for spec, runs in corpora(given.runs, given.corpus):
+        corpus = load_corpus(spec, data_dir=given.data_dir, limits=dict(given.limit))
+        report = measure(runs, corpus, given.batch_size, given.seed)
+        print(f"{table(report)}\n")
+        MEASURED.mkdir(parents=True, exist_ok=True)
+        (MEASURED / f"{corpus.name}.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    for path, text in pages():
+        path.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,60 @@
+"""What must be true of a checkpoint before it is loaded for strings, told in a sentence where it is not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+from .configuration_seqvae import SeqVAEConfig
+from .sharing import is_broken_connection
+
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+"""Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
+
+
+def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that cannot be the model's: too many words, or other tokens around a sentence."""
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}: "
+            "they do not belong together"
+        )
+    eos = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    around = tokenizer("")["input_ids"]
+    if around not in [[config.bos_token_id, id_] for id_ in eos]:
+        raise ValueError(
+            f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
+            f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
+        )
+
+
+@contextmanager
+def connection_kept(source: str) -> Iterator[None]:
+    """A connection that breaks in the middle of a file as what it is, where the libraries suspect a missing file."""
+    try:
+        yield
+    except OSError as error:
+        if not is_broken_connection(error):
+            raise
+        raise ConnectionError(f"the hub hung up while {source} was on its way here: load it again") from error
+
+
+def require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:
+    """Refuse what is not a SeqVAE checkpoint before transformers makes something else of it."""
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(source, **hub_arguments)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no SeqVAE checkpoint at {source!r}: it is not a folder with a config.json, and as a model on the hub it "
+            f"could not be read: {error}"
+        ) from error
+    if not config:
+        inside = sorted(path.parent for path in Path(source).glob("*/config.json"))
+        hint = f" (there is one in {inside[0]})" if inside else ""
+        raise FileNotFoundError(f"no SeqVAE checkpoint at {source!r}: it holds no config.json{hint}")
+    if config.get("model_type") != SeqVAEConfig.model_type:
+        raise ValueError(
+            f"{source} holds a model of type {config.get('model_type')!r}; SeqVAE reads {SeqVAEConfig.model_type!r}"
+        )

@@ -1,0 +1,150 @@
+"""Texts as batches for a model, and what `encode` takes from the model's answers."""
+
+import operator
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from .modeling_seqvae import SeqVAEForTextModeling
+
+FEATURES = {
+    "mean": ("mean",),
+    "mean_variance": ("mean", "variance"),
+    "centre": ("centre",),
+    "pooled": ("pooled",),
+}
+"""What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
+h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
+
+UNKNOWN_SHARE = 0.2
+"""Unknown words above this share of a call are worth a warning."""
+
+WINDOW_BATCHES = 256
+"""Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
+
+CALLER = 5
+"""Frames from a warning up to the line that called `encode` or `nll`, through _batches, method and inference_mode."""
+
+
+class TextBatch(NamedTuple):
+    """Some of the caller's texts, as a model reads them."""
+
+    positions: list[int]  # places in the caller's list
+    input_ids: torch.Tensor  # (B, T), padded on the right
+    attention_mask: torch.Tensor  # (B, T)
+
+
+def batches_by_length(
+    texts: list[str],
+    model: SeqVAEForTextModeling,
+    tokenizer: PreTrainedTokenizerBase,
+    batch_size: int,
+    doing: str,
+    show_progress: bool | None = None,
+) -> Iterator[TextBatch]:
+    """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for."""
+    window = WINDOW_BATCHES * batch_size
+    tally = _Tally()
+    with progress_bar(len(texts), doing, show_progress) as bar:
+        for start in range(0, len(texts), window):
+            ids = _tokenise(texts[start : start + window], tokenizer, tally)
+            order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+            for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
+                yield _batch([start + i for i in chosen], [ids[i] for i in chosen], model)
+                bar.update(len(chosen))
+    tally.warn(tokenizer.model_max_length)
+
+
+@dataclass
+class _Tally:
+    """What deserves a warning, counted over a call."""
+
+    words: int = 0
+    unknown: int = 0
+    cut: int = 0
+
+    def warn(self, limit: int) -> None:
+        if self.unknown > UNKNOWN_SHARE * self.words:
+            warnings.warn(
+                f"{self.unknown / self.words:.0%} of the words are not in the model's vocabulary and were read as "
+                "unknown: the texts may be of another kind, language or tokenisation than those it was trained on, and "
+                "then its results say little about them",
+                stacklevel=CALLER,
+            )
+        if self.cut:
+            warnings.warn(
+                f"{self.cut} texts have more than {limit} tokens and were cut there: set tokenizer.model_max_length "
+                "higher to read them whole",
+                stacklevel=CALLER,
+            )
+
+
+def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tally) -> list[list[int]]:
+    """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`."""
+    limit = tokenizer.model_max_length
+    sentences: list[list[int]] = []
+    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+        if len(ids) > limit:
+            tally.cut += 1
+            ids = cut_to(limit, ids)
+        tally.words += len(ids) - 2
+        tally.unknown += ids.count(tokenizer.unk_token_id)
+        sentences.append(ids)
+    return sentences
+
+
+def _batch(positions: list[int], sentences: list[list[int]], model: SeqVAEForTextModeling) -> TextBatch:
+    rows = [torch.tensor(ids) for ids in sentences]
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    input_ids = pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
+    return TextBatch(positions, input_ids.to(model.device), mask.to(model.device))
+
+
+def read_features(
+    model: SeqVAEForTextModeling, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: str
+) -> torch.Tensor:
+    """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`."""
+    encoder = model.get_encoder()
+    pooled = encoder.read(input_ids, attention_mask)[1]
+    posterior = encoder.posterior(pooled)
+    blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
+    return torch.cat([block.float() for block in blocks], 1)
+
+
+def cut_to(limit: int, ids: list[int]) -> list[int]:
+    """The first of the ids of a sentence, `limit` at most, and its `</s>` as the last of them."""
+    return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
+
+
+def as_list_of_strings(texts: Any) -> list[str]:
+    """One string or any iterable of them as a list. Raises TypeError with the index and type of what is no string."""
+    if isinstance(texts, str):
+        return [texts]
+    dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
+        shape = "" if dimensions == 1 else f" of {dimensions} dimensions"
+        raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
+    listed = list(texts)
+    for index, text in enumerate(listed):
+        if not isinstance(text, str):
+            raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
+    return listed
+
+
+def progress_bar(total: int, doing: str, show: bool | None = None) -> tqdm:
+    """A bar that appears on work of more than two seconds; at once with `show` True, and never with False."""
+    return tqdm(total=total, desc=doing, unit=" texts", delay=0 if show else 2, disable=show is False, leave=False)
+
+
+def at_least(least: int, value: int, name: str) -> int:
+    """The value as an int. Raises ValueError for one below `least`, and TypeError for no whole number."""
+    value = operator.index(value)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return value

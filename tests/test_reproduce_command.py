@@ -1,0 +1,161 @@
+"""`seqvae reproduce` itself, at the preset tiny: everything runs as it does at full size, in other processes."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from accelerate.state import AcceleratorState
+from typer.testing import CliRunner
+
+from modeling_seqvae.cli import app
+from modeling_seqvae.paper.published import paper_settings, rows_of
+from modeling_seqvae.training.recipe import Recipe
+
+TINY = ("--corpus", "demo", "--preset", "tiny", "--jobs", "2")
+
+
+class Table(NamedTuple):
+    """What the command made of all rows of Table 1."""
+
+    folder: Path
+    result: Any
+
+
+def reproduce(target: str, folder: Path, *options: str) -> Any:
+    return CliRunner().invoke(app, ["reproduce", target, "--output-dir", str(folder), *TINY, *options])
+
+
+@pytest.fixture(scope="module")
+def table1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Table]:
+    folder = tmp_path_factory.mktemp("reproduce") / "new"
+    result = reproduce("table1", folder)
+    yield Table(folder, result)
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def files(folder: Path) -> dict[Path, int]:
+    """What runs and measurements left, and when."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.parent != folder}
+
+
+def run_of(folder: Path, method: str) -> Path:
+    (run,) = (folder / "demo" / method).glob("tiny-*/seed0")
+    return run
+
+
+def test_every_row_is_trained_measured_and_shown(table1: Table) -> None:
+    assert table1.result.exit_code == 0, table1.result.stderr
+    rows = json.loads((table1.folder / "table1.json").read_text())["tables"][0]["rows"]
+    assert [row["method"] for row in rows] == rows_of("table1")
+    for row in rows:
+        run = run_of(table1.folder, row["method"])
+        recipe = Recipe.load(run / "recipe.yaml")
+        assert recipe.title in table1.result.stdout and recipe.limits == {"train": 128, "validation": 32}
+        (name,) = (path for path in run.glob("evaluation*.json"))
+        report = json.loads(name.read_text())
+        for figure in ("nll", "bound", "kl", "ppl"):
+            assert row[figure]["values"] == [report[figure]]
+        assert (row["nll_bar"] is not None) == recipe.method.startswith("ivae")
+        assert (report["sentences"], report["nll_sentences"]) == (32, 8)
+    assert "KL less" in table1.result.stdout and "%|" not in table1.result.stdout
+
+
+def test_a_summary_and_an_estimate_come_first_on_standard_error(table1: Table) -> None:
+    told = table1.result.stderr
+    assert told.index("in all about") < told.index("done in")
+    assert len(re.findall(r" 0 to train +8 ", told)) == 14 and "measurements: 0 done, 14 to do" in told
+
+
+def test_what_table1_has_trained_the_others_find(table1: Table) -> None:
+    before = files(table1.folder)
+    for target in ("figure3", "figure4", "table2", "table1"):
+        result = reproduce(target, table1.folder)
+        assert result.exit_code == 0, result.stderr
+        assert "nothing is left to do" in result.stderr
+        assert (table1.folder / f"{target}.md").is_file()
+    assert (table1.folder / "figure4.png").read_bytes().startswith(b"\x89PNG")
+    assert files(table1.folder) == before
+
+
+def test_the_runs_are_those_of_train_and_evaluate(table1: Table) -> None:
+    run = run_of(table1.folder, "seqvae")
+    history = (run / "history.jsonl").read_bytes()
+    command = "train --method seqvae --corpus demo --training tiny"
+    resumed = CliRunner().invoke(
+        app,
+        [*command.split(), "--limit", "train=128", "--limit", "validation=32", "--output-dir", str(run), "--resume"],
+    )
+    assert resumed.exit_code == 0, resumed.stderr
+    assert (run / "history.jsonl").read_bytes() == history
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_an_interrupted_run_goes_on_and_a_crash_leaves_the_other_rows(table1: Table, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("title: Bad\ntraining: {optimizer: sgd, learning_rate: 1.0e+30}\n")
+    run = run_of(table1.folder, "max_pool")
+    history = (run / "history.jsonl").read_bytes()
+    (run / "finished.json").unlink()  # as if it had been stopped just before its end
+    methods = f"seqvae,{tmp_path / 'bad.yaml'},max_pool"
+    result = reproduce("table1", table1.folder, "--methods", methods)
+    assert result.exit_code == 1
+    assert re.search(r"SeqVAE \+ MaxPool +0 to resume after epoch 2 ", result.stderr)
+    assert "Bad, seed 0: not a finite number in epoch" in result.stderr and "2 of 6 steps failed" in result.stderr
+    assert (run / "history.jsonl").read_bytes() == history and (run / "finished.json").is_file()
+    text = (table1.folder / "table1.md").read_text()
+    assert "| Bad (missing) |" in text and "| SeqVAE |" in text and "| SeqVAE + MaxPool |" in text
+
+
+MISTAKES = {
+    "unknown target": (("table9",), "'table9' is not one of table1"),
+    "unknown method": (("table1", "--methods", "bert"), "--methods bert: the methods are abs_pool"),
+    "unknown corpus": (("table1", "--corpus", "none"), "'none'"),
+    "unknown preset": (("table1", "--preset", "huge"), "configuration/training, only demo"),
+    "unknown setting": (("table1", "--set", "training.epoch=3"), "training.epoch is not a field"),
+    "a seed as a setting": (("table1", "--set", "training.seed=3"), "--seeds"),
+    "wrong limit": (("table1", "--limit", "train=none"), "--limit"),
+    "a file as output": (("table1", "--output-dir", "file"), "file is a file"),
+    "a corpus that is too small": (("table1", "--methods", "seqvae", "--limit", "validation=1"), "has 1 document"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_told_in_a_sentence_before_anything_is_written(
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, told = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    target, *options = arguments
+    result = reproduce(target, Path("new"), *options)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert told in result.stderr and "Traceback" not in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("options", [("--seeds", "0"), ("--seeds", "many"), ("--jobs", "0"), ("--nll-sentences", "0")])
+def test_wrong_counts_are_wrong_usage(tmp_path: Path, options: tuple[str, str]) -> None:
+    assert reproduce("table1", tmp_path, *options).exit_code == 2
+
+
+def test_figures_need_matplotlib_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = reproduce("figure3", tmp_path / "new")
+    assert result.exit_code == 1 and "seqvae[figures]" in result.stderr and not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
+    result = reproduce("table3", tmp_path / "new", "--methods", "max_pool", "--seeds", "2", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert not (tmp_path / "new").exists()
+    assert len(re.findall(r"kl_schedule=constant\) +[01] to train", result.stdout)) == 2
+    assert "measurements: 0 done, 4 to do" in result.stdout
+
+
+def test_what_the_preset_says_gives_way_to_the_command_line(tmp_path: Path) -> None:
+    assert paper_settings("presets")["tiny"]["limits"]["train"] == 128
+    result = reproduce("table1", tmp_path / "new", "--methods", "seqvae", "--limit", "train=64", "--dry-run")
+    assert re.search(r"SeqVAE +0 to train +4 ", result.stdout), result.stdout  # two epochs of 64 sentences
