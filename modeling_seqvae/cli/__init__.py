@@ -1,13 +1,34 @@
-"""The `seqvae` command: train, evaluate, encode, classify, sample, work in the latent space, push; demonstration."""
+"""The `seqvae` command: train, evaluate, encode, classify, sample, work in the latent space, push, reproduce; demo."""
 
-from .commands import app
+from ..allocation import keep_freed_memory
+from .app import app
+from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
 from .features import classify, encode
 from .latent_space import analogy, edit, neighbours
+from .reproduce import reproduce
 from .sharing import push
 
-__all__ = ["analogy", "app", "classify", "edit", "encode", "main", "neighbours", "push"]
+__all__ = [
+    "analogy",
+    "app",
+    "classify",
+    "demo",
+    "edit",
+    "encode",
+    "evaluate",
+    "interpolate",
+    "main",
+    "neighbours",
+    "push",
+    "reconstruct",
+    "reproduce",
+    "results",
+    "sample",
+    "train",
+]
 
 
 def main() -> None:
     """Run the command of `sys.argv`."""
+    keep_freed_memory()
     app()

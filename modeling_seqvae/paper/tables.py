@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.table import markdown
+from ..evaluation.table import markdown, precision_note
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..training.recipe import Recipe
 
@@ -46,7 +46,7 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
     )
     caption = (
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
-        f"language model) on the first {some}; nats per sentence."
+        f"language model) on the first {some}; nats per sentence.{precision_note(reports)}"
     )
     return f"{caption}\n\n{markdown(reports)}"
 

@@ -1,0 +1,85 @@
+"""The command that makes the paper's tables and figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app
+from .checks import require_writable
+from .inputs import corpus_named, limits_of
+from .options import CorpusName, DataDir, LabelColumn, Limits, Overrides, TextColumn
+
+
+@app.command()
+def reproduce(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="table1, table2, table3, table4, table5, figure2, figure3, figure4 or positions.",
+        ),
+    ],
+    output_dir: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where runs go, which targets share, and TARGET.md, .json and .png.")
+    ],
+    corpus: CorpusName = "demo",
+    data_dir: DataDir = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Sizes and schedule: paper, small, demo, tiny (to try a command; it learns nothing), or a YAML file "
+            "of yours. Default: the corpus's own; small for a file of yours.",
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Which rows, as in --methods seqvae,max_pool. Default: the target's own."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="COUNT", help="Train everything with seeds 0, 1, ...: mean ± deviation.")
+    ] = 1,
+    limit: Limits = None,
+    overrides: Overrides = None,
+    nll_sentences: Annotated[
+        int | None, typer.Option(min=1, metavar="COUNT", help="Estimate the NLL on the first test sentences only.")
+    ] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="table5: the corpus of the encoder that is carried over. Default: one for yelp_stars."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, metavar="COUNT", help="So many trainings or measurements at once; they share cores.")
+    ] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and how long, and stop.")] = False,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+) -> None:
+    """Make a table or figure of the paper.
+
+    Trains what is missing, measures, and writes Markdown, JSON and PNG.
+
+    Stop it with Ctrl-C whenever you like: the same command goes on, and what one target has trained the others find.
+
+    Example: seqvae reproduce table1 --corpus demo --preset tiny --output-dir OUT
+    """
+    from ..paper.reproduce import reproduce as make
+    from ..paper.request import Request, preset_defaults
+
+    defaults = preset_defaults(preset)
+    require_writable(output_dir)
+    request = Request(
+        corpus=corpus_named(corpus, text_column, label_column),
+        preset=preset,
+        methods=tuple(name.strip() for name in (methods or "").split(",") if name.strip()),
+        seeds=seeds,
+        limits=defaults.get("limits", {}) | limits_of(limit),
+        overrides=tuple(overrides or ()),
+        data_dir=data_dir,
+        nll_sentences=nll_sentences or defaults.get("nll_sentences"),
+        transfer=transfer,
+    )
+    make(target, request, output_dir, jobs, dry_run)

@@ -1,0 +1,159 @@
+"""At which words z is of use: the nats it saves at each position, from the start and from the end.
+
+A sentence is scored several times, word by word, by the same decoder: given z ~ q(z|x), and given z ~ p(z), which knows
+nothing of it. `docs/metrics.md` explains what is made of that. N sentences, T predicted tokens of the longest, S draws,
+B sentences of a batch, Z latent dimensions.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from ..cross_entropy import linear_nll
+from ..gaussian import log_prior
+from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
+from ..noise import standard_normal
+from .evaluate import Evaluator, standard_error
+
+DRAWS = 8
+"""Draws of the prior a sentence, and as many of q(z|x)."""
+
+SHARE = 0.1
+"""Positions that fewer of the sentences have are left out of a curve: its end would be of a few long ones alone."""
+
+
+@dataclass(frozen=True)
+class TokenCosts:
+    """What each predicted token costs given one z ~ q(z|x), and how much less than without it; a row a sentence.
+
+    `given`, `saved` and `told` are (N, T) in nats, not a number after a sentence's `</s>`. `saved` is the cost under a
+    z of the prior, averaged over draws, less `given`; `told` is -log p(x_t | x_<t), the cost after the words before
+    alone, less `given`.
+    """
+
+    number: NDArray[np.int64]  # (N,), the sentence's number
+    kl: NDArray[np.float64]  # (N,), nats
+    given: NDArray[np.float64]
+    saved: NDArray[np.float64]
+    told: NDArray[np.float64]
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Predicted tokens of each sentence, (N,), `</s>` included."""
+        return (~np.isnan(self.given)).sum(1)
+
+
+class PositionEvaluator(Evaluator):
+    """An Evaluator that keeps what each token costs."""
+
+    @torch.no_grad()
+    def token_costs(self, num_draws: int = DRAWS) -> TokenCosts:
+        """Costs of every token, by the draw of q(z|x) that `measure` takes and `num_draws` more of it and of p(z).
+
+        The costs given z add up to the reconstruction of `measure`. Raises ValueError for a language model, and for
+        less than one draw.
+        """
+        if num_draws < 1:
+            raise ValueError(f"what z saves needs at least 1 draw of the prior, got num_draws={num_draws}")
+        rows: list[tuple[int, float, NDArray]] = []
+        for numbers, batch in self._batches(len(self.dataset), f"positions, {num_draws} draws"):
+            proposal = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"]).proposal
+            generators = self._generators(numbers)
+            drawn = proposal.draw(generators)
+            posterior = proposal.rsample_with_log_prob(num_draws, generators)[0]
+            prior = standard_normal(num_draws, drawn.latents, generators)
+            latents = torch.cat([drawn.latents[None], posterior, prior])  # (1 + 2S, B, Z)
+            log_weights = -F.softplus(proposal.log_prob(latents[1:]) - log_prior(latents[1:]))  # log p / (p + q)
+            nll = _in_parts(self.model, latents, batch)  # (1 + 2S, B, T)
+            costs = _costs(nll, log_weights.double()).cpu().numpy()  # (3, B, T)
+            ends = batch["attention_mask"].sum(1).tolist()
+            for row, (number, kl, end) in enumerate(zip(numbers.tolist(), drawn.kl.tolist(), ends, strict=True)):
+                rows.append((number, kl, costs[:, row, : end - 1]))
+        rows = sorted(gather_object(rows), key=lambda row: row[0])
+        table = np.full((3, len(rows), max(cost.shape[1] for _, _, cost in rows)), np.nan)
+        for row, (_, _, cost) in enumerate(rows):
+            table[:, row, : cost.shape[1]] = cost
+        return TokenCosts(np.array([row[0] for row in rows]), np.array([row[1] for row in rows]), *table)
+
+
+def _costs(nll: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+    """Given, saved and told (3, B, T), from costs (1 + 2S, B, T) under one draw of q, S of q and S of the prior.
+
+    `log_weights` (2S, B) are log p(z) / (p(z) + q(z|x)) of all but the first: they make of both kinds of draws together
+    a sample of the prior, in which those are frequent that a sentence, or its first words, make likely.
+    """
+    given, prior = nll[0], nll[1 + len(log_weights) // 2 :]
+    saved = (prior - given).mean(0)
+    so_far = F.pad(nll[1:].cumsum(-1), (1, 0))  # (2S, B, 1 + T), -log p(x_1 .. x_t | z) from t = 0
+    log_p = (log_weights[..., None] - so_far).logsumexp(0)  # (B, 1 + T), log p(x_1 .. x_t) and a constant
+    return torch.stack([given, saved, -log_p.diff(dim=-1) - given])
+
+
+def _in_parts(model: SeqVAEForTextModeling, latents: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """`token_nll` of many latents (S, B, Z), some at a time."""
+    words = (batch["input_ids"], batch["attention_mask"])
+    parts = latents.split(max(1, SENTENCE_TOKENS_AT_ONCE // batch["input_ids"].numel()))
+    return torch.cat([token_nll(model, part, *words) for part in parts])
+
+
+def token_nll(
+    model: SeqVAEForTextModeling, latents: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+) -> torch.Tensor:
+    """-log p(x_t | x_<t, z) of each token after `<s>` under each of latents (S, B, Z): (S, B, T) float64, 0 at padding.
+
+    input_ids and attention_mask (B, T + 1) are padded on the right.
+    """
+    counted = attention_mask[:, 1:].bool().repeat(len(latents), 1)  # (S * B, T)
+    targets = input_ids[:, 1:].repeat(len(latents), 1)
+    states = model.model.decoder.states_under(latents.to(model.dtype), input_ids)[:, :-1]  # (S * B, T, H)
+    nll = linear_nll(states[counted], model.lm_head.weight, targets[counted]).double()
+    return nll.new_zeros(counted.shape).masked_scatter(counted, nll).unflatten(0, (len(latents), -1))
+
+
+def from_the_end(values: NDArray) -> NDArray:
+    """Values (N, T) of sentences with each turned around: column 0 is `</s>`, column 1 the last word."""
+    turned = np.full_like(values, np.nan)
+    for row, sentence in zip(turned, values, strict=True):
+        there = sentence[~np.isnan(sentence)]
+        row[: len(there)] = there[::-1]
+    return turned
+
+
+def curves(costs: TokenCosts, from_end: bool = False) -> dict[str, list[Any]]:
+    """Mean and standard error of `saved` and `told` at each position, over the sentences long enough to have it.
+
+    Positions count from 1. Only those that at least two sentences and a tenth of all have are kept.
+    """
+    sides = {name: getattr(costs, name) for name in ("saved", "told")}
+    if from_end:
+        sides = {name: from_the_end(values) for name, values in sides.items()}
+    counts = (~np.isnan(sides["saved"])).sum(0)
+    counts = counts[counts >= max(2, SHARE * len(costs.number))]  # they never grow with the position
+    found: dict[str, list[Any]] = {"position": list(range(1, len(counts) + 1)), "sentences": counts.tolist()}
+    for name, values in sides.items():
+        columns = [column[~np.isnan(column)] for column in values.T[: len(counts)]]
+        found[name] = [float(column.mean()) for column in columns]
+        found[f"{name}_se"] = [standard_error(column) for column in columns]
+    return found
+
+
+def position_report(costs: TokenCosts) -> dict[str, Any]:
+    """What z saves and tells in all and where, fit for JSON; nats per sentence, with standard errors over them (`_se`).
+
+    `saved` is the sum of `saved_first` (the first word), `saved_between` and `saved_end` (`</s>`), and so is `told`.
+    `rec` and `kl` are those of the same draw.
+    """
+    means = {"rec": np.nansum(costs.given, 1), "kl": costs.kl}
+    for name, values in {"saved": costs.saved, "told": costs.told}.items():
+        total, end = np.nansum(values, 1), values[np.arange(len(values)), costs.tokens - 1]
+        first = np.where(costs.tokens > 1, values[:, 0], 0.0)  # a sentence without words has none
+        means |= {name: total, f"{name}_first": first, f"{name}_between": total - first - end, f"{name}_end": end}
+    report: dict[str, Any] = {"sentences": len(costs.number)}
+    for name, values in means.items():
+        report |= {name: float(values.mean()), f"{name}_se": standard_error(values)}
+    return report | {"from_start": curves(costs), "from_end": curves(costs, from_end=True)}

@@ -1,0 +1,73 @@
+"""Figures 3 and 4: dispersion and KL over training, several methods in one picture."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .figures import draw_curves
+from .published import rows_of
+from .report import Report, Table, spread
+from .request import Request
+from .rows import corpus_of, over_seeds, title_of
+from .work import Step
+
+COLUMNS = {
+    "title": ("model", "{}"),
+    "best_epoch": ("best\nepoch", "{:.0f}"),
+    "best_kl": ("KL\nthere", "{:z.2f}"),
+    "best_cosine": ("cosine\nthere", "{:z.2f}"),
+    "epochs": ("last\nepoch", "{:.0f}"),
+    "kl": ("KL\nthere", "{:z.2f}"),
+    "cosine": ("cosine\nthere", "{:z.2f}"),
+}
+
+
+class Curves:
+    """KL and pairwise cosine similarity on the validation set, epoch by epoch."""
+
+    draws = True
+
+    def __init__(self, name: str, summary: str):
+        self.name = name
+        self.summary = summary
+
+    def steps(self, request: Request) -> Sequence[Step]:
+        methods = self._methods(request)
+        return [request.training(method, seed) for seed in range(request.seeds) for method in methods]
+
+    def report(self, request: Request, output_dir: Path) -> Report:
+        rows, curves = [], {}
+        for method in self._methods(request):
+            trainings = request.trainings(method)
+            histories = [history for history in (training.read(output_dir) for training in trainings) if history]
+            title = title_of(trainings, len(histories))
+            ends = [_ends(history) for history in histories]
+            figures = {key: spread([end[key] for end in ends]) for key in COLUMNS if key != "title"}
+            rows.append({"method": trainings[0].recipe.method, "title": title, **figures})
+            if histories:
+                curves[title] = histories
+        what = f"{corpus_of(request)}, validation set"
+        caption = (
+            f"{self.name.capitalize()[:-1]} {self.name[-1]}: {what}; KL in nats per sentence{over_seeds(request)}."
+        )
+        thin = f"; mean and each of {request.seeds} seeds" if request.seeds > 1 else ""
+        picture = partial(draw_curves, curves, caption=what + thin) if curves else None
+        return Report([Table(caption, COLUMNS, rows)], picture=picture)
+
+    def _methods(self, request: Request) -> list[str]:
+        methods = request.methods_or(rows_of(self.name))
+        for method in methods:
+            if request.training(method, 0).recipe.model.get("latent_size") == 0:
+                raise ValueError(f"{self.name} shows encoders, and {method} has none: leave it out of --methods")
+        return methods
+
+
+def _ends(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the best and the last epoch gave."""
+    best, last = min(history, key=lambda record: record["bound"]), history[-1]
+    found = {"best_epoch": best["epoch"], "epochs": last["epoch"]}
+    return found | {f"{prefix}{key}": record[key] for prefix, record in (("best_", best), ("", last)) for key in KEYS}
+
+
+KEYS = ("kl", "cosine")

@@ -1,0 +1,305 @@
+"""The work behind tables and figures: trainings, and measurements of what they gave, each known by what it leaves.
+
+Every step leaves files in a folder that is a function of what the step is. So a step that another target has done is
+found and not done again, and one that was interrupted goes on.
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import Timeout
+from huggingface_hub.utils import WeakFileLock
+
+from ..training.checkpoint import CHECKSUMS, write_text
+from ..training.directory import RECIPE, holds_run
+from ..training.recipe import Recipe
+from ..training.run import evaluate_checkpoint, evaluation_file, train
+
+FINISHED = "finished.json"
+"""Written into a run's directory when its training has come to its end."""
+
+SECONDS = "measuring_seconds"
+"""How long a measurement took, among its figures."""
+
+RECORD = ("epoch", "bound", "kl", "cosine", "seconds", "encoder_updates", "decoder_updates")
+REPORT = ("title", "nll", "bound", "rec", "kl", "mi", "au", "ppl", "sentences", "nll_sentences", "nll_samples")
+"""What tables and figures need of a history's records, and of an evaluation."""
+
+
+class Step(Protocol):
+    """A piece of work, done in a process of its own. Folders are relative to the output directory."""
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it leaves its files: CORPUS/METHOD/SETTINGS/seedN."""
+
+    @property
+    def key(self) -> str:
+        """What tells the step from others: the path of what it leaves. Steps of one key are one step."""
+
+    @property
+    def needs(self) -> Sequence["Step"]:
+        """The steps that have to be done before."""
+
+    def done(self, output_dir: Path) -> bool:
+        """Whether it has been done. Raises ValueError where its folder holds something else."""
+
+    def progress(self, output_dir: Path) -> float:
+        """How much of it is done while it runs, from 0 to 1."""
+
+    def run(self, output_dir: Path) -> None:
+        """Do it, or go on where it was interrupted."""
+
+    def read(self, output_dir: Path) -> Any:
+        """What it found, or None where it is not (yet) there."""
+
+    def took(self, folder: Path) -> float | None:
+        """Seconds that such a step took in another folder; None where that is not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A recipe's run. `read` gives its history so far, one record an epoch, as in history.jsonl."""
+
+    recipe: Recipe
+    folder: Path
+    data_dir: Path | None = None
+
+    @property
+    def title(self) -> str:
+        return f"{self.recipe.title}, seed {self.recipe.training.seed}"
+
+    @property
+    def key(self) -> str:
+        return str(self.folder)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        return ()
+
+    def done(self, output_dir: Path) -> bool:
+        return holds_run(output_dir / self.folder, self.recipe, resume=True) and self.sizes(output_dir) is not None
+
+    def progress(self, output_dir: Path) -> float:
+        return len(self.read(output_dir) or ()) / self.recipe.training.epochs
+
+    def run(self, output_dir: Path) -> None:
+        folder = output_dir / self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone_in(folder):
+            trainer = train(self.recipe, folder, self.data_dir, resume=True)
+            sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
+            write_json(folder / FINISHED, {"documents": sizes})
+
+    def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
+        path = output_dir / self.folder / "history.jsonl"
+        if not path.is_file():
+            return None
+        return [parse_json(path, line, RECORD) for line in path.read_text("utf-8").splitlines()] or None
+
+    def took(self, folder: Path) -> float | None:
+        return None
+
+    def sizes(self, output_dir: Path) -> dict[str, int] | None:
+        """Documents of the training and validation sets of a run that has come to its end; None before."""
+        path = output_dir / self.folder / FINISHED
+        return read_json(path).get("documents") if path.is_file() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A function's figures, kept as FOLDER/FILE with the settings and the weights they were made with.
+
+    `function(runs, folder, data_dir, **settings)` gets the directories of the `trainings` in order, its own folder
+    (where it may keep what an interrupted call goes on from), the folder of the corpora's files, and the settings; it
+    returns what JSON can hold. It is a function of a module, since another process calls it. Other settings, or other
+    weights, and it is measured anew. Without `trainings` it may train something of its own.
+    """
+
+    title: str
+    folder: Path
+    file: str
+    function: Callable[..., dict[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    trainings: tuple[Training, ...] = ()
+    data_dir: Path | None = None
+
+    @property
+    def key(self) -> str:
+        return str(self.folder / self.file)
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        return self.trainings
+
+    def done(self, output_dir: Path) -> bool:
+        found = self.read(output_dir)
+        made_with = [] if found is None else found.get("weights", [])
+        return found is not None and all(
+            now in (None, then) for now, then in zip_longest(self._weights(output_dir), made_with, fillvalue="none")
+        )
+
+    def progress(self, output_dir: Path) -> float:
+        return 0.0
+
+    def run(self, output_dir: Path) -> None:
+        began = time.monotonic()
+        runs = tuple(output_dir / training.folder for training in self.trainings)
+        folder = output_dir / self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        figures = self.function(runs, folder, self.data_dir, **self.settings)
+        made_with = {"settings": dict(self.settings), "weights": self._weights(output_dir)}
+        write_json(folder / self.file, figures | made_with | {SECONDS: round(time.monotonic() - began, 2)})
+
+    def read(self, output_dir: Path) -> dict[str, Any] | None:
+        return self._found(output_dir / self.folder)
+
+    def took(self, folder: Path) -> float | None:
+        return (self._found(folder) or {}).get(SECONDS)
+
+    def _found(self, folder: Path) -> dict[str, Any] | None:
+        path = folder / self.file
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        return found if found.get("settings") == json.loads(json.dumps(dict(self.settings))) else None
+
+    def _weights(self, output_dir: Path) -> list[str | None]:
+        return [weights(output_dir / training.folder) for training in self.trainings]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `seqvae evaluate` measures of a run's best model on the test set, in the file that it would choose.
+
+    The figures may be those of `seqvae evaluate` itself; they are kept if they are of these settings and weights.
+    """
+
+    training: Training
+    nll_sentences: int | None = None  # None: all
+    limit: int | None = None  # the first sentences of the test set; None: all
+    shuffled: bool = False
+    nll_samples: int = 500
+
+    @property
+    def title(self) -> str:
+        return f"{self.training.title}: evaluation{', shuffled' if self.shuffled else ''}"
+
+    @property
+    def folder(self) -> Path:
+        return self.training.folder
+
+    @property
+    def key(self) -> str:
+        return str(self.folder / f"evaluation of {self.limit} {self.nll_sentences} {self.shuffled}")
+
+    @property
+    def needs(self) -> Sequence[Step]:
+        return (self.training,)
+
+    def done(self, output_dir: Path) -> bool:
+        run = output_dir / self.folder
+        path, best = self._file(run), run / "best" / CHECKSUMS
+        if path is None:
+            return False
+        report = read_json(path)
+        if "weights" in report:
+            return weights(run) in (None, report["weights"])
+        # `seqvae evaluate` does not say of which weights its figures are
+        return not best.is_file() or best.stat().st_mtime <= path.stat().st_mtime
+
+    def progress(self, output_dir: Path) -> float:
+        return 0.0
+
+    def run(self, output_dir: Path) -> None:
+        run, began = output_dir / self.folder, time.monotonic()
+        report = evaluate_checkpoint(
+            str(run),
+            data_dir=self.training.data_dir,
+            limits=None if self.limit is None else {"test": self.limit},
+            nll_samples=self.nll_samples,
+            nll_sentences=self.nll_sentences,
+            shuffle_words=self.shuffled,
+        )
+        report |= {"weights": weights(run), SECONDS: round(time.monotonic() - began, 2)}
+        path = evaluation_file(run, report)
+        if path is None:
+            raise FileNotFoundError(f"{run} holds no {RECIPE}: its training has not begun")
+        write_json(path, report)
+
+    def read(self, output_dir: Path) -> dict[str, Any] | None:
+        path = self._file(output_dir / self.folder)
+        return read_json(path, REPORT) if path else None
+
+    def took(self, folder: Path) -> float | None:
+        path = self._file(folder)
+        return read_json(path).get(SECONDS) if path else None
+
+    def _file(self, run: Path) -> Path | None:
+        """Where these figures stand: under the usual name, or, of a quick look, under one that says so."""
+        found = sorted(run.glob("evaluation*.json"))
+        return next((path for path in found if self._is_of_these_settings(read_json(path))), None)
+
+    def _is_of_these_settings(self, report: Mapping[str, Any]) -> bool:
+        sentences = report.get("sentences", 0)
+        asked = {
+            "corpus": self.training.recipe.corpus.name,
+            "split": "test",
+            "limit": self.limit,
+            "shuffled": self.shuffled,
+            "seed": 0,
+            "nll_sentences": min(self.nll_sentences or sentences, sentences),
+        }
+        if report.get("au") is not None:  # or else it is of a language model, and exact
+            asked["nll_samples"] = self.nll_samples
+        return all(report.get(name) == value for name, value in asked.items())
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Refuses to work in a folder where another process is at work: raises RuntimeError that names it."""
+    try:
+        with WeakFileLock(folder / ".lock", timeout=1):
+            yield
+    except Timeout:
+        raise RuntimeError(f"another process is training in {folder}: wait for it, then repeat the command") from None
+
+
+def weights(run: Path) -> str | None:
+    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
+    path = run / "best" / CHECKSUMS
+    return read_json(path).get("model.safetensors") if path.is_file() else None
+
+
+def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
+    """The object in a file. Raises ValueError that names a file which holds none, or one that lacks a key."""
+    return parse_json(path, path.read_text("utf-8", errors="replace"), required)
+
+
+def parse_json(path: Path, text: str, required: Collection[str] = ()) -> dict[str, Any]:
+    """The object in a file's text, or in a line of it. Raises ValueError that names the file."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not what a run writes: it holds no object")
+    missing = set(required) - found.keys()
+    if missing:
+        raise ValueError(f"{path} is not what a run writes: it lacks {', '.join(sorted(missing))}")
+    return found
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file in one step."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,122 @@
+"""What simple probes read from means: what is in them, and nothing where nothing is."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.evaluation import reading as module
+from modeling_seqvae.evaluation.reading import read_from_means
+from modeling_seqvae.tokenization import train_tokenizer
+
+FIRST = ("the", "a", "my")
+REST = ("food", "was", "good", "slow", "and", "very", "warm", "here", "bread", "soup")
+
+
+def rows(count: int, seed: int) -> Dataset:
+    """Sentences of 1 to 6 words whose label is whether they end in "soup"; one in ten is without words."""
+    random = np.random.default_rng(seed)
+    texts = []
+    for number in range(count):
+        words = [random.choice(FIRST, p=[0.5, 0.3, 0.2]), *random.choice(REST, random.integers(0, 6))]
+        texts.append(" ".join(words) if number % 10 else "")
+    return Dataset.from_dict({"text": texts, "label": [int(text.endswith("soup")) for text in texts]})
+
+
+@pytest.fixture(scope="module")
+def train() -> Dataset:
+    return rows(400, 0)
+
+
+@pytest.fixture(scope="module")
+def test() -> Dataset:
+    return rows(200, 1)
+
+
+@pytest.fixture
+def vae(train) -> SeqVAE:
+    tokenizer = train_tokenizer(train["text"])
+    config = SeqVAEConfig(
+        vocab_size=len(tokenizer), embedding_size=8, hidden_size=24, latent_size=12, initializer_range=0.5,
+        embedding_initializer_range=1.0,
+    )  # fmt: skip
+    return SeqVAE(SeqVAEForTextModeling(config), tokenizer)
+
+
+@pytest.fixture
+def means_are(vae, monkeypatch):
+    """Have the encoder return features of the words, as the function given makes them."""
+
+    def become(function) -> SeqVAE:
+        def encode(texts, features, show_progress=None):
+            assert features == "mean"
+            return np.array([function(text.split()) for text in texts], np.float32)
+
+        monkeypatch.setattr(vae, "encode", encode)
+        return vae
+
+    return become
+
+
+def test_what_the_means_hold_is_read(means_are, train, test) -> None:
+    def features(words):
+        begins = [float(words[:1] == [first]) for first in FIRST]
+        return [2.0 * len(words) - 3, *begins, float(words[-1:] == ["soup"])]
+
+    found = read_from_means(means_are(features), train, test)
+    assert found["length"]["r2"] > 0.999
+    assert found["first_word"]["accuracy"] == 1 and found["first_word"]["classes"] == 3
+    assert found["label"]["accuracy"] == 1 and found["label"]["classes"] == 2
+
+
+def test_means_that_hold_nothing_give_the_baselines(means_are, train, test) -> None:
+    found = read_from_means(means_are(lambda words: [1.0, 1.0]), train, test)
+    assert found["length"]["r2"] == pytest.approx(found["length"]["baseline"], abs=1e-6)
+    assert found["length"]["baseline"] == pytest.approx(0, abs=0.05)
+    for name in ("first_word", "label"):
+        assert found[name]["accuracy"] == found[name]["majority"]
+
+
+def test_baselines_are_those_of_the_training_majority(means_are, train, test) -> None:
+    found = read_from_means(means_are(lambda words: [1.0]), train, test)
+    begins = [text.split()[0] for text in test["text"] if text]
+    assert found["first_word"]["majority"] == pytest.approx(np.mean([word == "the" for word in begins]))
+    assert found["label"]["majority"] == pytest.approx(np.mean([label == 0 for label in test["label"]]))
+
+
+def test_only_the_most_frequent_first_words_are_told_apart(means_are, train, test, monkeypatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WORDS", 2)
+    found = read_from_means(means_are(lambda words: [float(len(words))]), train, test)["first_word"]
+    kept = sum(text.split()[:1] in (["the"], ["a"]) for text in test["text"])
+    assert (found["classes"], found["sentences"], found["share"]) == (2, kept, kept / len(test))
+
+
+def test_a_real_encoder_s_means_tell_the_length_and_the_report_is_plain_json(vae, train, test) -> None:
+    found = read_from_means(vae, train, test)
+    assert found["length"]["r2"] > 0.3
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_no_more_than_the_first_training_sentences_are_used(vae, train, test, monkeypatch) -> None:
+    monkeypatch.setattr(module, "TRAIN_SENTENCES", 50)
+    found = read_from_means(vae, train, test)
+    assert found["trained_on"] == 50
+    assert found == read_from_means(vae, train.select(range(50)), test)
+
+
+def test_what_does_not_vary_is_not_reported(vae) -> None:
+    same = Dataset.from_dict({"text": ["the food"] * 8, "label": [1] * 8})
+    found = read_from_means(vae, same, same)
+    assert (found["length"], found["first_word"], found["label"]) == (None, None, None)
+    assert read_from_means(vae, same.select_columns(["text"]), same.select_columns(["text"]))["label"] is None
+
+
+def test_a_language_model_has_no_means(train, test) -> None:
+    tokenizer = train_tokenizer(train["text"])
+    torch.manual_seed(0)
+    config = SeqVAEConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, latent_size=0)
+    with pytest.raises(ValueError, match="latent_size=0"):
+        read_from_means(SeqVAE(SeqVAEForTextModeling(config), tokenizer), train, test)

@@ -1,0 +1,97 @@
+"""The target `positions`: what it asks for, and that its tables are what the measurements found."""
+
+import json
+
+import pytest
+
+from modeling_seqvae.evaluation.reading import read_from_means
+from modeling_seqvae.paper.encoders import best_encoder, corpus_of_run
+from modeling_seqvae.paper.positions import Positions
+from modeling_seqvae.training.run import evaluate_checkpoint
+
+TARGET = Positions()
+
+
+@pytest.fixture(scope="module")
+def request_(request_for):
+    return request_for(seeds=2)
+
+
+@pytest.fixture(scope="module")
+def measured(request_, make_runs, tmp_path_factory):
+    """The output directory with all measured."""
+    output_dir = tmp_path_factory.mktemp("out")
+    steps = TARGET.steps(request_)
+    make_runs(steps, output_dir)
+    for step in steps:
+        assert not step.done(output_dir)
+        step.run(output_dir)
+    return output_dir
+
+
+def test_first_come_all_methods_of_the_first_seed(request_):
+    found = [
+        (step.trainings[0].recipe.method, step.trainings[0].recipe.training.seed) for step in TARGET.steps(request_)
+    ]
+    assert found == [("seqvae", 0), ("max_pool", 0), ("seqvae", 1), ("max_pool", 1)]
+
+
+def test_the_runs_are_those_of_table_1(request_):
+    for step in TARGET.steps(request_):
+        recipe = step.trainings[0].recipe
+        assert step.trainings[0].folder == request_.training(recipe.method, recipe.training.seed).folder
+
+
+def test_the_figures_are_those_of_the_evaluation_and_its_draw(request_, measured):
+    step = TARGET.steps(request_)[1]
+    run = measured / step.trainings[0].folder
+    evaluation = evaluate_checkpoint(str(run), nll_samples=1)
+    found = step.read(measured)
+    assert (found["rec"], found["kl"]) == (pytest.approx(evaluation["rec"]), pytest.approx(evaluation["kl"]))
+    assert found["sentences"] == evaluation["sentences"]
+    splits = corpus_of_run(run, None).splits
+    assert found["read"] == read_from_means(best_encoder(run), splits["train"], splits["test"])
+
+
+def test_the_tables_hold_what_was_found_for_each_method(request_, measured):
+    report = TARGET.report(request_, measured)
+    saved, read = report.tables
+    assert [row["title"] for row in saved.rows] == ["SeqVAE", "SeqVAE + MaxPool"]
+    steps = [step for step in TARGET.steps(request_) if step.trainings[0].recipe.method == "max_pool"]
+    found = [step.read(measured) for step in steps]
+    for name in ("rec", "kl", "told", "told_first", "saved", "saved_end", "saved_se"):
+        assert list(saved.rows[1][name].values) == [one[name] for one in found]
+    assert list(read.rows[1]["label_accuracy"].values) == [one["read"]["label"]["accuracy"] for one in found]
+    curve = saved.rows[1]["from_start"]
+    assert curve["told"][0] == pytest.approx(sum(one["from_start"]["told"][0] for one in found) / 2)
+    json.dumps(report.as_dict(), allow_nan=False)
+    assert "30 test sentences" in report.markdown() and "30 test sentences" in report.text()
+
+
+def test_what_is_measured_is_not_measured_again(request_, measured):
+    assert all(step.done(measured) for step in TARGET.steps(request_))
+
+
+def test_another_limit_of_the_test_set_is_another_measurement(request_, request_for, measured):
+    limited = request_for(seeds=2, limits={"test": 10})
+    assert not any(step.done(measured) for step in TARGET.steps(limited))
+    assert {step.trainings[0].folder for step in TARGET.steps(limited)} == {
+        step.trainings[0].folder for step in TARGET.steps(request_)
+    }
+
+
+def test_the_picture_is_drawn(request_, measured, tmp_path):
+    pytest.importorskip("matplotlib")
+    TARGET.report(request_, measured).picture(tmp_path / "positions.png")
+    assert (tmp_path / "positions.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_not_there_is_said_to_be_missing(request_for, tmp_path):
+    report = TARGET.report(request_for(), tmp_path)
+    assert report.picture is None
+    assert "SeqVAE (missing)" in report.markdown()
+
+
+def test_a_language_model_is_refused(request_for):
+    with pytest.raises(ValueError, match="LSTM-LM has no latent"):
+        TARGET.steps(request_for(methods=("max_pool", "lstm_lm")))

@@ -1,0 +1,148 @@
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from modeling_seqvae.paper import processes
+from modeling_seqvae.paper.processes import LOG, call, run_steps, threads_for
+from modeling_seqvae.paper.progress import Bars
+from modeling_seqvae.paper.reproduce import in_order
+from modeling_seqvae.paper.work import Measurement, Step
+from modeling_seqvae.training.signals import Interrupted
+
+# What steps of these tests do, in a file, since another process has to import it.
+WORK = """
+import os, signal, sys, time
+from pathlib import Path
+
+def work(runs, folder, data_dir, does="end", after=(), number=0):
+    with (folder.parent / "began.txt").open("a") as order:
+        order.write(folder.name + " ")
+    for other in after:
+        while not (folder.parent / other / "begun").exists():
+            time.sleep(0.01)
+    (folder / "begun").touch()
+    print("at work", os.environ["OMP_NUM_THREADS"], file=sys.stderr)
+    if does == "fail":
+        raise ValueError("the corpus is empty\\nsecond line")
+    if does == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "leave":
+        os._exit(7)
+    if does == "wait":
+        time.sleep(60)
+    return {"number": number, "process": os.getpid()}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "steps_of_tests.py").write_text(WORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setattr(processes, "POLL_SECONDS", 0.05)
+        import steps_of_tests
+
+        yield steps_of_tests
+    sys.modules.pop("steps_of_tests")
+
+
+def step(work: ModuleType, name: str, needs: tuple[Any, ...] = (), **settings: Any) -> Measurement:
+    return Measurement(name, Path(name), "found.json", work.work, settings, needs)
+
+
+def run(steps: list[Step], folder: Path, jobs: int = 2) -> dict[str, str]:
+    bars = Bars(steps, dict.fromkeys((one.key for one in steps), 1.0), folder, jobs)
+    return run_steps(steps, folder, jobs, bars)
+
+
+def wait_for(*files: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline, f"{files} did not appear"
+        time.sleep(0.01)
+
+
+def signal_when(number: int, *files: Path) -> Callable[[], None]:
+    """A thread that sends this process a signal once the files are there; call the result to join it."""
+
+    def send() -> None:
+        wait_for(*files)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread.join
+
+
+def test_steps_run_at_once_each_in_a_process_of_its_own(work: Any, tmp_path: Path) -> None:
+    steps = [step(work, "a", after=["b"]), step(work, "b", number=5)]  # the first waits for the other to begin
+    assert run(steps, tmp_path) == {}
+    found = [one.read(tmp_path) for one in steps]
+    assert found[1]["number"] == 5 and len({report["process"] for report in found} | {os.getpid()}) == 3
+    assert (tmp_path / "a" / LOG).read_text() == f"at work {threads_for(2)}\n"
+    assert all(one.done(tmp_path) for one in steps)
+
+
+def test_what_is_needed_runs_before_and_no_more_at_once_than_asked(work: Any, tmp_path: Path) -> None:
+    first = step(work, "z")
+    steps = in_order([step(work, "y", (first,)), step(work, "x", (first,)), first])
+    assert [one.title for one in steps] == ["z", "y", "x"]
+    assert run(steps, tmp_path, jobs=1) == {}
+    assert (tmp_path / "began.txt").read_text() == "z y x "
+
+
+def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_path: Path) -> None:
+    bad, dead, gone = step(work, "bad", does="fail"), step(work, "dead", does="die"), step(work, "gone", does="leave")
+    after = step(work, "after", (bad,))
+    good = [step(work, name) for name in ("first", "last")]
+    failed = run([good[0], bad, dead, gone, after, good[1]], tmp_path)
+    assert failed.keys() == {one.key for one in (bad, dead, gone, after)}
+    assert failed[bad.key] == "the corpus is empty\nsecond line"
+    assert "SIGKILL" in failed[dead.key] and "exit code 7" in failed[gone.key]
+    assert "needs has failed" in failed[after.key] and not (tmp_path / "after").exists()
+    assert "Traceback" in (tmp_path / "bad" / LOG).read_text()
+    assert all(one.done(tmp_path) for one in good) and not bad.done(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_of_them(work: Any, tmp_path: Path, number: int) -> None:
+    steps = [step(work, name, does="wait") for name in ("a", "b", "c")]
+    join = signal_when(number, tmp_path / "a" / "begun", tmp_path / "b" / "begun")
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as raised:
+        run(steps, tmp_path)
+    join()
+    assert raised.value.code == 128 + number and time.monotonic() - began < 50
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_call_gives_back_what_a_function_returns_or_why_it_failed(work: Any, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert call(work.work, (), tmp_path / "a", None, threads=1)["number"] == 0
+    with pytest.raises(RuntimeError, match="the corpus is empty"):
+        call(work.work, (), tmp_path / "a", None, "fail", threads=1)
+
+
+def test_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert [threads_for(jobs) for jobs in (1, 2, 3, 16)] == [8, 4, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert threads_for(1) >= 1
+
+
+def test_progress_goes_to_standard_error_a_line_for_each_step(
+    work: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([step(work, "a"), step(work, "bad", does="fail")], tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out == "" and "a: done in" in printed.err and "bad: failed: the corpus is empty\n" in printed.err
+    assert "[2/2" in printed.err

@@ -1,0 +1,114 @@
+"""Table 5: the same labels for every system, encoders that stay as they are, and one that was trained elsewhere."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.evaluation.classify import classify
+from modeling_seqvae.paper.encoders import best_encoder
+from modeling_seqvae.paper.table5 import Table5
+from modeling_seqvae.paper.work import weights
+
+TARGET = Table5()
+LIMITS = {"train": 60, "validation": 20, "test": 25}
+
+
+@pytest.fixture(scope="module")
+def request_(request_for):
+    return request_for(limits=LIMITS, transfer="demo")
+
+
+@pytest.fixture(scope="module")
+def measured(request_, make_runs, tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("out")
+    steps = TARGET.steps(request_)
+    make_runs(steps, output_dir)
+    for step in steps:
+        step.run(output_dir)
+    return output_dir
+
+
+def test_the_rows_are_the_paper_s_and_two_baselines(request_, measured):
+    (table,) = TARGET.report(request_, measured).tables
+    assert [(row["title"], row.get("encoder")) for row in table.rows] == [
+        ("bi-LSTM, supervised", "–"),
+        ("SeqVAE", "labelled"),
+        ("SeqVAE + MaxPool", "labelled"),
+        ("SeqVAE + MaxPool", "demo"),
+        ("TF-IDF, logistic regression", None),
+        ("majority class", None),
+    ]
+    assert "3 classes, 25 test documents" in table.caption
+
+
+def test_every_encoder_s_figures_are_those_of_classify_on_the_same_labels(request_, measured, labelled_corpus):
+    corpus = load_corpus(labelled_corpus, limits=LIMITS)
+    (table,) = TARGET.report(request_, measured).tables
+    for row, step in zip(table.rows[1:4], TARGET.steps(request_)[1:], strict=True):
+        vae = best_encoder(measured / step.trainings[0].folder)
+        linear, mlp, *_ = classify({"encoder": vae}, corpus, seed=0)["systems"]
+        assert row["accuracy"].values == (pytest.approx(mlp["accuracy"]),)
+        assert row["accuracy_se"] == pytest.approx(mlp["accuracy_se"])
+        assert row["linear_accuracy"].values == (pytest.approx(linear["accuracy"]),)
+
+
+def test_the_majority_is_the_share_of_the_training_majority(request_, measured, labelled_corpus):
+    splits = load_corpus(labelled_corpus, limits=LIMITS).splits
+    commonest = Counter(splits["train"]["label"]).most_common(1)[0][0]
+    (table,) = TARGET.report(request_, measured).tables
+    assert table.rows[-1]["accuracy"] == pytest.approx(splits["test"]["label"].count(commonest) / 25)
+
+
+def test_an_encoder_of_another_corpus_reads_the_texts_with_its_own_words(request_, measured):
+    (table,) = TARGET.report(request_, measured).tables
+    own, other = (row["unknown_share"].values[0] for row in table.rows[2:4])
+    step = TARGET.steps(request_)[-1]
+    assert step.folder.parts[0] == "demo" and step.file == "labels-labelled.json"
+    assert own == 0 < other
+    assert table.rows[0]["unknown_share"].values == (0.0,)
+
+
+def test_the_bi_lstm_is_as_the_encoder_and_stands_beside_the_methods(request_, measured):
+    step = TARGET.steps(request_)[0]
+    training = request_.training("seqvae", 0)
+    assert step.needs == () and step.folder.parts[2:] == training.folder.parts[2:]
+    assert step.folder.parts[:2] == ("labelled", "bi_lstm")
+    found = step.read(measured)
+    assert found["settings"]["limits"] == LIMITS
+    assert len(found["validation_accuracies"]) <= training.recipe.training.epochs
+    assert found["classes"] == 3
+
+
+def test_reading_labels_leaves_the_encoder_as_it_was(request_, measured):
+    for step in TARGET.steps(request_)[1:]:
+        assert step.done(measured)
+        assert step.read(measured)["weights"] == [weights(measured / step.trainings[0].folder)]
+
+
+def test_the_report_is_plain_json_and_shows_no_paper_s_figure_for_another_corpus(request_, measured):
+    report = TARGET.report(request_, measured)
+    json.dumps(report.as_dict(), allow_nan=False)
+    assert "paper" not in report.markdown()
+
+
+def test_the_corpus_to_transfer_from_is_known_for_the_paper_s(request_for):
+    corpora = [step.trainings[0].recipe.corpus.name for step in TARGET.steps(request_for(corpus="yelp_stars"))[1:]]
+    assert corpora == ["yelp_stars", "yelp_stars", "yelp_sentiment"]
+    other = TARGET.steps(request_for(corpus="yelp_stars", transfer="yahoo"))[-1].trainings[0].recipe
+    assert (other.corpus.name, other.method) == ("yahoo", "max_pool")
+    assert [step.title for step in TARGET.steps(request_for())][1:] == [
+        "SeqVAE, seed 0: labels of labelled",
+        "SeqVAE + MaxPool, seed 0: labels of labelled",
+    ]
+
+
+def test_a_corpus_without_labels_is_refused(request_for):
+    with pytest.raises(ValueError, match="corpus ptb has no labels"):
+        TARGET.steps(request_for(corpus="ptb"))
+
+
+def test_nothing_measured_gives_rows_without_figures(request_for, tmp_path):
+    report = TARGET.report(request_for(), tmp_path)
+    assert "| SeqVAE (missing) | labelled |" in report.markdown()

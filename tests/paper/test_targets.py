@@ -1,0 +1,401 @@
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from modeling_seqvae.evaluation.table import markdown
+from modeling_seqvae.paper import reproduce as module
+from modeling_seqvae.paper.estimates import Estimates
+from modeling_seqvae.paper.progress import clock
+from modeling_seqvae.paper.published import paper_settings, published, rows_of
+from modeling_seqvae.paper.reproduce import document, document_again, in_order, reproduce, write
+from modeling_seqvae.paper.request import Request
+from modeling_seqvae.paper.table3 import WITHOUT
+from modeling_seqvae.paper.tables import results_markdown
+from modeling_seqvae.paper.targets import TARGETS
+from modeling_seqvae.paper.work import FINISHED, Training, alone_in
+from modeling_seqvae.training.recipe import available
+
+PTB = Request("ptb", "small", limits={"train": 10_000})
+YAHOO = Request("yahoo", "small")
+MINE = ("table1", "table2", "table3", "table4", "figure3", "figure4")
+SIZES = {"train": 10_000, "validation": 3_370}
+BENCHMARK = {"train": 100_000, "validation": 10_000}
+
+
+def record(epoch: int, bound: float = 100.0, kl: float = 1.0, updates: int = 313, **more: Any) -> dict[str, Any]:
+    counts = {"encoder_updates": updates * epoch, "decoder_updates": updates * epoch, "seconds": 36.0 * epoch}
+    return {"epoch": epoch, "bound": bound, "kl": kl, "mi": 0.5, "au": 2, "cosine": 0.4, **counts, **more}
+
+
+def add_run(folder: Path, training: Training, *history: dict[str, Any], sizes: dict[str, int] | None = SIZES) -> Path:
+    """What a training leaves, but for the weights; without `sizes`, one that is not at its end."""
+    run = folder / training.folder
+    run.mkdir(parents=True)
+    training.recipe.save(run / "recipe.yaml")
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history or [record(1)]))
+    if sizes:
+        (run / FINISHED).write_text(json.dumps({"documents": sizes}))
+    return run
+
+
+def evaluation(training: Training, nll: float, **more: Any) -> dict[str, Any]:
+    """What an evaluation of a run on 3,761 test sentences holds."""
+    latent = training.recipe.model.get("latent_size") != 0
+    found = {"title": training.recipe.title, "corpus": training.recipe.corpus.name, "split": "test", "limit": None}
+    found |= {"sentences": 3761, "nll": nll, "nll_se": 0.5, "nll_sentences": 3761, "seed": 0, "shuffled": False}
+    found |= {"bound": nll + 1, "rec": nll, "kl": 1.0, "ppl": 99.0, "nll_samples": 500 if latent else 1}
+    figures = {"mi": 0.75, "au": 3, "cosine": 0.5, "mi_corpus": 0.8, "mi_equal_length": 0.7}
+    return found | (figures if latent else dict.fromkeys(figures)) | more
+
+
+def evaluated(
+    folder: Path, training: Training, nll: float, sizes: dict[str, int] = SIZES, **more: Any
+) -> dict[str, Any]:
+    """A run with its evaluation, which is returned."""
+    report = evaluation(training, nll, **more)
+    (add_run(folder, training, sizes=sizes) / "evaluation.json").write_text(json.dumps(report))
+    return report
+
+
+def rows(target: str, request: Request, folder: Path, number: int = 0) -> dict[str, dict[str, Any]]:
+    """The rows of a target's table, by method."""
+    return {row["method"]: dict(row) for row in TARGETS[target].report(request, folder).tables[number].rows}
+
+
+def cells(text: str, title: str) -> list[str]:
+    """The cells of the Markdown row with a title."""
+    (line,) = (line for line in text.splitlines() if line.startswith(f"| {title} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_table1_has_the_rows_of_the_paper_and_ours_in_order():
+    assert rows_of("table1") == [
+        *("lstm_lm", "seqvae", "word_drop", "skip_vae", "wae_rnf", "cyclical", "aggressive"),
+        *("avg_pool", "abs_pool", "max_pool", "attention", "beta_vae", "ivae", "ivae_mi"),
+    ]
+    steps = in_order(TARGETS["table1"].steps(PTB))
+    assert [step.recipe.method for step in steps if isinstance(step, Training)] == rows_of("table1")
+
+
+def test_every_row_of_every_target_is_a_method_and_every_published_figure_is_of_a_row():
+    for target in MINE:
+        assert set(rows_of(target)) <= set(available("methods"))
+        for corpus in ("yahoo", "yelp") if target.startswith("table") else ():
+            assert set(published(target, corpus)) <= set(rows_of(target))
+
+
+def test_published_figures_are_those_of_the_paper():
+    assert published("table1", "yahoo")["max_pool"] == {"nll": 327.2, "kl": 3.7, "mi": 2.5, "au": 9}
+    assert published("table1", "yelp")["ivae_mi"] == {"nll_bar": 348.7, "kl": 11.6, "mi": 11.0, "au": 32}
+    assert published("table2", "yelp")["aggressive"] == {"hours": 18.62, "updates": 625_000}
+    assert published("table3", "yahoo")["skip_vae"] == {"without": 329.1, "with": 328.1}
+    assert published("table4", "yelp")["max_pool"] == {"nll": 356.0, "shuffled": 356.7}
+    assert published("table1", "ptb") == {}
+
+
+def test_table1_shows_the_figures_of_the_evaluations(tmp_path):
+    request = replace(PTB, methods=("lstm_lm", "seqvae", "ivae"))
+    language = evaluated(tmp_path, request.training("lstm_lm", 0), 101.25)
+    plain = evaluated(tmp_path, request.training("seqvae", 0), 102.5)
+    dual = {"nll_bar": 95.5, "dual_kl": 0.5, "dual_kl_mc": 0.01, "kl_above_dual": 0.5, "kl_above_dual_se": 0.02}
+    dual |= {"nll_bar_above_bound": -8.0, "nll_bar_above_nll": -7.0, "dual_mi": 0.1}
+    evaluated(tmp_path, request.training("ivae", 0), 103.5, **dual)
+    found = rows("table1", request, tmp_path)
+    for method, report in (("lstm_lm", language), ("seqvae", plain)):
+        for name in ("nll", "bound", "kl", "ppl", "mi", "au"):
+            assert (found[method][name] and found[method][name].mean) == report[name]
+    text = document("table1", request, tmp_path)
+    # NLL, NLL-bar, -ELBO, KL, MI, AU, PPL
+    assert cells(text, "LSTM-LM") == ["101.25", "–", "102.25", "1.00", "–", "–", "99.00"]
+    assert cells(text, "SeqVAE") == ["102.50", "–", "103.50", "1.00", "0.75", "3", "99.00"]
+    assert "| iVAE | 103.50 | 95.50 | 104.50 |" in text and "KL less dual KL" in text and "-8.000" in text
+    assert "3,761 test sentences" in text and "first 10,000 training documents" in text and "500 samples" in text
+    assert text.startswith("Made by `seqvae reproduce table1 --corpus ptb --preset small --methods lstm_lm,")
+
+
+def test_several_seeds_are_mean_and_deviation_and_a_missing_one_is_told(tmp_path):
+    request = replace(PTB, methods=("seqvae", "max_pool"), seeds=3)
+    nlls = [101.0, 103.5, 102.0]
+    for training, nll in zip(request.trainings("seqvae"), nlls, strict=True):
+        evaluated(tmp_path, training, nll)
+    evaluated(tmp_path, request.training("max_pool", 1), 99.0)
+    text = document("table1", request, tmp_path)
+    assert cells(text, "SeqVAE")[0] == f"{np.mean(nlls):.2f} ± {np.std(nlls, ddof=1):.2f}"
+    assert cells(text, "SeqVAE + MaxPool (1 of 3 seeds)")[0] == "99.00"
+    assert "mean ± standard deviation over 3 seeds" in text
+
+
+def test_a_row_without_figures_stays_and_is_marked(tmp_path):
+    request = replace(PTB, methods=("seqvae", "max_pool"))
+    evaluated(tmp_path, request.training("seqvae", 0), 101.0)
+    assert set(cells(document("table1", request, tmp_path), "SeqVAE + MaxPool (missing)")) == {"–"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "sizes", "sentences", "beside"),
+    [
+        (YAHOO, BENCHMARK, 10_000, True),
+        (YAHOO, {"train": 10_000, "validation": 10_000}, 10_000, False),
+        (YAHOO, {"train": 100_000, "validation": 9_999}, 10_000, False),
+        (YAHOO, BENCHMARK, 500, False),
+        (Request("ptb", "small"), BENCHMARK, 10_000, False),
+    ],
+)
+def test_the_paper_stands_beside_ours_only_on_its_benchmark(tmp_path, request_, sizes, sentences, beside):
+    request = replace(request_, methods=("seqvae", "max_pool"))
+    counts = {"sentences": sentences, "nll_sentences": sentences}
+    for method in request.methods:
+        training = request.training(method, 0)
+        report = evaluated(tmp_path, training, 330.0, sizes, **counts)
+        shuffled = json.dumps(report | {"shuffled": True})
+        (tmp_path / training.folder / "evaluation-shuffled.json").write_text(shuffled)
+    for target, figures in (("table1", ("327.2", "3.7", "2.5")), ("table4", ("327.2", "327.3"))):
+        text = document(target, request, tmp_path)
+        shown = [cell for cell in cells(text, "SeqVAE + MaxPool") if cell in figures]
+        assert (shown == list(figures)) == beside and ("paper" in text.partition("\n")[2]) == beside
+
+
+def test_table2_has_hours_updates_and_their_ratios(tmp_path):
+    history = [record(1, 110.0), record(2, 104.0), record(3, 105.0)]
+    slow = [
+        line | {"encoder_updates": line["encoder_updates"] * 20, "seconds": line["seconds"] * 8} for line in history
+    ]
+    add_run(tmp_path, PTB.training("aggressive", 0), *slow)
+    add_run(tmp_path, PTB.training("max_pool", 0), *history[:2], record(3, 103.0))
+    found = rows("table2", PTB, tmp_path)
+    assert found["aggressive"]["hours"].mean == pytest.approx(8 * 108 / 3600)
+    assert found["aggressive"]["encoder_updates"].mean == 20 * 939 and found["aggressive"]["best_epoch"].mean == 2
+    assert found["max_pool"]["best_decoder_updates"].mean == 939
+    ratio = rows("table2", PTB, tmp_path, 1)["aggressive"]
+    assert ratio["hours"] == pytest.approx(8) and ratio["encoder_updates"] == pytest.approx(20)
+    assert ratio["decoder_updates"] == 1 and ratio["best_hours"] == pytest.approx(8 * 2 / 3)
+
+
+def test_table2_waits_for_the_end_of_a_run(tmp_path):
+    add_run(tmp_path, PTB.training("aggressive", 0), sizes=None)
+    add_run(tmp_path, PTB.training("max_pool", 0))
+    assert "SeqVAE + Aggressive (missing)" in document("table2", PTB, tmp_path)
+    with pytest.raises(ValueError, match="at least two"):
+        TARGETS["table2"].steps(replace(PTB, methods=("seqvae",)))
+
+
+def test_table3_sets_runs_without_annealing_beside_those_of_table1(tmp_path):
+    request = replace(PTB, methods=("max_pool",), seeds=2)
+    for seed, (plain, without) in enumerate([(101.0, 103.0), (102.0, 105.0)]):
+        evaluated(tmp_path, request.training("max_pool", seed), plain)
+        evaluated(tmp_path, request.training("max_pool", seed, WITHOUT), without)
+    row = rows("table3", request, tmp_path)["max_pool"]
+    assert row["with"].values == (101.0, 102.0) and row["without"].values == (103.0, 105.0)
+    assert row["difference"].values == (2.0, 3.0)
+    unannealed = request.training("max_pool", 0, WITHOUT).recipe.training
+    assert {unannealed.kl_weight(epochs) for epochs in (0.0, 0.5, 20.0)} == {1.0}
+
+
+def test_table4_compares_the_same_runs_with_and_without_shuffling(tmp_path):
+    request = replace(PTB, methods=("max_pool",))
+    training = request.training("max_pool", 0)
+    report = evaluated(tmp_path, training, 101.0)
+    shuffled = report | {"nll": 102.5, "bound": 104.0, "shuffled": True}
+    (tmp_path / training.folder / "evaluation-shuffled.json").write_text(json.dumps(shuffled))
+    row = rows("table4", request, tmp_path)["max_pool"]
+    assert (row["nll"].mean, row["shuffled_nll"].mean, row["nll_difference"].mean) == (101.0, 102.5, 1.5)
+    assert row["bound_difference"].mean == 2.0
+
+
+@pytest.mark.parametrize("target", ["figure3", "figure4"])
+def test_figures_draw_the_histories_and_tabulate_their_ends(tmp_path, target):
+    for method in rows_of(target)[:2]:
+        history = [record(1, 110.0, kl=3.0), record(2, 104.0, kl=2.0), record(3, 105.0, kl=1.0)]
+        add_run(tmp_path, PTB.training(method, 0), *history, sizes=None)
+    report = TARGETS[target].report(PTB, tmp_path)
+    report.picture(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    row = rows(target, PTB, tmp_path)[rows_of(target)[1]]
+    assert (row["best_kl"].mean, row["kl"].mean, row["best_epoch"].mean, row["epochs"].mean) == (2.0, 1.0, 2, 3)
+    assert "(missing)" in document(target, PTB, tmp_path)
+
+
+def test_a_language_model_has_no_curves():
+    with pytest.raises(ValueError, match="lstm_lm has none"):
+        TARGETS["figure3"].steps(replace(PTB, methods=("seqvae", "lstm_lm")))
+
+
+def test_targets_share_their_runs():
+    keys = {name: {step.key for step in in_order(TARGETS[name].steps(PTB))} for name in MINE}
+    for name in ("table2", "figure3", "figure4"):
+        assert keys[name] < keys["table1"]
+    assert {key for key in keys["table3"] - keys["table1"] if "constant" not in key} == set()
+    assert len(keys["table4"] - keys["table1"]) == 5  # the shuffled evaluations
+
+
+def test_what_is_there_is_neither_trained_nor_measured_again(tmp_path):
+    request = replace(PTB, methods=("seqvae",))
+    training = request.training("seqvae", 0)
+    evaluated(tmp_path, training, 101.0)
+    assert all(step.done(tmp_path) for step in in_order(TARGETS["table1"].steps(request)))
+    fewer = in_order(TARGETS["table1"].steps(replace(request, nll_sentences=100)))
+    assert [step.done(tmp_path) for step in fewer] == [True, False]  # trained, but measured with other settings
+
+
+def test_figures_of_other_weights_are_measured_again(tmp_path):
+    training = PTB.training("seqvae", 0)
+    report = evaluated(tmp_path, training, 101.0)
+    step, run = PTB.evaluation(training), tmp_path / training.folder
+    (run / "evaluation.json").write_text(json.dumps(report | {"weights": "abc"}))
+    assert step.done(tmp_path)  # the weights are not kept
+    (run / "best").mkdir()
+    for weights, done in (("abc", True), ("def", False)):
+        (run / "best" / "checksums.json").write_text(json.dumps({"model.safetensors": weights}))
+        assert step.done(tmp_path) == done
+
+
+def test_a_run_of_another_recipe_is_refused_before_anything_runs(tmp_path):
+    training = PTB.training("seqvae", 0)
+    run = add_run(tmp_path, training)
+    replace_ = training.recipe.model_copy(
+        update={"training": training.recipe.training.model_copy(update={"epochs": 3})}
+    )
+    replace_.save(run / "recipe.yaml")
+    with pytest.raises(ValueError, match=r"another recipe: training.epochs is 3 there and 30 here"):
+        reproduce("table1", replace(PTB, methods=("seqvae",)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("evaluation.json", "no JSON", "evaluation.json is not readable"),
+        ("history.jsonl", "[1]\n", "holds no object"),
+        ("history.jsonl", '{"epoch": 1}\n', "lacks bound, cosine"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, file, content, told):
+    training = PTB.training("seqvae", 0)
+    evaluated(tmp_path, training, 101.0)
+    (tmp_path / training.folder / file).write_text(content)
+    target = "table1" if file == "evaluation.json" else "figure3"
+    with pytest.raises(ValueError, match=told):
+        TARGETS[target].report(replace(PTB, methods=("seqvae",)), tmp_path)
+
+
+def test_markdown_json_and_picture_are_written_and_made_again_from_the_runs_alone(tmp_path, capsys):
+    request = replace(PTB, methods=("seqvae", "max_pool"))
+    for number, method in enumerate(request.methods):
+        evaluated(tmp_path, request.training(method, 0), 101.0 + number)
+    for target in ("table1", "figure3"):
+        write(target, request, tmp_path)
+        assert (tmp_path / f"{target}.md").read_text() == document_again(tmp_path / f"{target}.json")
+    assert "SeqVAE + MaxPool" in capsys.readouterr().out
+    assert "![figure3](figure3.png)" in (tmp_path / "figure3.md").read_text()
+    assert (tmp_path / "figure3.png").is_file() and not (tmp_path / "table1.png").exists()
+    made = json.loads((tmp_path / "table1.json").read_text())
+    assert made["tables"][0]["rows"][1]["nll"] == {"mean": 102.0, "values": [102.0]}
+    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    assert document_again(tmp_path / "copy" / "table1.json") == (tmp_path / "table1.md").read_text()
+
+
+def test_the_results_command_reads_the_same_folder(tmp_path):
+    evaluated(tmp_path, PTB.training("seqvae", 0), 101.0)
+    (tmp_path / "table1.md").write_text("beside the corpora")
+    text = results_markdown(tmp_path)
+    assert text.startswith("### ptb") and "| SeqVAE, small-train10000, seed0 | 101.00 |" in text
+
+
+def fixed_probe(recipe: Any, data_dir: Any, threads: int = 1) -> dict[str, float]:
+    return {"epoch": 100.0, "batches": 313, "nll_sentence": 2.0, "test_sentences": 3761}
+
+
+def test_estimates_follow_the_probe_the_cost_of_the_scheme_and_the_epochs_left(tmp_path):
+    estimates = Estimates(tmp_path, fixed_probe)
+    plain, slow = PTB.training("seqvae", 0), PTB.training("aggressive", 0)
+    assert estimates.seconds(plain) == 30 * 100.0 and estimates.updates(plain) == 30 * 313
+    assert estimates.seconds(slow) == 30 * 100.0 * paper_settings("costs")["scheme"]["aggressive"]
+    assert estimates.seconds(replace(PTB, nll_sentences=50).evaluation(plain)) == 50 * 2.0
+    assert estimates.probed
+
+
+def test_runs_that_are_there_are_better_than_a_probe(tmp_path):
+    half = [record(epoch) for epoch in range(1, 11)]  # 36 seconds an epoch
+    add_run(tmp_path, PTB.training("seqvae", 0), *half, sizes=None)
+    report = evaluation(PTB.training("max_pool", 0), 99.0, measuring_seconds=77.0)
+    (add_run(tmp_path, PTB.training("max_pool", 0), *half) / "evaluation.json").write_text(json.dumps(report))
+    estimates = Estimates(tmp_path, fixed_probe)
+    assert estimates.seconds(PTB.training("seqvae", 0)) == pytest.approx(20 * 36.0)
+    assert estimates.seconds(PTB.training("avg_pool", 0)) == pytest.approx(30 * 36.0)
+    assert estimates.seconds(PTB.evaluation(PTB.training("seqvae", 0))) == 77.0
+    assert not estimates.probed
+
+
+def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "_probe", fixed_probe)
+    request = replace(PTB, methods=("seqvae", "max_pool", "avg_pool"), seeds=2, nll_sentences=100)
+    add_run(tmp_path, request.training("seqvae", 0))
+    add_run(tmp_path, request.training("max_pool", 0), *map(record, range(1, 5)), sizes=None)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    reproduce("table1", request, tmp_path, jobs=2, dry_run=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["SeqVAE", "0", "done", "–", "–"] in lines
+    resumed = f"SeqVAE + MaxPool 0 to resume after epoch 4 {26 * 313:,} {clock(26 * 36.0)}".split()
+    assert resumed in lines
+    assert "measurements: 0 done, 6 to do" in printed and "2 at a time" in printed
+
+
+def test_nothing_is_trained_before_what_is_missing_is_told(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="'table9' is not one of table1, table2"):
+        reproduce("table9", PTB, tmp_path)
+    with pytest.raises(ValueError, match="--methods bert"):
+        reproduce("table1", replace(PTB, methods=("bert",)), tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r"seqvae\[figures\]"):
+        reproduce("figure3", PTB, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_step_is_named_and_the_table_is_written_without_it(tmp_path, monkeypatch, capsys):
+    request = replace(PTB, methods=("seqvae", "max_pool"))
+    evaluated(tmp_path, request.training("seqvae", 0), 101.0)
+    monkeypatch.setattr(module, "_probe", fixed_probe)
+
+    def run_steps(steps: Any, output_dir: Path, jobs: int, bars: Any) -> dict[str, str]:
+        assert [step.title for step in steps] == ["SeqVAE + MaxPool, seed 0", "SeqVAE + MaxPool, seed 0: evaluation"]
+        return {steps[0].key: "the loss is not a number\nmore", steps[1].key: "not tried"}
+
+    monkeypatch.setattr(module, "run_steps", run_steps)
+    with pytest.raises(RuntimeError, match=r"2 of 4 steps failed") as raised:
+        reproduce("table1", request, tmp_path)
+    assert "  SeqVAE + MaxPool, seed 0: the loss is not a number (log: " in str(raised.value)
+    assert "(missing)" in (tmp_path / "table1.md").read_text() and "101.00" in capsys.readouterr().out
+
+
+def test_every_targets_document_is_a_table_whatever_is_there(tmp_path):
+    for target in MINE:
+        report = TARGETS[target].report(PTB, tmp_path)
+        assert markdown(report.tables[0].rows, report.tables[0].columns) in document(target, PTB, tmp_path)
+        assert report.picture is None
+
+
+def test_two_files_of_one_name_are_told_apart_or_refused(tmp_path):
+    (tmp_path / "max_pool.yaml").write_text("title: Mine\nmodel: {pooling_mode: avg}\n")
+    request = replace(PTB, methods=("max_pool", str(tmp_path / "max_pool.yaml")))
+    with pytest.raises(ValueError, match="give one of the files another name"):
+        in_order(TARGETS["table1"].steps(request))
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path):
+    training = PTB.training("seqvae", 0)
+    (tmp_path / training.folder).mkdir(parents=True)
+    with alone_in(tmp_path / training.folder), pytest.raises(RuntimeError, match="another process is training in"):
+        training.run(tmp_path)
+
+
+def test_runs_of_another_version_do_not_disturb_estimates(tmp_path):
+    run = add_run(tmp_path, PTB.training("seqvae", 0))
+    (run / "recipe.yaml").write_text("method: seqvae\nformer_field: 3\n")
+    assert Estimates(tmp_path, fixed_probe).seconds(PTB.training("max_pool", 0)) == 3000.0
