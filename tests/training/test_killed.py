@@ -18,7 +18,7 @@ import pytest
 
 # Saved after every update, by the clock; it improves for some epochs and then goes back to its best ones.
 OFTEN = [
-    "training.epochs=14", "training.optimizer=adam", "training.learning_rate=0.01", "training.anneal_epochs=0",
+    "training.epochs=14", "training.optimizer=adam", "training.learning_rate=0.03", "training.anneal_epochs=0",
     "training.plateau_from=6", "training.plateau_patience=1", "training.max_halvings=9",
     "training.save_minutes=0.0000001",
 ]  # fmt: skip
