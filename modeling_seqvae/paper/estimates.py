@@ -68,8 +68,9 @@ class Estimates:
             except ValueError:  # of another version, or damaged: whoever asks for that run is told
                 continue
             if history:
-                batches = history[-1]["decoder_updates"] // history[-1]["epoch"]
-                found.setdefault(size_of(recipe), []).append((_pace(history) / relative_cost(recipe), batches))
+                batches, cost = history[-1]["decoder_updates"] // history[-1]["epoch"], relative_cost(recipe)
+                timed = history if cost == 1 else history[:2]  # aggression ends after the second epoch at the earliest
+                found.setdefault(size_of(recipe), []).append((_pace(timed) / cost, batches))
         for size, paces in found.items():
             self.speeds[size] = Speed(median(pace for pace, _ in paces), paces[0][1])
 

@@ -160,6 +160,7 @@ def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
         report["split"]: report["split"] != "test",
         f"first{report['limit']}": report["limit"] is not None,
         "shuffled": report["shuffled"],
+        f"seed{report['seed']}": report["seed"] != 0,
     }
     name = "-".join(["evaluation", *(part for part, told in unusual.items() if told)])
     if _draws(run / f"{name}.json") > report["nll_sentences"] * report["nll_samples"]:
