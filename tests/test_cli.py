@@ -174,6 +174,7 @@ def test_evaluate_in_bf16_is_close_and_recorded(folder: Path) -> None:
         (("--split", "validation"), "evaluation-validation.json"),
         (("--limit", "test=4"), "evaluation-first4.json"),
         (("--shuffle",), "evaluation-shuffled.json"),
+        (("--seed", "3"), "evaluation-seed3.json"),
         (("--corpus", "lines.txt"), "evaluation-lines.json"),
     ],
 )

@@ -48,7 +48,8 @@ def reproduce(
     transfer: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="table5: the corpus of the encoder that is carried over. Default: one for yelp_stars."
+            metavar="NAME",
+            help="table5: the corpus of the encoder that is carried over. Default: one for yelp_stars and yelp.",
         ),
     ] = None,
     jobs: Annotated[

@@ -63,7 +63,8 @@ class DualNetwork(nn.Module):
     """nu: a number (..., B) for features (B, H) and latents (..., B, Z); four layers, 512 wide, with leaky ReLUs.
 
     The value is bounded above by LARGEST, smoothly, so that exp nu cannot overflow and a gradient leads back. The bound
-    is part of nu, wherever nu is used, so that the dual KL stays a lower bound of the KL.
+    is part of nu, wherever nu is used, so that the dual KL stays a lower bound of the KL. Autocast has no part
+    in it: exp nu is computed in the weights' own precision.
     """
 
     def __init__(self, hidden_size: int, latent_size: int, width: int = WIDTH, num_layers: int = LAYERS):
@@ -73,9 +74,10 @@ class DualNetwork(nn.Module):
         self.rest = nn.ModuleList([*inner, nn.Linear(width, 1)])
 
     def forward(self, features: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        state = read_both(self.first, features, latents)
-        for layer in self.rest:
-            state = layer(F.leaky_relu(state))
+        with torch.autocast(latents.device.type, enabled=False):
+            state = read_both(self.first, features, latents)
+            for layer in self.rest:
+                state = layer(F.leaky_relu(state))
         return LARGEST - F.softplus(LARGEST - upcast(state).squeeze(-1))
 
 

@@ -111,7 +111,7 @@ def _caption(test: Dataset, truth: np.ndarray) -> str:
     return (
         f"Nats per test sentence. NLL: {NLL_SAMPLES} importance samples, the first {len(truth):,} sentences, where the "
         f"corpus's own is {truth.mean():.2f}; 'above truth' is NLL less that, sentence by sentence. The rest: all "
-        f"{len(test):,} sentences. Definitions: docs/metrics.md"
+        f"{len(test):,} sentences, so that NLL may be above -ELBO. Definitions: docs/metrics.md"
     )
 
 

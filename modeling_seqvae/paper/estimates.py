@@ -91,7 +91,8 @@ class Estimates:
             speed = self._speed(step.training, nll=True)
             assert speed.nll_sentence is not None and speed.test_sentences is not None  # it has been probed
             sentences = min(step.nll_sentences or speed.test_sentences, step.limit or speed.test_sentences)
-            return sentences * speed.nll_sentence + speed.reading
+            share = 1 if _has_latent(step.training.recipe) else 1 / step.nll_samples  # one pass is exact
+            return sentences * speed.nll_sentence * share + speed.reading
         return measured
 
     def _epochs_left(self, training: Training) -> int:
@@ -100,7 +101,7 @@ class Estimates:
     def _speed(self, training: Training, nll: bool = False) -> Speed:
         size = size_of(training.recipe)
         if size not in self.speeds or (nll and self.speeds[size].nll_sentence is None):
-            probed = Speed(**self.probe(training.recipe, training.data_dir))  # type: ignore[arg-type]
+            probed = Speed(**self.probe(_with_latent(training.recipe), training.data_dir))  # type: ignore[arg-type]
             known = self.speeds.get(size, probed)
             self.speeds[size] = replace(probed, epoch=known.epoch, batches=known.batches)
             self.probed = True
@@ -120,6 +121,16 @@ def relative_cost(recipe: Recipe) -> float:
     for name, costs in paper_settings("costs").items():
         cost *= costs.get(getattr(recipe.training, name), 1)
     return cost
+
+
+def _has_latent(recipe: Recipe) -> bool:
+    return recipe.model.get("latent_size") != 0
+
+
+def _with_latent(recipe: Recipe) -> Recipe:
+    """The recipe, or of a language model one of the same size with a latent: speeds are those of SeqVAE."""
+    fields = {name: value for name, value in recipe.model.items() if name != "latent_size"}
+    return recipe if _has_latent(recipe) else recipe.model_copy(update={"model": fields})
 
 
 def size_of(recipe: Recipe) -> str:

@@ -46,7 +46,7 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
     )
     caption = (
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
-        f"language model) on the first {some}; nats per sentence.{precision_note(reports)}"
+        f"language model) on the first {some}, the rest on all; nats per sentence.{precision_note(reports)}"
     )
     return f"{caption}\n\n{markdown(reports)}"
 

@@ -252,6 +252,7 @@ class Evaluation:
 
     def _is_of_these_settings(self, report: Mapping[str, Any]) -> bool:
         sentences = report.get("sentences", 0)
+        exact = self.training.recipe.model.get("latent_size") == 0  # a language model's likelihood
         asked = {
             "corpus": self.training.recipe.corpus.name,
             "split": "test",
@@ -259,9 +260,8 @@ class Evaluation:
             "shuffled": self.shuffled,
             "seed": 0,
             "nll_sentences": min(self.nll_sentences or sentences, sentences),
+            "nll_samples": 1 if exact else self.nll_samples,
         }
-        if report.get("au") is not None:  # or else it is of a language model, and exact
-            asked["nll_samples"] = self.nll_samples
         return all(report.get(name) == value for name, value in asked.items())
 
 

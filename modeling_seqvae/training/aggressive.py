@@ -45,16 +45,14 @@ class AggressiveUpdate(JointUpdate):
         super().__init__(*arguments, **named)
         self.active = True
         self.mutual_information = -inf
-        self.inner_updates = 0  # in place of as many steps of the encoder as there were batches
-        self.batches_since = 0
+        self.extra_updates = 0  # of the encoder, beyond one a batch
 
     def __call__(self, batch: Batch, update: int, kl_weight: float) -> torch.Tensor:
         if not self.active:
             return super().__call__(batch, update, kl_weight)
         encoder, decoder = self.optimizers
         self.objective.before_update(batch, update)
-        self.inner_updates += self._catch_up(encoder, batch, update, kl_weight)
-        self.batches_since += 1
+        self.extra_updates += self._catch_up(encoder, batch, update, kl_weight) - 1
         return self._means(batch, self._step([decoder], batch, kl_weight, update))
 
     def end_epoch(self, figures: Mapping[str, Any]) -> str | None:
@@ -65,7 +63,7 @@ class AggressiveUpdate(JointUpdate):
         return f"mutual information fell from {before:.3f} to {self.mutual_information:.3f}: updates are joint now"
 
     def encoder_updates(self, updates: int) -> int:
-        return updates - self.batches_since + self.inner_updates
+        return updates + self.extra_updates
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in STATE}
@@ -90,9 +88,7 @@ class AggressiveUpdate(JointUpdate):
 
     def _inner_batches(self, batch: Batch, update: int) -> Iterator[Batch]:
         yield batch
-        random = np.random.default_rng((self.seed, update, 1))
-        while True:
-            yield self.loader.random_batch(update, random)
+        yield from self.loader.random_batches(update, np.random.default_rng((self.seed, update, 1)))
 
     def _loss_per_word(self, block: Sequence[tuple[Batch, torch.Tensor]]) -> float:
         """Loss of all processes' sentences over the words that the decoder predicted."""
@@ -100,4 +96,5 @@ class AggressiveUpdate(JointUpdate):
         return loss / sum(self.loader.predicted_words(batch.numbers) for batch, _ in block)
 
 
-STATE = ("active", "mutual_information", "inner_updates", "batches_since")
+STATE = ("active", "mutual_information", "extra_updates")
+"""What last/ keeps of the scheme, beside its optimisers."""

@@ -64,7 +64,7 @@ class IVae(Elbo):
             ]
         for step in range(1, DUAL_UPDATES + 1):
             for part, features in zip(batch.parts, pooled, strict=True):
-                torch.manual_seed(seed_of(self.seed, update, part.shard, step))
+                torch.manual_seed(seed_of(self.seed, update, part.shard, step, DUAL_UPDATES))
                 with torch.no_grad():
                     latents = encoder.posterior(features).rsample(1)[0]
                 last = part is batch.parts[-1]

@@ -6,7 +6,7 @@ other, so that N processes with one part each, and one process with N parts, com
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,10 +75,11 @@ class BatchLoader:
                     batch = self._on_device(batch)
                 yield batch
 
-    def random_batch(self, update: int, random: np.random.Generator) -> Batch:
-        """One of the batches of the epoch in which the `update`-th batch of the run is, each as likely."""
+    def random_batches(self, update: int, random: np.random.Generator) -> Iterator[Batch]:
+        """Batches of the epoch in which the `update`-th batch of the run is, each as likely as any, without end."""
         batches = self.batches.epoch(update // len(self.batches))
-        return self._on_device(self._load(batches[int(random.integers(len(batches)))]))
+        while True:
+            yield self._on_device(self._load(batches[int(random.integers(len(batches)))]))
 
     def predicted_words(self, numbers: np.ndarray) -> int:
         """The tokens of sentences that a decoder predicts: all but `<s>`."""

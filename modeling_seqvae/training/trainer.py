@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, broadcast_object_list
 from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -162,9 +162,7 @@ class SeqVAETrainer:
                 try:
                     figures = self.update(batch, progress.updates, kl_weight)
                 except FloatingPointError as error:
-                    some = ", ".join(map(str, batch.numbers[:8].tolist())) + (", ..." if len(batch.numbers) > 8 else "")
-                    where = f"batch {progress.batch + 1} (training sentences {some})"
-                    raise self._diverged(f"{error}, in {where}") from None
+                    raise self._diverged(f"{error}, in batch {progress.batch + 1}") from None
                 progress.batch += 1
                 progress.updates += 1
                 progress.words += self.loader.predicted_words(batch.numbers)
@@ -191,6 +189,7 @@ class SeqVAETrainer:
         """Evaluate, keep the best, apply the learning-rate rule, and write everything down."""
         progress, model = self.progress, self.accelerator.unwrap_model(self.model)
         summary = summarise(self._evaluator(self.validation_set).measure(), self.spec.seed)
+        (summary,) = broadcast_object_list([summary])  # machines may round differently, and all must decide the same
         bound = summary["bound"]
         if not math.isfinite(bound):
             raise self._diverged("bound on the validation set")

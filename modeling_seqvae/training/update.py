@@ -54,8 +54,8 @@ class JointUpdate:
         """Change the weights by the gradient of the whole batch's loss, a mean over sentences.
 
         `update` counts batches from the start of the run. Returns the mean reconstruction and KL (2,) of this process's
-        sentences, on the device, so that nobody need wait for them. Raises FloatingPointError, the weights untouched,
-        where the gradient is not a finite number; every process sees the same.
+        sentences, on the device, so that nobody need wait for them. Raises FloatingPointError that names sentences of
+        the batch whose gradient is not a finite number, before it is stepped on; every process sees the same.
         """
         self.objective.before_update(batch, update)
         return self._means(batch, self._step(self.optimizers, batch, kl_weight, update))
@@ -85,8 +85,9 @@ class JointUpdate:
             sums = self._accumulate(batch, kl_weight, noise)
             with record_function("clip and step"):
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-                if not torch.isfinite(norm):  # the one value of a step that is waited for
-                    raise FloatingPointError("loss or its gradient")
+                if not torch.isfinite(norm):  # waits for the device, before a weight is touched
+                    some = ", ".join(map(str, batch.numbers[:8].tolist())) + (", ..." if len(batch.numbers) > 8 else "")
+                    raise FloatingPointError(f"loss or its gradient (training sentences {some})")
                 for optimizer in optimizers:
                     optimizer.step()
                 for optimizer in self.optimizers:

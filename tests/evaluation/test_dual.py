@@ -210,3 +210,11 @@ def test_figures_are_paired_by_sentence() -> None:
     assert found["dual_mi"] == pytest.approx((joint - marginal).mean().item())
     assert (found["dual_kl"], found["dual_kl_marginal"]) == pytest.approx((joint.mean().item(), marginal.mean().item()))
     assert (found["dual_kl_mc"], found["dual_kl_marginal_mc"]) == pytest.approx((math.sqrt(5) / 10, math.sqrt(20) / 10))
+
+
+def test_autocast_leaves_networks_their_own_precision() -> None:
+    networks = DualNetworks(5, 3)
+    pooled, latents = torch.randn(4, 5), torch.randn(2, 4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = networks.joint(pooled.bfloat16(), latents)
+    torch.testing.assert_close(found, networks.joint(pooled.bfloat16().float(), latents))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modeling_seqvae import SeqVAEConfig
 from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.paper import reproduce as module
 from modeling_seqvae.paper.estimates import Estimates
@@ -329,6 +330,28 @@ def test_runs_that_are_there_are_better_than_a_probe(tmp_path):
     assert estimates.seconds(PTB.training("avg_pool", 0)) == pytest.approx(30 * 36.0)
     assert estimates.seconds(PTB.evaluation(PTB.training("seqvae", 0))) == 77.0
     assert not estimates.probed
+
+
+def test_an_aggressive_run_tells_the_pace_of_others_after_its_aggression_too(tmp_path):
+    seconds = [936.0, 1872.0, *(1872.0 + 36.0 * epoch for epoch in range(1, 9))]  # 26 times as slow for two epochs
+    history = [record(epoch, seconds=passed) for epoch, passed in enumerate(seconds, start=1)]
+    add_run(tmp_path, PTB.training("aggressive", 0), *history)
+    assert Estimates(tmp_path, fixed_probe).seconds(PTB.training("max_pool", 0)) == pytest.approx(30 * 36.0)
+
+
+def test_a_language_model_does_not_tell_how_long_likelihoods_of_latent_models_take(tmp_path):
+    request, probed = replace(PTB, methods=("lstm_lm", "seqvae"), nll_sentences=100), []
+
+    def noting(recipe: Any, data_dir: Any) -> dict[str, float]:
+        probed.append(recipe.model.get("latent_size", SeqVAEConfig().latent_size))
+        return fixed_probe(recipe, data_dir)
+
+    exact, latent = (request.evaluation(request.training(method, 0)) for method in request.methods)
+    estimates = Estimates(tmp_path, noting)
+    assert estimates.seconds(exact) == 100 * 2.0 / 500 and estimates.seconds(latent) == 100 * 2.0
+    assert probed == [32]
+    evaluated(tmp_path, exact.training, 100.0, nll_sentences=100, measuring_seconds=1.0)
+    assert exact.took(tmp_path / exact.folder) == 1.0 and latent.took(tmp_path / exact.folder) is None
 
 
 def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, capsys):

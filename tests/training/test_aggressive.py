@@ -1,5 +1,7 @@
 """Aggressive inference: what the inner loop changes, when it ends, and what is counted."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,26 @@ def test_the_norm_that_is_clipped_is_of_all_weights(eager, monkeypatch):
     eager.update(next(iter(eager.loader.epoch(0))), 0, 0.5)
     for found, expected in norms:
         torch.testing.assert_close(found, expected)
+
+
+def test_a_loss_that_is_not_a_number_names_the_batch_of_the_inner_loop_that_had_it(eager, monkeypatch):
+    output, random_batches, read = eager.objective.output, eager.loader.random_batches, []
+
+    def noting(*arguments):
+        for batch in random_batches(*arguments):
+            read.append(batch)
+            yield batch
+
+    def bad_when_two_random_ones_were_read(model, batch, kl_weight):
+        found = output(model, batch, kl_weight)
+        found.loss = found.loss * (math.nan if len(read) == 2 else 1)
+        return found
+
+    monkeypatch.setattr(eager.loader, "random_batches", noting)
+    monkeypatch.setattr(eager.objective, "output", bad_when_two_random_ones_were_read)
+    with pytest.raises(FloatingPointError) as raised:
+        eager.update(next(iter(eager.loader.epoch(0))), 0, 0.5)
+    assert f"(training sentences {', '.join(map(str, read[1].numbers[:8]))})" in str(raised.value)
 
 
 def scripted(trainer, monkeypatch, losses_per_word):
