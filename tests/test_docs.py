@@ -73,6 +73,16 @@ def test_the_tables_of_classifiers_are_of_the_committed_measurements():
         assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/classifiers.py"
 
 
+@pytest.mark.parametrize("target", ["table1", "positions"])
+def test_what_was_reproduced_is_what_the_files_it_left_give_again(target):
+    from modeling_seqvae.paper.reproduce import document_again
+
+    text = (ROOT / "docs" / "results.md").read_text("utf-8")
+    quoted = re.search(rf"<!-- reproduced {target} -->\n(.*?)\n<!-- end -->", text, re.DOTALL).group(1)
+    again = document_again(ROOT / "docs" / "reproduced" / f"{target}.json")
+    assert quoted.strip() == re.sub(r"!\[.*\]\(.*\)\s*$", "", again).strip()
+
+
 def test_the_table_of_the_readme_is_of_the_committed_figures():
     from modeling_seqvae.evaluation.table import table
     from modeling_seqvae.paper.demo import COLUMNS

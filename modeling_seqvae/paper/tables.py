@@ -41,9 +41,8 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
     reports = [_report(run) | {"title": title} for run, title in runs.items() if (run / "evaluation.json").is_file()]
     if not reports:
         return ""
-    sentences, samples, some = (
-        _numbers(report[key] for report in reports) for key in ("sentences", "nll_samples", "nll_sentences")
-    )
+    sentences, some = (_numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
+    samples = _numbers([report["nll_samples"] for report in reports if report["mi"] is not None] or [1])
     caption = (
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
         f"language model) on the first {some}, the rest on all; nats per sentence.{precision_note(reports)}"
