@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -112,6 +113,8 @@ def main(tiny: Path, out: Path) -> None:
     except Interrupted as ending:
         (out / f"interrupted-{rank}.json").write_text(json.dumps([ending.code, len(steps)]))
     (out / f"evaluations-{rank}.json").write_text(json.dumps([evaluations(count) for count in COUNTS]))
+    accelerator.wait_for_everyone()
+    time.sleep(0.5)  # torch's gloo threads give tensors back, for which they need what destroying the group would hold
     accelerator.end_training()
 
 
