@@ -36,7 +36,7 @@ def together(worker, tiny, tmp_path_factory, environment, torchrun) -> Path:
     with pytest.raises(SystemExit):
         begun.train()
     arguments = [str(Path(worker.__file__)), str(tiny), str(out)]
-    done = subprocess.run([*torchrun(), *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*torchrun(), *arguments], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return out
 
