@@ -33,6 +33,7 @@ DataDir = Annotated[
 Preset = Annotated[
     str | None,
     typer.Option(
+        "--preset",
         "--training",
         metavar="NAME",
         help="Sizes and schedule: paper, small, demo, tiny (to try commands), ... (a wrong name lists all), or a YAML "

@@ -58,7 +58,7 @@ def cells(
     reports: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS
 ) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of text; columns that no report has are left out, and a missing figure is a dash."""
-    shown = {key: column for key, column in columns.items() if any(key in report for report in reports)}
+    shown = {key: column for key, column in columns.items() if any(report.get(key) is not None for report in reports)}
     rows = [[_cell(form, report.get(key)) for key, (_, form) in shown.items()] for report in reports]
     return [heading for heading, _ in shown.values()], rows
 

@@ -9,8 +9,8 @@ from .figures import draw_curves
 from .published import rows_of
 from .report import Report, Table, spread
 from .request import Request
-from .rows import corpus_of, over_seeds, title_of
-from .work import Step
+from .rows import corpus_of, numbers, over_seeds, title_of
+from .work import Step, Training
 
 COLUMNS = {
     "title": ("model", "{}"),
@@ -40,8 +40,7 @@ class Curves:
         rows, curves = [], {}
         for method in self._methods(request):
             trainings = request.trainings(method)
-            histories = [history for history in (training.read(output_dir) for training in trainings) if history]
-            title = title_of(trainings, len(histories))
+            title, histories = _histories(trainings, output_dir)
             ends = [_ends(history) for history in histories]
             figures = {key: spread([end[key] for end in ends]) for key in COLUMNS if key != "title"}
             rows.append({"method": trainings[0].recipe.method, "title": title, **figures})
@@ -61,6 +60,16 @@ class Curves:
             if request.training(method, 0).recipe.model.get("latent_size") == 0:
                 raise ValueError(f"{self.name} shows encoders, and {method} has none: leave it out of --methods")
         return methods
+
+
+def _histories(trainings: Sequence[Training], output_dir: Path) -> tuple[str, list[list[dict[str, Any]]]]:
+    """A row's title and the histories of the seeds that came to their end; where none did, of those that began."""
+    begun = [(training, history) for training in trainings if (history := training.read(output_dir))]
+    ended = [history for training, history in begun if training.ended(output_dir)]
+    if ended or not begun:
+        return title_of(trainings, len(ended)), ended
+    epochs = numbers(len(history) for _, history in begun)
+    return f"{trainings[0].recipe.title} (stopped after epoch {epochs})", [history for _, history in begun]
 
 
 def _ends(history: Sequence[dict[str, Any]]) -> dict[str, Any]:

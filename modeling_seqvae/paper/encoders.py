@@ -24,12 +24,12 @@ def encoder_runs(request: Request, target: str, *overrides: str) -> list[list[Tr
     runs = [request.trainings(method, *overrides) for method in request.methods_or(rows_of(target))]
     for recipe in (seeds[0].recipe for seeds in runs):
         if recipe.model.get("latent_size") == 0:
-            raise ValueError(f"--methods {recipe.method}: {recipe.title} has no latent to look at; leave it out")
+            raise ValueError(f"--methods {recipe.method}: {recipe.title} has no latent; leave it out")
     return runs
 
 
-def seed_by_seed(measurements: Sequence[Sequence[Measurement]]) -> list[Step]:
-    """The measurements of all rows' first seed, then of their second..."""
+def seed_by_seed(measurements: Sequence[Sequence[Step]]) -> list[Step]:
+    """The steps of all rows' first seed, then of their second..."""
     return [step for steps in zip(*measurements, strict=True) for step in steps]
 
 
@@ -47,4 +47,4 @@ def corpus_of_run(run: Path, data_dir: Path | None, test_limit: int | None = Non
     """The texts that a run was trained on, and those to test it on."""
     recipe = Recipe.load(run / RECIPE)
     limits = recipe.limits | ({} if test_limit is None else {"test": test_limit})
-    return load_corpus(recipe.corpus, data_dir=data_dir, limits=limits)
+    return load_corpus(recipe.corpus, data_dir=data_dir or recipe.data_dir, limits=limits)

@@ -59,7 +59,7 @@ class Figure2:
         count = f"{numbers(sentences) or 'no'} validation sentences"
         place, drawn = f"{corpus_of(request)}, {count}", f"{corpus_spec(request.corpus).name}, {count}"
         caption = f"Figure 2, features h_x of encoders with three hidden units: {place}; s.d. is over sentences"
-        notes = [f"The picture shows the first seed, and at most {POINTS:,} sentences."]
+        notes = [f"The picture shows the first seed that is there, and at most {POINTS:,} sentences."]
         return Report(
             [Table(f"{caption}{over_seeds(request)}.", COLUMNS, rows)],
             notes if spaces else [],

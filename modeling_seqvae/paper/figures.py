@@ -74,5 +74,5 @@ def require_matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
-        raise ModuleNotFoundError("figures need matplotlib: pip install 'seqvae[figures]'") from None
+        raise ModuleNotFoundError("figures need matplotlib: pip install matplotlib") from None
     return Figure

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -107,11 +108,13 @@ def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int, bars: Bars) ->
                     bars.begin(step)
                 wait([worker.pipe for _, worker in running.values()], POLL_SECONDS)
                 for key, (step, worker) in list(running.items()):
-                    if worker.pipe.poll():
+                    if worker.pipe.poll() and not signals.number:
                         del running[key]
                         _end(step, worker, failed, bars)
                 bars.show()
         finally:
+            if signals.number:
+                bars.stopping()
             _stop([worker for _, worker in running.values()])
     if signals.number:
         raise Interrupted(128 + signals.number)
@@ -143,7 +146,13 @@ def _stop(workers: Sequence[Worker]) -> None:
 def _call(
     pipe: Connection, function: Callable[..., Any], arguments: Sequence[Any], threads: int, log: Path | None
 ) -> None:
-    """What a process does: call the function and tell how that went."""
+    """What a process does: call the function and tell how that went.
+
+    A Ctrl-C is the parent's matter, which then ends its processes; and where the parent is killed, they end as well.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
     _print_to(log or Path(os.devnull))
@@ -158,6 +167,12 @@ def _call(
         traceback.print_exc()
         pipe.send((False, str(error) or type(error).__name__))
         raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and wait([parent.sentinel]):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _print_to(log: Path) -> None:

@@ -80,6 +80,12 @@ class Bars:
         told = f"failed: {first_line(failure)}" if failure else f"done in {clock(passed)}"
         self._tell(f"{step.title}: {told}")
 
+    def stopping(self) -> None:
+        """Tell that what runs is saving its state, which may take as long as an evaluation."""
+        titles = ", ".join(running.step.title for running in self.running.values())
+        if titles:
+            self._tell(f"stopping as soon as these have saved their state: {titles}; the same command goes on")
+
     def show(self) -> None:
         """Move the bars; to be called every now and then."""
         left = self.seconds_left()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.recipe import Recipe, available, named_settings, resolve
+from ..training.recipe import Recipe, available, leaves, named_settings, resolve
 from .published import paper_settings
 from .work import Evaluation, Training
 
@@ -73,12 +73,14 @@ class Request:
         corpus: str | CorpusSpec | None = None,
         limits: Mapping[str, int] | None = None,
     ) -> Training:
-        """The run of one seed. What limits the test set has no part in a training."""
+        """The run of one seed. What limits the test set has no part in a training.
+
+        Raises ValueError for an override of the request that would make the method another one.
+        """
         corpus = self.corpus if corpus is None else corpus
         limits = {name: count for name, count in (self.limits if limits is None else limits).items() if name != "test"}
         wanted = [*self.overrides, *overrides]
-        if any(override.partition("=")[0].strip() == "training.seed" for override in wanted):
-            raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")
+        _require_common(method, self.overrides)
         plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits)
         recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits)
         settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
@@ -101,6 +103,9 @@ class Request:
             words += ["--set", override]
         words += ["--nll-sentences", str(self.nll_sentences)] if self.nll_sentences else []
         words += ["--transfer", self.transfer] if self.transfer else []
+        if isinstance(self.corpus, CorpusSpec):
+            words += ["--text-column", self.corpus.text_column] if self.corpus.text_column else []
+            words += ["--label-column", self.corpus.label_column] if self.corpus.label_column else []
         return shlex.join(words)
 
     def as_dict(self) -> dict[str, Any]:
@@ -117,6 +122,19 @@ class Request:
         corpus = corpus if isinstance(corpus, str) else CorpusSpec.model_validate(corpus)
         tuples = {name: tuple(content[name]) for name in ("methods", "overrides")}
         return cls(**{**content, "corpus": corpus, **tuples})
+
+
+def _require_common(method: str, overrides: Sequence[str]) -> None:
+    """Refuses overrides of the seed, and of what a method's own file sets, which is what makes it that method."""
+    own = dict(leaves(named_settings("methods", method)[0]))
+    for name in (override.partition("=")[0].strip() for override in overrides):
+        if name == "training.seed":
+            raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")
+        if name in own:
+            raise ValueError(
+                f"--set {name}: {method} would not be {method} without its own {name}, {_plain(own[name])}; leave one "
+                "of the two out, or give a preset file of yours with --preset, which leaves methods their own values"
+            )
 
 
 def _as_named(corpus: str | CorpusSpec) -> str:
@@ -146,7 +164,7 @@ def settings_name(preset: str, limits: Mapping[str, int], recipe: Recipe, plain:
 
     The overrides in it are the fields in which the recipe differs from the `plain` one, whatever way they were said.
     """
-    here, there = (_leaves(made.model_dump(mode="json")) for made in (recipe, plain))
+    here, there = (dict(leaves(made.model_dump(mode="json"))) for made in (recipe, plain))
     changed = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     parts = [f"{split}{count}" for split, count in sorted(limits.items())]
     parts += [f"{name.rpartition('.')[2]}={_plain(here.get(name))}" for name in changed]
@@ -155,13 +173,6 @@ def settings_name(preset: str, limits: Mapping[str, int], recipe: Recipe, plain:
         return name
     digest = hashlib.sha256(json.dumps([name, *changed]).encode()).hexdigest()[:8]
     return f"{_safe(name)[:LONGEST]}-{digest}"
-
-
-def _leaves(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
 
 
 def _plain(value: Any) -> str:

@@ -36,21 +36,23 @@ def caption(what: str, request: Request, reports: Sequence[Mapping[str, Any]]) -
     if reports:
         sentences, some = (numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
         samples = numbers(report["nll_samples"] for report in reports if report["au"] is not None) or "500"
+        on = "on all" if some == sentences else f"on the first {some}, the rest on all"
         parts.append(
             f", {sentences} test sentences. NLL by importance weighting with {samples} samples (exact for a language "
-            f"model), on the first {some}; nats per sentence"
+            f"model), {on}; nats per sentence"
         )
     return "".join(parts) + f"{over_seeds(request)}.{precision_note(reports)}"
 
 
 def corpus_of(request: Request) -> str:
-    """The corpus's name, what of it was read, and the preset."""
+    """The corpus's name, what of it was read, the preset, and what was changed for all rows."""
     name = request.corpus.name if isinstance(request.corpus, CorpusSpec) else request.corpus
     kinds = {"train": "training", "validation": "validation"}
     limits = [
         f"the first {request.limits[name]:,} {kind} documents" for name, kind in kinds.items() if name in request.limits
     ]
-    return ", ".join([name, *limits, *([f"preset {request.preset}"] if request.preset else [])])
+    preset = [f"preset {request.preset}"] if request.preset else []
+    return ", ".join([name, *limits, *preset, *request.overrides])
 
 
 def over_seeds(request: Request) -> str:
@@ -78,7 +80,7 @@ def beside(
 def is_benchmark(trainings: Sequence[Training], reports: Sequence[Mapping[str, Any]], output_dir: Path) -> bool:
     """Whether what was trained and measured on has the benchmark's numbers of documents."""
     documents = dict(paper_settings("published")["documents"])
-    sizes = [size for size in (training.sizes(output_dir) for training in trainings) if size is not None]
+    ends = [end for end in (training.at_the_end(output_dir) for training in trainings) if end]
     wanted = {name: documents[name] for name in ("train", "validation")}
     tested = {report["sentences"] for report in reports} or {documents["test"]}
-    return bool(sizes) and tested == {documents["test"]} and all(size == wanted for size in sizes)
+    return bool(ends) and tested == {documents["test"]} and all(end["documents"] == wanted for end in ends)

@@ -1,6 +1,6 @@
 """Table 2: what aggressive training costs against max pooling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,12 @@ class Table2:
         ratios = [ratio for ratio in (_ratio(row, rows[-1]) for row in rows[:-1]) if ratio]
         if ratios:
             tables.append(Table(f"As multiples of {rows[-1]['title']}.", RATIO_COLUMNS, ratios))
-        return Report(tables, [NOTE])
+        ends = [
+            training.at_the_end(output_dir)
+            for method in self._methods(request)
+            for training in request.trainings(method)
+        ]
+        return Report(tables, [NOTE, *_unlike(ends)])
 
     def _methods(self, request: Request) -> list[str]:
         methods = request.methods_or(rows_of("table2"))
@@ -67,7 +72,7 @@ COST = ("hours", "encoder_updates", "decoder_updates", "epochs", *(key for key i
 def _cost(training: Training, output_dir: Path) -> dict[str, float] | None:
     """What a run took until its end, and until its best epoch; None where it has not come to its end."""
     history = training.read(output_dir)
-    if not history or training.sizes(output_dir) is None:
+    if not history or not training.ended(output_dir):
         return None
     last, best = history[-1], min(history, key=lambda record: record["bound"])
     found = {"epochs": last["epoch"], "best_epoch": best["epoch"]}
@@ -75,6 +80,12 @@ def _cost(training: Training, output_dir: Path) -> dict[str, float] | None:
         found[f"{prefix}hours"] = record["seconds"] / 3600
         found |= {f"{prefix}{name}": record[name] for name in ("encoder_updates", "decoder_updates")}
     return found
+
+
+def _unlike(ends: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A note where runs were not computed by the same number of threads, or not on the same device."""
+    found = sorted({f"{end['threads']} on {end['device']}" for end in ends if "threads" in end})
+    return [f"The runs do not compare in hours: their threads were {', '.join(found)}."] if len(found) > 1 else []
 
 
 def _ratio(row: dict[str, Any], to: dict[str, Any]) -> dict[str, Any] | None:

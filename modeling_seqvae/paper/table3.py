@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .published import rows_of
+from .encoders import encoder_runs, seed_by_seed
 from .report import Report, Table, spread
 from .request import Request
 from .rows import beside, caption, title_of
 from .work import Step
 
 WITHOUT = "training.kl_schedule=constant"
-"""The KL weight is 1 from the first update on."""
+"""The KL weight is from the first update on what it is at the end, 1 in the paper's methods."""
 
 COLUMNS = {
     "title": ("model", "{}"),
@@ -32,34 +32,27 @@ class Table3:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        methods = request.methods_or(rows_of("table3"))
-        trainings = [
-            request.training(method, seed, *overrides)
-            for seed in range(request.seeds)
-            for method in methods
-            for overrides in ((), (WITHOUT,))
-        ]
-        return [request.evaluation(training) for training in trainings]
+        pairs = zip(encoder_runs(request, "table3"), encoder_runs(request, "table3", WITHOUT), strict=True)
+        return seed_by_seed([[request.evaluation(run) for run in runs] for pair in pairs for runs in pair])
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows, reports = [], []
-        for method in request.methods_or(rows_of("table3")):
-            trainings = request.trainings(method)
+        annealed, constant = encoder_runs(request, "table3"), encoder_runs(request, "table3", WITHOUT)
+        for trainings, others in zip(annealed, constant, strict=True):
             pairs = [
-                [request.evaluation(training).read(output_dir) for training in runs]
-                for runs in (trainings, request.trainings(method, WITHOUT))
+                (request.evaluation(one).read(output_dir), request.evaluation(other).read(output_dir))
+                for one, other in zip(trainings, others, strict=True)
             ]
-            plain, without = pairs
-            both = [(one, other) for one, other in zip(plain, without, strict=True) if one and other]
-            found = [report for report in (*plain, *without) if report]
+            both = [(one, other) for one, other in pairs if one and other]
+            found = [report for pair in pairs for report in pair if report]
             row: dict[str, Any] = {
                 "method": trainings[0].recipe.method,
                 "title": title_of(trainings, len(both)),
-                "with": spread([report["nll"] if report else None for report in plain]),
-                "without": spread([report["nll"] if report else None for report in without]),
+                "with": spread([one["nll"] for one, _ in both]),
+                "without": spread([other["nll"] for _, other in both]),
                 "difference": spread([other["nll"] - one["nll"] for one, other in both]),
-                "kl_with": spread([report["kl"] if report else None for report in plain]),
-                "kl_without": spread([report["kl"] if report else None for report in without]),
+                "kl_with": spread([one["kl"] for one, _ in both]),
+                "kl_without": spread([other["kl"] for _, other in both]),
             }
             rows.append(row | beside("table3", trainings, found, output_dir))
             reports += found

@@ -20,7 +20,7 @@ from ..evaluation.supervised import EPOCHS, predict, train_classifier
 from ..tokenization import unknown_share
 from ..training.recipe import corpus_spec
 from .encoders import best_encoder, encoder_runs, findings, seed_by_seed
-from .published import paper_settings, published
+from .published import paper_settings, published, rows_of
 from .report import Report, Table
 from .request import Request
 from .rows import corpus_of, is_benchmark, numbers, over_seeds, spreads
@@ -108,18 +108,20 @@ def _systems(request: Request) -> list[System]:
             f"corpus {corpus.name} has no labels to read: take one that has, such as yelp_stars or demo, or name the "
             "column of your file's labels with --label-column"
         )
-    runs = {seeds[0].recipe.method: seeds for seeds in encoder_runs(request, "table5")}
-    supervised = [_supervised(request, corpus, training) for training in next(iter(runs.values()))]
+    runs = [(seeds[0].recipe.method, seeds) for seeds in encoder_runs(request, "table5")]
+    supervised = [_supervised(request, corpus, training) for training in runs[0][1]]
     own = paper_settings("rows")["transfer"].get(corpus.name)
     other = request.transfer or own
+    if other == corpus.name:
+        raise ValueError(f"--transfer {other} is the corpus itself: name another one, or leave it out")
     if other:  # named as in configuration/paper/published.yaml where it is the paper's
         name = "transfer" if other == own else f"transfer from {other}"
-        runs[name] = request.trainings(list(runs)[-1], corpus=other)
+        runs.append((name, request.trainings(request.methods_or(rows_of("table5"))[-1], corpus=other)))
     return [System("bi_lstm", "bi-LSTM, supervised", "–", supervised)] + [
         System(
             name, seeds[0].recipe.title, seeds[0].recipe.corpus.name, [_probed(request, corpus, one) for one in seeds]
         )
-        for name, seeds in runs.items()
+        for name, seeds in runs
     ]
 
 

@@ -1,13 +1,14 @@
 """Tables from results: CORPUS/METHOD/ directories that hold recipe.yaml, history.jsonl and evaluation.json."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..evaluation.table import markdown, precision_note
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..training.recipe import Recipe
+from .rows import numbers
+from .work import parse_json, read_json
 
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""
@@ -41,8 +42,8 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
     reports = [_report(run) | {"title": title} for run, title in runs.items() if (run / "evaluation.json").is_file()]
     if not reports:
         return ""
-    sentences, some = (_numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
-    samples = _numbers([report["nll_samples"] for report in reports if report["mi"] is not None] or [1])
+    sentences, some = (numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
+    samples = numbers([report["nll_samples"] for report in reports if report["mi"] is not None] or [1])
     caption = (
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
         f"language model) on the first {some}, the rest on all; nats per sentence.{precision_note(reports)}"
@@ -72,7 +73,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
 
 def _report(run: Path) -> dict[str, Any]:
     path = run / "evaluation.json"
-    report = _parsed(path, path.read_text("utf-8"), {"split", "sentences", "nll_samples", "nll_sentences"})
+    report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
     return report | {"seconds": _history(run)[-1]["seconds"]}
@@ -80,24 +81,8 @@ def _report(run: Path) -> dict[str, Any]:
 
 def _history(run: Path) -> list[dict[str, Any]]:
     path = run / "history.jsonl"
-    records = [_parsed(path, line, {"bound", "kl", "mi", "seconds"}) for line in path.read_text("utf-8").splitlines()]
+    lines = path.read_text("utf-8").splitlines()
+    records = [parse_json(path, line, ("bound", "kl", "mi", "seconds")) for line in lines]
     if not records:
         raise ValueError(f"{path} is empty: the run has not ended its first epoch")
     return records
-
-
-def _parsed(path: Path, text: str, required: set[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    missing = required - (found.keys() if isinstance(found, dict) else set())
-    if missing:
-        raise ValueError(f"{path} is not what a run writes: it lacks {', '.join(sorted(missing))}")
-    return found
-
-
-def _numbers(values: Iterable[int]) -> str:
-    """One number where all are the same, or from the least to the greatest."""
-    found = sorted(set(values))
-    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

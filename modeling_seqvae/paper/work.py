@@ -13,13 +13,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from filelock import Timeout
 from huggingface_hub.utils import WeakFileLock
 
+from ..data.corpora import CorpusSpec
 from ..training.checkpoint import CHECKSUMS, write_text
 from ..training.directory import RECIPE, holds_run
 from ..training.recipe import Recipe
-from ..training.run import evaluate_checkpoint, evaluation_file, train
+from ..training.run import evaluate_checkpoint, evaluation_file, train, weights
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
@@ -88,7 +90,11 @@ class Training:
         return ()
 
     def done(self, output_dir: Path) -> bool:
-        return holds_run(output_dir / self.folder, self.recipe, resume=True) and self.sizes(output_dir) is not None
+        run = output_dir / self.folder
+        begun = holds_run(run, self.recipe, resume=True)
+        if begun:
+            _require_same_texts(run, self.recipe.corpus, self.data_dir)
+        return begun and self.ended(output_dir)
 
     def progress(self, output_dir: Path) -> float:
         return len(self.read(output_dir) or ()) / self.recipe.training.epochs
@@ -99,7 +105,7 @@ class Training:
         with alone_in(folder):
             trainer = train(self.recipe, folder, self.data_dir, resume=True)
             sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
-            write_json(folder / FINISHED, {"documents": sizes})
+            write_json(folder / FINISHED, {"documents": sizes, **processor(trainer.accelerator.device)})
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         path = output_dir / self.folder / "history.jsonl"
@@ -110,10 +116,14 @@ class Training:
     def took(self, folder: Path) -> float | None:
         return None
 
-    def sizes(self, output_dir: Path) -> dict[str, int] | None:
-        """Documents of the training and validation sets of a run that has come to its end; None before."""
+    def ended(self, output_dir: Path) -> bool:
+        """Whether the run has come to its end, as far as its files say."""
+        return bool(self.at_the_end(output_dir))
+
+    def at_the_end(self, output_dir: Path) -> dict[str, Any]:
+        """What a run that has come to its end says of itself, `documents` by split; nothing before."""
         path = output_dir / self.folder / FINISHED
-        return read_json(path).get("documents") if path.is_file() else None
+        return read_json(path, ["documents"]) if path.is_file() else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +172,8 @@ class Measurement:
         write_json(folder / self.file, figures | made_with | {SECONDS: round(time.monotonic() - began, 2)})
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
-        return self._found(output_dir / self.folder)
+        ended = all(training.ended(output_dir) for training in self.trainings)
+        return self._found(output_dir / self.folder) if ended else None
 
     def took(self, folder: Path) -> float | None:
         return (self._found(folder) or {}).get(SECONDS)
@@ -215,7 +226,7 @@ class Evaluation:
         report = read_json(path)
         if "weights" in report:
             return weights(run) in (None, report["weights"])
-        # `seqvae evaluate` does not say of which weights its figures are
+        # an evaluation from before it said of which weights its figures are
         return not best.is_file() or best.stat().st_mtime <= path.stat().st_mtime
 
     def progress(self, output_dir: Path) -> float:
@@ -231,14 +242,14 @@ class Evaluation:
             nll_sentences=self.nll_sentences,
             shuffle_words=self.shuffled,
         )
-        report |= {"weights": weights(run), SECONDS: round(time.monotonic() - began, 2)}
+        report |= {SECONDS: round(time.monotonic() - began, 2)}
         path = evaluation_file(run, report)
         if path is None:
             raise FileNotFoundError(f"{run} holds no {RECIPE}: its training has not begun")
         write_json(path, report)
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
-        path = self._file(output_dir / self.folder)
+        path = self._file(output_dir / self.folder) if self.training.ended(output_dir) else None
         return read_json(path, REPORT) if path else None
 
     def took(self, folder: Path) -> float | None:
@@ -275,10 +286,19 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise RuntimeError(f"another process is training in {folder}: wait for it, then repeat the command") from None
 
 
-def weights(run: Path) -> str | None:
-    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
-    path = run / "best" / CHECKSUMS
-    return read_json(path).get("model.safetensors") if path.is_file() else None
+def processor(device: Any) -> dict[str, Any]:
+    """What a run was computed by: its hours compare with those of such another."""
+    return {"device": device.type, "threads": torch.get_num_threads()}
+
+
+def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None) -> None:
+    """Refuses a run on files where the hub's sample is meant, or the other way round: their texts are not the same."""
+    kept = Recipe.load(run / RECIPE).data_dir
+    if corpus.files is None or corpus.hub is None or (kept is None) == (data_dir is None):
+        return
+    if kept is None:
+        raise ValueError(f"{run} was trained on {corpus.name} as built from the hub: leave --data-dir out")
+    raise ValueError(f"{run} was trained on the files of {corpus.name} in {kept}: say so with --data-dir {kept}")
 
 
 def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:

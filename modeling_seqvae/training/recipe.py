@@ -153,7 +153,7 @@ class Recipe(BaseModel):
 
     def differences(self, other: "Recipe") -> list[str]:
         """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""
-        here, there = (dict(_leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
+        here, there = (dict(leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
         changed = [name for name in here | there if name not in MAY_DIFFER and here.get(name) != there.get(name)]
         return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
@@ -287,10 +287,10 @@ def _one_of(name: str, names: Any) -> str:
     return name
 
 
-def _leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested mappings, by dotted names."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value

@@ -19,6 +19,7 @@ from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import unknown_share
+from .checkpoint import CHECKSUMS
 from .directory import RECIPE, holds_run
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
@@ -118,6 +119,7 @@ def evaluate_checkpoint(
         raise ValueError(f"precision {precision!r} is not one of no, bf16")
     limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    read = weights(Path(checkpoint))
     vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
     if corpus is None and recipe is not None:
@@ -137,7 +139,14 @@ def evaluate_checkpoint(
         "unknown_share": unknown_share(vae.tokenizer, loaded.splits[split]["text"]),
         "seed": seed,
         "precision": accelerator.mixed_precision,
+        "weights": read,
     }
+
+
+def weights(run: Path) -> str | None:
+    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
+    path = run / "best" / CHECKSUMS
+    return json.loads(path.read_text("utf-8")).get("model.safetensors") if path.is_file() else None
 
 
 def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:
@@ -161,6 +170,7 @@ def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
         f"first{report['limit']}": report["limit"] is not None,
         "shuffled": report["shuffled"],
         f"seed{report['seed']}": report["seed"] != 0,
+        report.get("precision", "no"): report.get("precision", "no") != "no",
     }
     name = "-".join(["evaluation", *(part for part, told in unusual.items() if told)])
     if _draws(run / f"{name}.json") > report["nll_sentences"] * report["nll_samples"]:

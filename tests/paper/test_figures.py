@@ -71,5 +71,5 @@ def test_no_display_and_no_global_state_is_touched(tmp_path):
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'seqvae\[figures\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install matplotlib"):
         require_matplotlib()

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ def work(runs, folder, data_dir, does="end", after=(), number=0):
     for other in after:
         while not (folder.parent / other / "begun").exists():
             time.sleep(0.01)
-    (folder / "begun").touch()
+    (folder / "begun").write_text(str(os.getpid()))
     print("at work", os.environ["OMP_NUM_THREADS"], file=sys.stderr)
     if does == "fail":
         raise ValueError("the corpus is empty\\nsecond line")
@@ -65,7 +66,7 @@ def run(steps: list[Step], folder: Path, jobs: int = 2) -> dict[str, str]:
 
 
 def wait_for(*files: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not all(file.exists() for file in files):
         assert time.monotonic() < deadline, f"{files} did not appear"
         time.sleep(0.01)
@@ -114,7 +115,7 @@ def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_of_them(work: Any, tmp_path: Path, number: int) -> None:
+def test_a_signal_ends_all_of_them(work: Any, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
     steps = [step(work, name, does="wait") for name in ("a", "b", "c")]
     join = signal_when(number, tmp_path / "a" / "begun", tmp_path / "b" / "begun")
     began = time.monotonic()
@@ -123,6 +124,45 @@ def test_a_signal_ends_all_of_them(work: Any, tmp_path: Path, number: int) -> No
     join()
     assert raised.value.code == 128 + number and time.monotonic() - began < 50
     assert not (tmp_path / "c").exists()
+    assert "saved their state: a, b; the same command goes on" in capsys.readouterr().err
+
+
+ALONE = """
+import sys
+from pathlib import Path
+import steps_of_tests
+from modeling_seqvae.paper.processes import Worker
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) / "a"
+    folder.mkdir()
+    Worker.start(steps_of_tests.work, (), folder, None, "wait", threads=1, log=None).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_what_runs_ends_where_its_parent_is_killed(work: Any, tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    paths = os.pathsep.join([str(Path(work.__file__).parent), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "alone.py", tmp_path], env={**os.environ, "PYTHONPATH": paths}
+    )
+    wait_for(tmp_path / "a" / "begun")
+    parent.kill()
+    parent.wait()
+    number = int((tmp_path / "a" / "begun").read_text())
+    deadline = time.monotonic() + 50  # the step itself takes a minute
+    while is_running(number):
+        assert time.monotonic() < deadline, "it went on without its parent"
+        time.sleep(0.05)
+
+
+def is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_call_gives_back_what_a_function_returns_or_why_it_failed(work: Any, tmp_path: Path) -> None:

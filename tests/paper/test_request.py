@@ -50,6 +50,20 @@ def test_other_settings_give_other_folders():
     assert len(set(others)) == len(others)
 
 
+@pytest.mark.parametrize(
+    ("method", "override"),
+    [("lstm_lm", "model.latent_size=16"), ("avg_pool", "model.pooling_mode=max"), ("seqvae", "training.seed=3")],
+)
+def test_no_override_makes_another_model_of_a_method(method, override):
+    request = replace(PTB, overrides=(override,))
+    with pytest.raises(ValueError, match=f"--set {override.partition('=')[0]}"):
+        request.training(method, 0)
+
+
+def test_a_target_s_own_override_may_change_what_a_method_sets():
+    assert PTB.training("lstm_lm", 0, "model.latent_size=16").recipe.model["latent_size"] == 16
+
+
 def test_the_recipe_is_what_train_would_be_told():
     recipe = PTB.training("max_pool", 3, "model.latent_size=16").recipe
     assert recipe.training.seed == 3 and recipe.model["latent_size"] == 16 and recipe.limits == {"train": 10_000}

@@ -2,14 +2,16 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from modeling_seqvae.data.corpora import load_corpus
 from modeling_seqvae.evaluation.classify import classify
 from modeling_seqvae.paper.encoders import best_encoder
+from modeling_seqvae.paper.reproduce import in_order
 from modeling_seqvae.paper.table5 import Table5
-from modeling_seqvae.paper.work import weights
+from modeling_seqvae.training.run import weights
 
 TARGET = Table5()
 LIMITS = {"train": 60, "validation": 20, "test": 25}
@@ -68,6 +70,22 @@ def test_an_encoder_of_another_corpus_reads_the_texts_with_its_own_words(request
     assert step.folder.parts[0] == "demo" and step.file == "labels-labelled.json"
     assert own == 0 < other
     assert table.rows[0]["unknown_share"].values == (0.0,)
+
+
+def test_methods_of_one_s_own_are_carried_over_as_they_are(request_, tmp_path):
+    (tmp_path / "mine.yaml").write_text("title: Mine\nmodel: {pooling_mode: avg}\n")
+    own = replace(request_, methods=("max_pool", str(tmp_path / "mine.yaml")))
+    titles = [step.trainings[0].recipe.title for step in TARGET.steps(own)[1:]]
+    assert titles == ["SeqVAE + MaxPool", "Mine", "Mine"]
+    (tmp_path / "max_pool.yaml").write_text("title: Mine\nmodel: {pooling_mode: avg}\n")
+    same = replace(request_, methods=("max_pool", str(tmp_path / "max_pool.yaml")))
+    with pytest.raises(ValueError, match="give one of the files another name"):
+        in_order(TARGET.steps(same))
+
+
+def test_an_encoder_is_carried_over_from_another_corpus(request_):
+    with pytest.raises(ValueError, match="--transfer labelled is the corpus itself"):
+        TARGET.steps(replace(request_, transfer="labelled"))
 
 
 def test_the_bi_lstm_is_as_the_encoder_and_stands_beside_the_methods(request_, measured):

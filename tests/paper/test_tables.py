@@ -72,7 +72,7 @@ def test_every_seed_is_shown_at_its_best_epoch_and_collapses_are_counted(tmp_pat
 def test_a_language_model_is_not_counted_as_collapsed(tmp_path):
     add_run(tmp_path / "demo" / "lstm_lm" / "seed0", "lstm_lm", record(1, 26.0, 0.0, latent=False))
     text = results_markdown(tmp_path)
-    assert "1 of 1" not in text and rows(text)["LSTM-LM, seed0"]["MI"] == "–"
+    assert "1 of 1" not in text and "MI" not in rows(text)["LSTM-LM, seed0"]
 
 
 def test_each_corpus_has_its_section_in_order(tmp_path):
@@ -100,7 +100,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
         ("history.jsonl", '{"epoch": 1,', "not readable as JSON"),
         ("history.jsonl", '{"epoch": 1, "bound": 3.0, "kl": 0.1}', "lacks mi, seconds"),
         ("evaluation.json", "not JSON", "not readable as JSON"),
-        ("evaluation.json", "12", "lacks nll_samples"),
+        ("evaluation.json", "12", "holds no object"),
         ("evaluation.json", '{"split": "test"}', "lacks nll_samples, nll_sentences, sentences"),
         ("evaluation.json", json.dumps(EVALUATION | {"title": "x", "split": "validation"}), "validation set"),
     ],

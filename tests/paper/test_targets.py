@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from modeling_seqvae import SeqVAEConfig
+from modeling_seqvae.data.corpora import spec_from_path
 from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.paper import reproduce as module
 from modeling_seqvae.paper.estimates import Estimates
@@ -213,7 +214,7 @@ def test_table4_compares_the_same_runs_with_and_without_shuffling(tmp_path):
 def test_figures_draw_the_histories_and_tabulate_their_ends(tmp_path, target):
     for method in rows_of(target)[:2]:
         history = [record(1, 110.0, kl=3.0), record(2, 104.0, kl=2.0), record(3, 105.0, kl=1.0)]
-        add_run(tmp_path, PTB.training(method, 0), *history, sizes=None)
+        add_run(tmp_path, PTB.training(method, 0), *history)
     report = TARGETS[target].report(PTB, tmp_path)
     report.picture(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
@@ -222,9 +223,53 @@ def test_figures_draw_the_histories_and_tabulate_their_ends(tmp_path, target):
     assert "(missing)" in document(target, PTB, tmp_path)
 
 
-def test_a_language_model_has_no_curves():
-    with pytest.raises(ValueError, match="lstm_lm has none"):
-        TARGETS["figure3"].steps(replace(PTB, methods=("seqvae", "lstm_lm")))
+def test_a_run_that_stopped_early_is_drawn_and_marked(tmp_path):
+    request = replace(PTB, methods=("seqvae",))
+    add_run(tmp_path, request.training("seqvae", 0), record(1), record(2), sizes=None)
+    assert "| SeqVAE (stopped after epoch 2) |" in document("figure3", request, tmp_path)
+    two = replace(request, seeds=2)
+    add_run(tmp_path, two.training("seqvae", 1), record(1), record(2), record(3))
+    assert rows("figure3", two, tmp_path)["seqvae"]["epochs"].values == (3,)  # the whole one alone
+    assert "| SeqVAE (1 of 2 seeds) |" in document("figure3", two, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["figure3", "table3"])
+def test_a_language_model_has_neither_curves_nor_annealing(target):
+    with pytest.raises(ValueError, match="lstm_lm"):
+        TARGETS[target].steps(replace(PTB, methods=("seqvae", "lstm_lm")))
+
+
+def test_figures_of_a_run_that_goes_on_are_not_its_figures(tmp_path):
+    training = PTB.training("seqvae", 0)
+    evaluated(tmp_path, training, 101.0)
+    (tmp_path / training.folder / FINISHED).unlink()
+    assert "SeqVAE (missing)" in document("table1", replace(PTB, methods=("seqvae",)), tmp_path)
+
+
+@pytest.mark.parametrize(("kept", "asked"), [("texts", None), (None, "texts")])
+def test_a_run_on_the_hubs_sample_is_not_taken_for_one_on_files(tmp_path, kept, asked):
+    request = replace(YAHOO, data_dir=asked and Path(asked))
+    training = request.training("seqvae", 0)
+    run = add_run(tmp_path, training)
+    training.recipe.model_copy(update={"data_dir": kept}).save(run / "recipe.yaml")
+    with pytest.raises(ValueError, match="--data-dir"):
+        training.done(tmp_path)
+    assert replace(request, data_dir=kept and Path(kept)).training("seqvae", 0).done(tmp_path)
+
+
+def test_hours_of_other_processors_are_not_compared_without_a_word(tmp_path):
+    request = replace(PTB, methods=("aggressive", "max_pool"))
+    for method, threads in (("aggressive", 2), ("max_pool", 1)):
+        run = add_run(tmp_path, request.training(method, 0))
+        (run / FINISHED).write_text(json.dumps({"documents": SIZES, "device": "cpu", "threads": threads}))
+    assert "their threads were 1 on cpu, 2 on cpu" in document("table2", request, tmp_path)
+
+
+def test_the_command_that_made_a_document_can_be_given_again(tmp_path):
+    (tmp_path / "reviews.csv").write_text("words,stars\n")
+    own = spec_from_path(tmp_path / "reviews.csv", "words", "stars")
+    command = Request(own, "tiny", overrides=("training.epochs=1",)).command("table1")
+    assert command.endswith("--set training.epochs=1 --text-column words --label-column stars")
 
 
 def test_targets_share_their_runs():
@@ -376,7 +421,7 @@ def test_nothing_is_trained_before_what_is_missing_is_told(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="--methods bert"):
         reproduce("table1", replace(PTB, methods=("bert",)), tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ModuleNotFoundError, match=r"seqvae\[figures\]"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install matplotlib"):
         reproduce("figure3", PTB, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
