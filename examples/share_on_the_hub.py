@@ -38,7 +38,7 @@ def main() -> None:
         add_code(Path(folder))
         for path in sorted(Path(folder).iterdir()):
             print(f"{path.stat().st_size:>12,}  {path.name}")
-        features = pipeline("seqvae-features", model=folder)("the food was great .")
+        features = pipeline("seqvae-features", model=folder)("this bistro was lovely.")
         print(f"not shared: give --name user/name. It loads from there, and gives {len(features)} features a text")
 
 

@@ -73,6 +73,15 @@ def test_the_tables_of_classifiers_are_of_the_committed_measurements():
         assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/classifiers.py"
 
 
+def test_the_table_of_edits_is_of_the_committed_measurements():
+    page = ROOT / "docs" / "latent_space.md"
+    generator = runpy.run_path(str(ROOT / "benchmarks" / "edits.py"))
+    measured = json.loads((ROOT / "docs" / "results" / "edits.json").read_text("utf-8"))
+    assert generator["page"](measured) == page.read_text("utf-8"), (
+        "out of date: run python benchmarks/edits.py --tables"
+    )
+
+
 @pytest.mark.parametrize("target", ["table1", "positions"])
 def test_what_was_reproduced_is_what_the_files_it_left_give_again(target):
     from modeling_seqvae.paper.reproduce import document_again

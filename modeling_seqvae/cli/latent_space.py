@@ -28,7 +28,7 @@ def neighbours(
 
     Prints distance, number of the text in the file (from 1) and text, with tabs between, nearest first.
 
-    Example: seqvae neighbours RUN reviews.txt "the food was great ."
+    Example: seqvae neighbours RUN reviews.txt "this bistro was lovely."
     """
     require_unicode([query])
     listed = read_texts(texts, text_column)

@@ -19,7 +19,7 @@ try:
     from sentence_transformers.base.modules import InputModule
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "this needs sentence-transformers: pip install 'seqvae[sentence-transformers]'"
+        "this needs sentence-transformers: pip install sentence-transformers"
     ) from error
 
 
