@@ -419,3 +419,13 @@ def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None
     invoke("evaluate", "run", *QUICK)
     assert kept.read_text() == before
     assert json.loads((folder / "run" / "evaluation-nll12x3.json").read_text())["nll_samples"] == 3
+
+
+def test_an_evaluation_in_another_precision_stands_beside(folder: Path) -> None:
+    kept = folder / "run" / "evaluation.json"
+    kept.write_text(json.dumps({"nll_sentences": 1, "nll_samples": 1, "precision": "bf16"}))
+    before = kept.read_text()
+    invoke("evaluate", "run", *QUICK, "--precision", "no")
+    assert kept.read_text() == before
+    made = json.loads((folder / "run" / "evaluation-float32.json").read_text())
+    assert made["precision"] == "no" and len(made["weights"]) == 64

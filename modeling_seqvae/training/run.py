@@ -158,8 +158,9 @@ def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:
 def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
     """Where a run keeps an evaluation: evaluation.json for its corpus's whole test set, a longer name for others.
 
-    A quick look, with fewer draws or sentences for the NLL than the evaluation that is there, has a longer name as
-    well, so that it does not overwrite what took an hour. None where `run` is no run's directory.
+    One in another precision than the evaluation that is there, and a quick look, with fewer draws or sentences for the
+    NLL, have longer names as well, so that they do not overwrite what took an hour. None where `run` is no run's
+    directory.
     """
     recipe = _recipe(run)
     if recipe is None:
@@ -170,21 +171,29 @@ def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
         f"first{report['limit']}": report["limit"] is not None,
         "shuffled": report["shuffled"],
         f"seed{report['seed']}": report["seed"] != 0,
-        report.get("precision", "no"): report.get("precision", "no") != "no",
     }
     name = "-".join(["evaluation", *(part for part, told in unusual.items() if told)])
-    if _draws(run / f"{name}.json") > report["nll_sentences"] * report["nll_samples"]:
+    precision = report.get("precision", "no")
+    if _there(run / f"{name}.json").get("precision", precision) != precision:
+        name += "-float32" if precision == "no" else f"-{precision}"
+    if _draws(_there(run / f"{name}.json")) > _draws(report):
         name += f"-nll{report['nll_sentences']}x{report['nll_samples']}"
     return run / f"{name}.json"
 
 
-def _draws(evaluation: Path) -> int:
-    """What an evaluation's NLL cost, in draws; nothing where there is none."""
+def _there(evaluation: Path) -> dict[str, Any]:
+    """The report that a file holds; nothing where there is none, or something else."""
     try:
         report = json.loads(evaluation.read_text("utf-8"))
-        return report["nll_sentences"] * report["nll_samples"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none there, or something else
-        return 0
+    except (FileNotFoundError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def _draws(report: Mapping[str, Any]) -> int:
+    """What an evaluation's NLL cost, in draws."""
+    sentences, samples = report.get("nll_sentences"), report.get("nll_samples")
+    return sentences * samples if isinstance(sentences, int) and isinstance(samples, int) else 0
 
 
 def _recipe(run: Path) -> Recipe | None:
