@@ -145,7 +145,7 @@ def two_sides(
         raise ValueError(f"every text needs its label: there are {texts} texts and {len(listed)} labels")
     if not listed:
         raise ValueError("there are no texts: a direction is found from texts with labels")
-    missing = [i for i, label in enumerate(listed) if label is None or label == "" or label != label]
+    missing = [i for i, label in enumerate(listed) if _is_missing(label)]
     if missing:
         raise ValueError(f"labels[{missing[0]}] is missing, as are {len(missing) - 1} others: leave those texts out")
     known = list(dict.fromkeys(listed))
@@ -161,6 +161,14 @@ def two_sides(
         if count < LEAST:
             raise ValueError(f"too few texts: {name} has {count}, and a side needs at least {LEAST}, better hundreds")
     return kept, side
+
+
+def _is_missing(label: Hashable) -> bool:
+    """Whether a label is None, empty, not a number, or pandas' NA, of which no comparison says yes or no."""
+    try:
+        return label is None or bool(label == "") or bool(label != label)
+    except TypeError:
+        return True
 
 
 def _unit(points: NDArray) -> NDArray:

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.spatial.distance import cdist
@@ -145,6 +146,8 @@ def test_sides_are_two_labels_or_one_against_the_rest() -> None:
         (["a", None, "b", "b"], "a", "b", r"labels\[1\] is missing"),
         (["a", "a", "b", float("nan")], "a", "b", r"labels\[3\] is missing"),
         (["a", "a", "", ""], "a", None, r"labels\[2\] is missing, as are 1 others"),
+        (["a", pd.NA, "b", "b"], "a", "b", r"labels\[1\] is missing, as are 0 others"),
+        ([1, 1, pd.NaT, 2], 1, 2, r"labels\[2\] is missing"),
     ],
 )
 def test_labels_that_point_nowhere_are_refused(labels, towards, away, message: str) -> None:
