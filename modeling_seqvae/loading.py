@@ -1,13 +1,16 @@
 """What must be true of a checkpoint before it is loaded for strings, told in a sentence where it is not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from .configuration_seqvae import SeqVAEConfig
+from .modeling_seqvae import SeqVAEForTextModeling
 from .sharing import is_broken_connection
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -28,6 +31,40 @@ def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> N
             f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
             f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
         )
+
+
+def load_model(source: str, **kwargs: Any) -> SeqVAEForTextModeling:
+    """The model of a checkpoint, weights from safetensors only; arguments are those of transformers.
+
+    Raises ValueError for a config.json with a field of the wrong type, for weights that are damaged, and where tensors
+    that config.json speaks of are missing or of another shape: they would be random.
+    """
+    options = {**kwargs, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with damage_told(source):
+        model, found = SeqVAEForTextModeling.from_pretrained(source, **options)
+    advice = "save it again with save_pretrained of SeqVAE or SeqVAEForTextModeling, and leave config.json as it was"
+    if found["mismatched_keys"]:
+        name, there, wanted = min(found["mismatched_keys"])
+        raise ValueError(
+            f"{source}: {name} is {tuple(there)} in the weights, but by config.json {tuple(wanted)}: {advice}"
+        )
+    if found["missing_keys"]:
+        raise ValueError(f"{source}: the weights lack {_some(found['missing_keys'])}: {advice}")
+    return model
+
+
+@contextmanager
+def damage_told(source: str) -> Iterator[None]:
+    """Weights that are cut and fields of the wrong type as a ValueError, which the libraries' own errors are not."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(
+            f"{source}: its .safetensors file is damaged or was cut short ({error}): copy or download it again"
+        ) from error
+    except StrictDataclassError as error:
+        reason = str(error.__cause__ or error).partition(". Errors: ")[0]
+        raise ValueError(f"{source}: config.json is not one of a SeqVAE: {reason}") from error
 
 
 @contextmanager
@@ -58,3 +95,9 @@ def require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:
         raise ValueError(
             f"{source} holds a model of type {config.get('model_type')!r}; SeqVAE reads {SeqVAEConfig.model_type!r}"
         )
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first of some names, and how many there are beside them."""
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} others" if len(listed) > 3 else "")

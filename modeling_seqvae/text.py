@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
-from .loading import HUB_ARGUMENTS, connection_kept, require_checkpoint, require_match
+from .loading import HUB_ARGUMENTS, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
 from .sharing import add_code, plain_card, push_files
@@ -69,13 +69,14 @@ class SeqVAE:
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
         dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
-        ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format.
+        ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format, for
+        weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
         """
         source = os.fspath(id_or_path)
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         require_checkpoint(source, hub_arguments)
         with connection_kept(source):
-            model = SeqVAEForTextModeling.from_pretrained(source, use_safetensors=True, **kwargs)
+            model = load_model(source, **kwargs)
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
             except (OSError, ValueError) as error:

@@ -415,6 +415,55 @@ def test_another_models_tokenizer_is_refused(vae, checkpoint):
         SeqVAE.from_pretrained(checkpoint)
 
 
+def edited(checkpoint, **changes) -> str:
+    """The checkpoint, with other fields in its config.json."""
+    path = checkpoint / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return str(checkpoint)
+
+
+def test_weights_that_are_missing_are_named_instead_of_drawn(vae, checkpoint):
+    vae.model.model.save_pretrained(checkpoint)  # the model without its vocabulary layer
+    with pytest.raises(ValueError, match=r"checkpoint: the weights lack lm_head\.weight: save it again"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"pooling_mode": "attention"}, r"the weights lack model\.encoder"),
+        ({"posterior": "implicit", "sampler_layers": 4}, r"the weights lack .*, .*, .* and \d+ others"),
+        ({"num_hidden_layers": 2}, r" is \(.*\) in the weights, but by config\.json \("),
+        ({"latent_size": LATENT + 1}, r" is \(.*\) in the weights, but by config\.json \("),
+    ],
+    ids=["missing", "many missing", "layers", "another shape"],
+)
+def test_a_config_that_was_changed_does_not_fill_in_random_weights(checkpoint, changes, told):
+    with pytest.raises(ValueError, match=told):
+        SeqVAE.from_pretrained(edited(checkpoint, **changes))
+
+
+def test_tied_weights_are_not_missing(tmp_path):
+    tokenizer = train_tokenizer([SENTENCE])
+    config = SeqVAEConfig(vocab_size=len(tokenizer), embedding_size=8, hidden_size=8, tie_word_embeddings=True)
+    SeqVAE(SeqVAEForTextModeling(config), tokenizer).save_pretrained(tmp_path)
+    model = SeqVAE.from_pretrained(tmp_path).model
+    assert model.lm_head.weight is model.model.decoder.embed_tokens.weight
+
+
+@pytest.mark.parametrize("kept", [0, 5, 200, -10])
+def test_weights_that_were_cut_short_are_told(checkpoint, kept):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"checkpoint: its \.safetensors file is damaged or was cut short"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
+def test_a_field_of_the_wrong_type_is_told(checkpoint):
+    with pytest.raises(ValueError, match=r"checkpoint: config\.json is not one of a SeqVAE: .*latent_size.*'16'"):
+        SeqVAE.from_pretrained(edited(checkpoint, latent_size="16"))
+
+
 # progress
 
 
