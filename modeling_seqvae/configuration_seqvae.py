@@ -37,6 +37,8 @@ class SeqVAEConfig(PreTrainedConfig):
         word_dropout: Probability that a decoder input word becomes the unknown token in training (Bowman et al. 2016).
         initializer_range: Weights start uniform in [-initializer_range, initializer_range].
         embedding_initializer_range: The same for both embeddings.
+        vocabulary_hash: Stands for the tokenizer's words and their ids, by `tokenization.vocabulary_hash`; `SeqVAE`
+            refuses a tokenizer with others. None, as in older checkpoints and after a resize, compares no words.
 
     Raises ValueError that names the field when a value is not usable, and huggingface_hub's
     StrictDataclassFieldValidationError when it is of the wrong type. What is saved also holds `format_version`.
@@ -64,6 +66,7 @@ class SeqVAEConfig(PreTrainedConfig):
     word_dropout: float | int = 0.0
     initializer_range: float | int = 0.01
     embedding_initializer_range: float | int = 0.1
+    vocabulary_hash: str | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2

@@ -12,13 +12,17 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from .configuration_seqvae import SeqVAEConfig
 from .modeling_seqvae import SeqVAEForTextModeling
 from .sharing import is_broken_connection
+from .tokenization import vocabulary_hash
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
 
 
 def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that cannot be the model's: too many words, or other tokens around a sentence."""
+    """Refuse a tokenizer that is not the model's: too many words, other tokens around a sentence, or other words.
+
+    Words are compared where the configuration has a `vocabulary_hash`, as it has after training.
+    """
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
             f"the tokenizer has {len(tokenizer)} tokens but the model's vocab_size is {config.vocab_size}: "
@@ -30,6 +34,11 @@ def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> N
         raise ValueError(
             f"the tokenizer must put <s> and </s> around a sentence, which in this model are {config.bos_token_id} and "
             f"{config.eos_token_id}, but it puts {around}: use the tokenizer that train_tokenizer made for the model"
+        )
+    if config.vocabulary_hash is not None and config.vocabulary_hash != vocabulary_hash(tokenizer):
+        raise ValueError(
+            "the tokenizer's words, or their ids, are not those that the model was trained with: use the tokenizer "
+            "saved beside it; where words were changed on purpose, set vocabulary_hash to null in its config.json"
         )
 
 

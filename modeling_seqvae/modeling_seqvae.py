@@ -225,8 +225,10 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     def _resize_token_embeddings(
         self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
-        """Encoder and decoder have an embedding each: both take the new size."""
+        """Encoder and decoder have an embedding each: both take the new size, whose words are no longer known."""
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if embeddings.num_embeddings != self.config.vocab_size:
+            self.config.vocabulary_hash = None
         decoder = self.base_model.decoder
         if embeddings is not decoder.embed_tokens:
             decoder.embed_tokens = self._get_resized_embeddings(

@@ -35,7 +35,8 @@ class SeqVAE:
 
     Results keep the order of the texts and depend on the batch size by no more than rounding; with sampled words, a
     seed fixes them for one batch size. The model is put into evaluation mode; `device=None` leaves it where it is.
-    Raises ValueError when the tokenizer is not the model's.
+    Raises ValueError when the tokenizer is not the model's: too large, with other control tokens, or with other words
+    or ids than those that the configuration remembers of training.
 
     Every method that takes texts takes any iterable of strings, and raises TypeError with the index and type of what is
     not a string. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which

@@ -10,6 +10,8 @@ Control tokens are never read from text: what looks like `</s>` there is an unkn
 a letter (words). The unknown mark is read from text, because corpora write it there.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from typing import NamedTuple
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"  # ids 0, 1, 2, 3; the corpus's own mark may replace the last
 MODEL_MAX_LENGTH = 1024  # where `truncation=True` cuts; a recurrent model has no limit of its own
@@ -147,6 +149,12 @@ def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[
         return [word for word, _ in pieces.pre_tokenizer.pre_tokenize_str(normalised)]
 
     return split
+
+
+def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Sixteen hexadecimal digits that stand for the words of a tokenizer, added ones included, and their ids."""
+    ranked = sorted(tokenizer.get_vocab().items(), key=lambda word_and_id: word_and_id[::-1])
+    return hashlib.sha256(json.dumps(ranked).encode()).hexdigest()[:16]
 
 
 def unknown_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> float:

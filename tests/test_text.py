@@ -11,7 +11,7 @@ from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.latent_space import spherical
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.text import SeqVAE
-from modeling_seqvae.tokenization import decode_sentences, train_tokenizer
+from modeling_seqvae.tokenization import decode_sentences, train_tokenizer, vocabulary_hash
 
 SENTENCE = "the food was great but service felt slow and cold today we loved every bite"
 WORDS = SENTENCE.split()
@@ -462,6 +462,33 @@ def test_weights_that_were_cut_short_are_told(checkpoint, kept):
 def test_a_field_of_the_wrong_type_is_told(checkpoint):
     with pytest.raises(ValueError, match=r"checkpoint: config\.json is not one of a SeqVAE: .*latent_size.*'16'"):
         SeqVAE.from_pretrained(edited(checkpoint, latent_size="16"))
+
+
+def test_a_tokenizer_with_the_same_words_in_another_order_is_refused(vae, checkpoint):
+    other = train_tokenizer([SENTENCE, " ".join(reversed(WORDS[:5])), "today today"])
+    assert sorted(other.get_vocab()) == sorted(vae.tokenizer.get_vocab()) and len(other) == len(vae.tokenizer)
+    SeqVAE(vae.model, other)  # a configuration that remembers no words cannot tell
+    vae.model.config.vocabulary_hash = vocabulary_hash(vae.tokenizer)
+    with pytest.raises(ValueError, match="words, or their ids, are not those that the model was trained with"):
+        SeqVAE(vae.model, other)
+    vae.save_pretrained(checkpoint)
+    assert SeqVAE.from_pretrained(checkpoint).model.config.vocabulary_hash == vocabulary_hash(vae.tokenizer)
+    other.save_pretrained(checkpoint)
+    with pytest.raises(ValueError, match="not those that the model was trained with"):
+        SeqVAE.from_pretrained(checkpoint)
+    assert SeqVAE.from_pretrained(edited(checkpoint, vocabulary_hash=None)).encode("the food").shape == (2 * LATENT,)
+
+
+def test_words_may_be_added(vae, tmp_path):
+    vae.model.config.vocabulary_hash = vocabulary_hash(vae.tokenizer)
+    vae.model.resize_token_embeddings(len(vae.tokenizer))
+    assert vae.model.config.vocabulary_hash is not None
+    vae.tokenizer.add_tokens(["soup", "spoon"])
+    vae.model.resize_token_embeddings(len(vae.tokenizer))
+    assert vae.model.config.vocabulary_hash is None
+    SeqVAE(vae.model, vae.tokenizer).save_pretrained(tmp_path)
+    again = SeqVAE.from_pretrained(tmp_path)
+    np.testing.assert_allclose(again.encode("the soup"), vae.encode("the soup"), atol=1e-6)
 
 
 # progress

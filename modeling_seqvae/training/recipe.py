@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpora import CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
+from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
 from .objectives import OBJECTIVES
 from .optimizers import OPTIMIZERS
@@ -138,9 +139,10 @@ class Recipe(BaseModel):
         return self
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
-        """The configuration of the model, sized to a tokenizer."""
+        """The configuration of the model, sized to a tokenizer, whose words it remembers."""
         ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk")}
-        return SeqVAEConfig(vocab_size=len(tokenizer), **ids, **self.model)
+        words = {"vocab_size": len(tokenizer), "vocabulary_hash": vocabulary_hash(tokenizer)}
+        return SeqVAEConfig(**words, **ids, **self.model)
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML, in one step."""
@@ -161,7 +163,8 @@ class Recipe(BaseModel):
 MODEL_FIELDS = tuple(
     name
     for name in SeqVAEConfig.__annotations__
-    if not name.endswith("_token_id") and name not in ("vocab_size", "is_encoder_decoder", "use_cache")
+    if not name.endswith("_token_id") and not name.startswith("vocab")
+    if name not in ("is_encoder_decoder", "use_cache")
     if not name.startswith("_") and name not in ("model_type", "keys_to_ignore_at_inference")
 )
 """What a recipe may say of the model; the tokenizer decides the rest."""

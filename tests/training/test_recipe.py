@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from modeling_seqvae.data.corpora import CorpusSpec
-from modeling_seqvae.tokenization import train_tokenizer
+from modeling_seqvae.tokenization import train_tokenizer, vocabulary_hash
 from modeling_seqvae.training import recipe as recipes
 from modeling_seqvae.training.recipe import Recipe, TrainingSpec, available, configuration_root, corpus_spec, resolve
 from modeling_seqvae.training.yaml_files import yaml_value
@@ -41,6 +41,11 @@ def test_the_paper_preset_is_the_shared_setting_and_the_default():
     assert recipe.training.model_dump(include=set(expected)) == expected
     assert recipe.training == TrainingSpec()
     config = recipe.config(train_tokenizer(["a b c"]))
+    assert (
+        config.vocabulary_hash
+        == vocabulary_hash(train_tokenizer(["a b c"]))
+        != vocabulary_hash(train_tokenizer(["a c c b"]))
+    )
     assert (config.embedding_dropout, config.output_dropout, config.word_dropout) == (0.5, 0.5, 0)
     assert (config.initializer_range, config.embedding_initializer_range) == (0.01, 0.1)
 
