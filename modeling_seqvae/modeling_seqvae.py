@@ -478,13 +478,16 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         """Sentences (num_samples, T) written from z ~ p(z), or from given `latents` (N, Z), padded on the right.
 
         Words are drawn from the model's own distribution (ancestral sampling); any argument of `generate` changes that.
-        `generator` decides both z and the words, and leaves the global random state as it was.
+        `generator` decides both z and the words, and leaves the global random state as it was. Raises ValueError for
+        `num_samples` below 1 and for latents of another shape.
         """
         if latents is None:
             if num_samples < 1:
                 raise ValueError(f"num_samples must be at least 1, got {num_samples}")
             like = torch.empty(num_samples, self.config.latent_size, device=self.device, dtype=self.dtype)
             latents = standard_normal(1, like, generator)[0]
+        if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
+            raise ValueError(f"latents must be (N, {self.config.latent_size}), got {tuple(latents.shape)}")
         if generation_kwargs.get("do_sample", True):
             generation_kwargs = {"do_sample": True, "top_k": 0, "top_p": 1.0, **generation_kwargs}
         start = SeqVAEEncoderOutput(last_hidden_state=latents[:, None], latents=latents)

@@ -146,8 +146,7 @@ class SeqVAE:
 
     def feature_names(self, features: str = "mean_variance") -> list[str]:
         """Names of the D columns of `encode`: mean_0, mean_1, ... Raises ValueError for features that do not exist."""
-        if features not in FEATURES:
-            raise ValueError(f"features={features!r} is not one of {', '.join(FEATURES)}")
+        _one_of(FEATURES, features, "features")
         config = self.model.config
         sizes = {"pooled": config.encoder_hidden_size}
         return [f"{block}_{i}" for block in FEATURES[features] for i in range(sizes.get(block, config.latent_size))]
@@ -181,13 +180,21 @@ class SeqVAE:
     def decode(self, latents: ArrayLike | torch.Tensor, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
         """The sentences that the model writes from latents (N, Z), greedily unless told otherwise.
 
-        `seed` matters with `do_sample=True`. Raises ValueError for another shape than (N, Z).
+        `seed` matters with `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
+        than (N, Z), and for latents that are not finite.
         """
         self.model.model._require_latent("decode")
         z = latents.float() if isinstance(latents, torch.Tensor) else torch.tensor(np.asarray(latents, np.float32))
         latent_size = self.model.config.latent_size
+        if z.shape == (0,):
+            z = z.reshape(0, latent_size)
         if z.ndim != 2 or z.shape[1] != latent_size:
             raise ValueError(f"latents must have the shape (N, {latent_size}), got {tuple(z.shape)}")
+        strange = (~z.isfinite()).any(1).nonzero()
+        if len(strange):
+            raise ValueError(
+                f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that float32 can hold"
+            )
         return self._write(z, _generator(seed), {"do_sample": False, **generation_kwargs})
 
     @overload
@@ -352,7 +359,7 @@ class SeqVAE:
         A language model's is exact. See SeqVAEForTextModeling.iw_nll.
         """
         listed = as_list_of_strings(texts)
-        seed = secrets.randbits(64) if seed is None else operator.index(seed)
+        seed = _seed(seed)
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
             generators = [sentence_generator(seed, position) for position in batch.positions]
@@ -362,6 +369,11 @@ class SeqVAE:
 
     def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""
+        if generation_kwargs.get("return_dict_in_generate"):
+            raise ValueError(
+                "return_dict_in_generate=True asks for tensors, and here are sentences: call sample or generate of "
+                "SeqVAE.model"
+            )
         sentences: list[str] = []
         with progress_bar(len(latents), "writing") as bar:
             for z in latents.split(self.batch_size) if len(latents) else ():
@@ -380,11 +392,19 @@ class SeqVAE:
 
 def _generator(seed: int | None) -> torch.Generator:
     """A generator with this seed, or one that no call before has had (torch's own starts the same in every process)."""
-    return torch.Generator().manual_seed(secrets.randbits(63) if seed is None else operator.index(seed))
+    return torch.Generator().manual_seed(_seed(seed))
+
+
+def _seed(seed: int | None) -> int:
+    """The seed, or for None one that no call before has had. Raises ValueError for one that torch or numpy refuse."""
+    seed = secrets.randbits(63) if seed is None else operator.index(seed)
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be at least 0 and below 2**63, got {seed}")
+    return seed
 
 
 def _one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
     return choices[name]
 

@@ -313,6 +313,8 @@ MISTAKES = {
     "features of unknown suffix": (("encode", "run", "three.txt", "-o", "new.xlsx"), ".parquet"),
     "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),
     "features below a file": (("encode", "run", "three.txt", "-o", "file/new.npy"), "file is a file"),
+    "seed that is too large": (("sample", "run", "--seed", str(2**64)), "seed must be at least 0 and below 2**63"),
+    "more than fits into memory": (("interpolate", "run", "a", "b", "--steps", str(10**15)), "not enough memory"),
     "text that is not UTF-8": (("reconstruct", "run", "caf\udce9"), "not UTF-8"),
     "end that is not UTF-8": (("interpolate", "run", "a", "caf\udce9"), "not UTF-8"),
     "input that is not there": (("reconstruct", "run", "--input", "none.txt"), "no file none.txt"),

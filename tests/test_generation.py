@@ -156,6 +156,12 @@ def test_samples_are_not_cut_by_the_librarys_or_the_configurations_limits(make_m
     assert (first_word_counts(model, z, 2000) > 0).sum() > 70
 
 
+@pytest.mark.parametrize("shape", [(3,), (2, 4), (1, 2, 3)])
+def test_latents_of_another_shape_are_refused(make_model, shape) -> None:
+    with pytest.raises(ValueError, match=r"latents must be \(N, 3\), got"):
+        make_model().sample(latents=torch.zeros(shape))
+
+
 def test_temperature_sharpens_the_distribution(make_model, latents) -> None:
     model, z = make_model(), latents[0]
     sharpened = first_word_probabilities(model, z).pow(1 / 0.5)

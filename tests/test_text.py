@@ -116,7 +116,7 @@ def test_an_empty_list_gives_empty_results(vae):
     assert vae.encode([]).shape == (0, 2 * LATENT)
     assert vae.encode([], features="pooled").shape == (0, HIDDEN)
     assert vae.encode([]).dtype == np.float32
-    assert vae.reconstruct([]) == vae.sample(0) == vae.decode(np.empty((0, LATENT))) == []
+    assert vae.reconstruct([]) == vae.sample(0) == vae.decode(np.empty((0, LATENT))) == vae.decode([]) == []
     assert vae.nll([]).shape == (0,)
 
 
@@ -174,6 +174,8 @@ def test_what_is_not_a_list_of_strings_is_refused_by_index_and_type(vae, texts, 
 def test_unknown_features_and_impossible_sizes_are_refused(vae):
     with pytest.raises(ValueError, match="'max' is not one of mean, mean_variance, centre, pooled"):
         vae.encode(["the food"], features="max")
+    with pytest.raises(ValueError, match=r"features=\['mean'\] is not one of mean"):
+        vae.encode(["the food"], features=["mean"])
     for call in (lambda: vae.encode(["food"], batch_size=0), lambda: SeqVAE(vae.model, vae.tokenizer, batch_size=0)):
         with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
             call()
@@ -186,6 +188,30 @@ def test_unknown_features_and_impossible_sizes_are_refused(vae):
     for shape in ((LATENT,), (2, LATENT + 1)):
         with pytest.raises(ValueError, match=rf"\(N, {LATENT}\), got"):
             vae.decode(np.zeros(shape))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
+@pytest.mark.parametrize("container", [np.array, torch.tensor, list])
+def test_latents_that_are_not_finite_are_told_by_index(vae, value, container):
+    latents = [[0.0] * LATENT, [0.0, value, 0.0], [0.0] * LATENT]
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"latents\[1\] is not finite"):
+        vae.decode(container(latents))
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match=r"latents\[0\] is not finite"):
+        vae.edit("the food", [value] * LATENT, [1.0])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
+def test_a_seed_that_no_generator_takes_is_refused(vae, seed):
+    for call in (vae.sample, lambda seed: vae.nll("food", 2, seed=seed), lambda seed: vae.reconstruct("food", seed)):
+        with pytest.raises(ValueError, match=rf"seed must be at least 0 and below 2\*\*63, got {seed}"):
+            call(seed=seed)
+    assert len(vae.sample(1, seed=2**63 - 1)) == len(vae.nll(["food"], 2, seed=2**63 - 1)) == 1
+
+
+def test_tensors_are_not_asked_of_sentences(vae):
+    with pytest.raises(ValueError, match="return_dict_in_generate=True asks for tensors, and here are sentences"):
+        vae.sample(2, return_dict_in_generate=True)
+    assert len(vae.sample(2, return_dict_in_generate=False)) == 2
 
 
 def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypatch):

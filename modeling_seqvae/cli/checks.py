@@ -11,7 +11,7 @@ import typer
 from transformers.utils import logging
 from typer.core import TyperGroup
 
-EXPECTED = (ValueError, OSError, RuntimeError, FloatingPointError, ModuleNotFoundError)
+EXPECTED = (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError, ModuleNotFoundError)
 """What mistakes of a user, and the limits of a machine, make the package and its libraries raise."""
 
 
@@ -78,4 +78,6 @@ def _sentence(error: BaseException) -> str:
     """What went wrong; for an error of the operating system, with the file before it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {error}" if str(error) else "there is not enough memory"
     return str(error) or type(error).__name__
