@@ -10,7 +10,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .sharing import add_code
 from .text import SeqVAE
-from .text_batches import cut_to, read_features
+from .text_batches import cut_to, read_features, token_ids
 from .tokenization import decode_sentences
 
 
@@ -39,7 +39,7 @@ class SeqVAEPipeline(Pipeline):
         """Token ids and mask (1, T) of one text, cut to the tokenizer's limit."""
         if not isinstance(text, str):
             raise TypeError(f"every text must be a string, got {type(text).__name__}")
-        found = self.tokenizer(text, verbose=False)["input_ids"]
+        (found,) = token_ids([text], self.tokenizer)
         ids = torch.tensor([cut_to(self.tokenizer.model_max_length, found)])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 

@@ -26,6 +26,7 @@ from .text_batches import (
     batches_by_length,
     progress_bar,
     read_features,
+    require_unicode,
 )
 from .tokenization import decode_sentences
 
@@ -38,8 +39,9 @@ class SeqVAE:
     Raises ValueError when the tokenizer is not the model's: too large, with other control tokens, or with other words
     or ids than those that the configuration remembers of training.
 
-    Every method that takes texts takes any iterable of strings, and raises TypeError with the index and type of what is
-    not a string. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which
+    Every method that takes texts takes any iterable of strings, raises TypeError with the index and type of what is not
+    a string, and ValueError with the index of what is not valid Unicode. A `seed` is a whole number of at least 0 and
+    below 2**63. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which
     are cut there: one UserWarning each. `encode`, `reconstruct` and `nll` of one string give one result, not a list of
     one. `generation_kwargs` are those of `generate`. With `latent_size` 0, a language model, only `sample` and `nll`
     have a meaning; the others raise ValueError.
@@ -271,6 +273,8 @@ class SeqVAE:
         queries, listed = as_list_of_strings(query), as_list_of_strings(texts)
         if not listed:
             raise ValueError("there are no texts to look for neighbours in")
+        require_unicode(queries, "query")
+        require_unicode(listed, "texts")
         centres = self.encode([*queries, *listed], features="centre", show_progress=show_progress)
         found = nearest(centres[: len(queries)], centres[len(queries) :], k, metric)
         neighbours = [
@@ -298,6 +302,7 @@ class SeqVAE:
         _one_of(DIRECTIONS, method, "method")
         listed = as_list_of_strings(texts)
         positions, side = two_sides(labels, len(listed), towards, away)
+        require_unicode(listed, "texts")
         centres = self.encode([listed[i] for i in positions], features="centre", show_progress=show_progress)
         return direction_between(centres, side, method)
 

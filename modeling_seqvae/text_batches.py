@@ -53,7 +53,7 @@ def batches_by_length(
     tally = _Tally()
     with progress_bar(len(texts), doing, show_progress) as bar:
         for start in range(0, len(texts), window):
-            ids = _tokenise(texts[start : start + window], tokenizer, tally)
+            ids = _tokenise(texts[start : start + window], tokenizer, tally, start)
             order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
             for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
                 yield _batch([start + i for i in chosen], [ids[i] for i in chosen], model)
@@ -85,11 +85,14 @@ class _Tally:
             )
 
 
-def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tally) -> list[list[int]]:
-    """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`."""
+def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tally, start: int) -> list[list[int]]:
+    """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`.
+
+    `start` is the place of the first one in the caller's list.
+    """
     limit = tokenizer.model_max_length
     sentences: list[list[int]] = []
-    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+    for ids in token_ids(texts, tokenizer, start):
         if len(ids) > limit:
             tally.cut += 1
             ids = cut_to(limit, ids)
@@ -97,6 +100,27 @@ def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tall
         tally.unknown += ids.count(tokenizer.unk_token_id)
         sentences.append(ids)
     return sentences
+
+
+def token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: int = 0) -> list[list[int]]:
+    """`<s> x_1 ... x_n </s>` of each text, of any length. Raises ValueError with the index of what is not Unicode."""
+    try:
+        return tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+    except (TypeError, UnicodeError):
+        require_unicode(texts, "texts", start)
+        raise
+
+
+def require_unicode(texts: Iterable[str], name: str, start: int = 0) -> None:
+    """Raise ValueError, with its index counted from `start`, for the first text that cannot be written as UTF-8."""
+    for index, text in enumerate(texts, start):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{name}[{index}] is not valid Unicode: {text[error.start]!a} is half of a character, as of bytes that "
+                f"were not UTF-8 and were read with errors='surrogateescape': {text[:80]!a}"
+            ) from None
 
 
 def _batch(positions: list[int], sentences: list[list[int]], model: SeqVAEForTextModeling) -> TextBatch:

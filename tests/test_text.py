@@ -190,6 +190,24 @@ def test_unknown_features_and_impossible_sizes_are_refused(vae):
             vae.decode(np.zeros(shape))
 
 
+@pytest.mark.parametrize("position", [0, 17])
+def test_what_is_not_unicode_is_told_by_index(vae, monkeypatch, position):
+    monkeypatch.setattr("modeling_seqvae.text_batches.WINDOW_BATCHES", 1)
+    texts = random_texts(20)
+    texts[position] += " caf\udce9"
+    told = rf"texts\[{position}\] is not valid Unicode: '\\udce9' is half of a character"
+    labels = [0, 1] * 10
+    for call in (
+        lambda: vae.encode(texts, batch_size=5),
+        lambda: vae.nll(texts, 2),
+        lambda: vae.reconstruct(texts),
+        lambda: vae.neighbours("the food", texts),
+        lambda: vae.direction(texts, labels, 1),
+    ):
+        with pytest.raises(ValueError, match=told):
+            call()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
 @pytest.mark.parametrize("container", [np.array, torch.tensor, list])
 def test_latents_that_are_not_finite_are_told_by_index(vae, value, container):
