@@ -59,6 +59,11 @@ class SeqVAE:
         self.tokenizer = tokenizer
         self.batch_size = at_least(1, batch_size, "batch_size")
 
+    def __repr__(self) -> str:
+        fields = ("latent_size", "vocab_size", "pooling_mode")
+        told = [f"{name}={getattr(self.model.config, name)!r}" for name in fields]
+        return f"{type(self).__name__}({', '.join(told)}, device={str(self.model.device)!r})"
+
     @classmethod
     def from_pretrained(
         cls,

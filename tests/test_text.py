@@ -535,6 +535,11 @@ def test_words_may_be_added(vae, tmp_path):
     np.testing.assert_allclose(again.encode("the soup"), vae.encode("the soup"), atol=1e-6)
 
 
+def test_it_says_what_it_is(vae):
+    size = len(vae.tokenizer)
+    assert repr(vae) == f"SeqVAE(latent_size={LATENT}, vocab_size={size}, pooling_mode='max', device='cpu')"
+
+
 # progress
 
 
