@@ -12,14 +12,17 @@ from sklearn.utils import Tags
 
 from ..text import SeqVAE
 
+LOADING = ("device", "revision", "token", "cache_dir", "local_files_only")
+"""Parameters that decide which model is loaded, beside `id_or_path`."""
+
 
 class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
     """Texts -> features of a trained sequence VAE's encoder, (N, D) float32; nothing is fitted.
 
     The estimator holds where the checkpoint is, not the model, so that it clones, pickles and crosses processes
     (`n_jobs`) at no cost; the model loads at the first `transform` of each copy, and again after a change of
-    `id_or_path`, `revision` or `device`. With a `memory` in the pipeline, a search over a classifier's own parameters
-    encodes the training texts of each fold once; those it scores on are encoded for every candidate.
+    `id_or_path`, `device` or an argument for the hub. With a `memory` in the pipeline, a search over a classifier's own
+    parameters encodes the training texts of each fold once; those it scores on are encoded for every candidate.
 
     Args:
         id_or_path: Folder or model id on the hub. (A loaded SeqVAE: write it with `save_pretrained` first. Cloning
@@ -29,6 +32,10 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         revision: Branch, tag or commit on the hub.
         device: Where to encode, such as "cuda"; None is the CPU.
         show_progress: None shows a bar on long work, True always, False never.
+        token: For a private model on the hub. It shows in the estimator's `repr` and pickles, which `hf auth login` or
+            HF_TOKEN avoid.
+        cache_dir: Where the hub's files are kept; None is the usual place.
+        local_files_only: Whether the hub is never asked.
     """
 
     def __init__(
@@ -40,6 +47,9 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         revision: str = "main",
         device: str | torch.device | None = None,
         show_progress: bool | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
     ):
         self.id_or_path = id_or_path
         self.features = features
@@ -47,6 +57,9 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.revision = revision
         self.device = device
         self.show_progress = show_progress
+        self.token = token
+        self.cache_dir = cache_dir
+        self.local_files_only = local_files_only
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
         """Return the estimator unchanged: the encoder was trained before. Raises TypeError for a single string."""
@@ -67,10 +80,11 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         return np.array(self._load().feature_names(self.features), dtype=object)
 
     def _load(self) -> SeqVAE:
-        source = (os.fspath(self.id_or_path), self.revision, self.device)
-        if getattr(self, "_loaded_from", None) != source:
-            self._vae = SeqVAE.from_pretrained(source[0], device=self.device, revision=self.revision)
-            self._loaded_from = source
+        source = os.fspath(self.id_or_path)
+        options = {name: getattr(self, name) for name in LOADING}
+        if getattr(self, "_loaded_from", None) != (source, options):
+            self._vae = SeqVAE.from_pretrained(source, **options)
+            self._loaded_from = (source, options)
         return self._vae
 
     def __getstate__(self) -> dict[str, Any]:

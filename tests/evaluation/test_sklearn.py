@@ -109,6 +109,19 @@ def test_the_checkpoint_loads_late_and_once(checkpoint, loads):
     assert loads == [checkpoint]
 
 
+def test_arguments_for_the_hub_reach_the_loading(checkpoint, monkeypatch):
+    given, load = [], SeqVAE.from_pretrained.__func__
+    monkeypatch.setattr(
+        SeqVAE, "from_pretrained", classmethod(lambda cls, path, **kw: given.append(kw) or load(cls, path, **kw))
+    )
+    hub = {"revision": "v1", "token": "secret", "cache_dir": "somewhere", "local_files_only": True}
+    vectorizer = SeqVAEVectorizer(checkpoint, **hub)
+    vectorizer.transform(TEXTS[:2])
+    assert given == [{"device": None, **hub}]
+    vectorizer.set_params(token=None).transform(TEXTS[:2])
+    assert len(given) == 2 and given[1]["token"] is None
+
+
 def test_another_checkpoint_is_loaded_when_the_parameter_changes(checkpoint, loads, tmp_path):
     other = save(tmp_path, seed=1)
     vectorizer = SeqVAEVectorizer(checkpoint)
