@@ -91,7 +91,7 @@ def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
     }  # fmt: skip
     assert sorted(changes) == sorted(set(METHODS) - {"seqvae"})
     for method, expected in changes.items():
-        here, there = (dict(recipes._leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain))
+        here, there = (dict(recipes.leaves(recipe.model_dump())) for recipe in (resolve(method, "yahoo"), plain))
         names = {name for name in here | there if here.get(name) != there.get(name)} - {"method", "title"}
         assert {name: here.get(name) for name in names} == expected
 
