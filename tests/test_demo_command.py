@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
 from modeling_seqvae.paper import demo
+from modeling_seqvae.paper.processes import run_steps
+from modeling_seqvae.paper.work import Training
 from modeling_seqvae.training.signals import Interrupted
 
 TINY = [
@@ -36,11 +38,9 @@ def run_demo(folder: Path, *options: str) -> Any:
     return CliRunner().invoke(app, ["demo", "--output-dir", str(folder), *TINY, *options], env={"COLUMNS": "80"})
 
 
-def train_one_and_stop(runs: dict[Path, Any], arguments: dict[Path, list[str]]) -> None:
-    """What `train_side_by_side` does when a signal comes after the first run."""
-    directory = next(iter(runs))
-    trained = CliRunner().invoke(app, ["train", "--output-dir", str(directory), "--resume", *arguments[directory]])
-    assert trained.exit_code == 0, trained.stderr
+def train_one_and_stop(steps: list[Training], output_dir: Path, jobs: int, bars: Any, threads: int) -> None:
+    """What `run_steps` does when a signal comes after the first run."""
+    run_steps(steps[:1], output_dir, jobs, bars, threads)
     raise Interrupted(130)
 
 
@@ -48,7 +48,7 @@ def train_one_and_stop(runs: dict[Path, Any], arguments: dict[Path, list[str]]) 
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstration]:
     folder = tmp_path_factory.mktemp("demo") / "new"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "train_side_by_side", train_one_and_stop)
+        patch.setattr(demo, "run_steps", train_one_and_stop)
         interrupted = run_demo(folder)
     history = (folder / "seqvae" / "history.jsonl").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
@@ -101,24 +101,37 @@ def test_it_gives_a_verdict_probes_and_texts(demonstration: Demonstration) -> No
 def test_it_draws_the_curves_and_keeps_progress_off_standard_output(demonstration: Demonstration) -> None:
     assert (demonstration.folder / "figure3.png").read_bytes().startswith(b"\x89PNG")
     assert "figure3.png" in demonstration.finished.stdout
-    assert "%|" not in demonstration.finished.stdout and "%|" in demonstration.finished.stderr
+    done = "SeqVAE + MaxPool, seed 0: done in"
+    assert done not in demonstration.finished.stdout and done in demonstration.finished.stderr
 
 
 def test_the_models_differ_by_their_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = {}
+    started: list[Training] = []
 
-    def record(runs: dict[Path, Any], arguments: dict[Path, list[str]]) -> None:
-        started.update({directory.name: list(arguments[directory]) for directory in runs})
+    def record(steps: list[Training], output_dir: Path, jobs: int, bars: Any, threads: int) -> None:
+        assert (jobs, threads) == (3, 1)
+        started.extend(steps)
         raise Interrupted(130)
 
-    monkeypatch.setattr(demo, "train_side_by_side", record)
+    monkeypatch.setattr(demo, "run_steps", record)
     assert run_demo(tmp_path, "--lm", "--seed", "7").exit_code == 130
-    assert list(started) == ["seqvae", "max_pool", "lstm_lm"]
-    for method, arguments in started.items():
-        position = arguments.index("--method") + 1
-        assert arguments.pop(position) == method
-        assert "training.seed=7" in arguments and "train=200" in arguments
-    assert started["seqvae"] == started["max_pool"] == started["lstm_lm"]
+    recipes = [step.recipe for step in started]
+    assert [recipe.method for recipe in recipes] == ["seqvae", "max_pool", "lstm_lm"]
+    assert all(recipe.training.seed == 7 and recipe.limits["train"] == 200 for recipe in recipes)
+    assert recipes[0].training == recipes[1].training == recipes[2].training
+    own = ("pooling_mode", "latent_size")
+    models = [{name: size for name, size in recipe.model.items() if name not in own} for recipe in recipes]
+    assert models[0] == models[1] == models[2]
+
+
+def test_a_training_that_fails_is_named_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(steps: list[Training], *unused: Any, threads: int) -> dict[str, str]:
+        return {steps[1].key: "the loss is not a number\nmore"}
+
+    monkeypatch.setattr(demo, "run_steps", fail)
+    result = run_demo(tmp_path)
+    log = tmp_path / "max_pool" / "output.log"
+    assert result.exit_code == 1 and f"SeqVAE + MaxPool, seed 0: the loss is not a number (log: {log})" in result.stderr
 
 
 def outcome(title: str, kl: float, bounds: list[float]) -> demo.Outcome:

@@ -4,7 +4,6 @@ Whatever it finds is what it prints.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +20,19 @@ from ..evaluation.table import table
 from ..evaluation.verdict import collapsed, compare
 from ..text import SeqVAE
 from ..training.checkpoint import write_text
-from ..training.jobs import train_side_by_side
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
 from .figures import figure3, require_matplotlib
+from .processes import failures, run_steps
+from .progress import Bars, note
+from .work import Training, read_history
 
 METHODS = ("seqvae", "max_pool")
 NLL_SENTENCES = 300
 NLL_SAMPLES = 500
 PROBE_SENTENCES = 5_000
+TRAINING_SECONDS = 120.0
+"""Expected of each model, until its first epoch tells better."""
 COLUMNS = ("title", "nll", "nll_se", "above_truth", "bound", "rec", "kl", "mi", "au", "cosine", "seconds")
 
 
@@ -54,7 +57,7 @@ def run_demo(
     """Train, measure and show both models (and an LSTM-LM); a demonstration that was interrupted goes on.
 
     `overrides` change the recipes of all alike; `limits` keep the first sentences of a split. Raises
-    ModuleNotFoundError without matplotlib, and what `resolve` and `train_side_by_side` raise.
+    ModuleNotFoundError without matplotlib, RuntimeError that names a training which failed, and what `resolve` raises.
     """
     require_matplotlib()
     methods = METHODS + (("lstm_lm",) if language_model else ())
@@ -63,7 +66,7 @@ def run_demo(
     if min([2, *limits.values()]) < 2:
         raise ValueError("the demonstration needs at least 2 sentences of each split")
     recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
-    _train(recipes, output_dir, overrides)
+    _train(recipes, output_dir)
     corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
     truth = true_nll(corpus["test"]["text"][:NLL_SENTENCES])
     outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"], truth) for recipe in recipes]
@@ -75,23 +78,23 @@ def run_demo(
     _write(output_dir, outcomes)
 
 
-def _train(recipes: Sequence[Recipe], output_dir: Path, overrides: Sequence[str]) -> None:
-    names = " and ".join(recipe.title for recipe in recipes)
-    print(
-        f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like",
-        file=sys.stderr,
-    )
-    changes = [argument for override in overrides for argument in ("--set", override)]
-    changes += [argument for split, count in recipes[0].limits.items() for argument in ("--limit", f"{split}={count}")]
-    train_side_by_side(
-        {output_dir / recipe.method: (recipe.title, recipe.training.epochs) for recipe in recipes},
-        {output_dir / recipe.method: ["--method", recipe.method, "--corpus", "demo", *changes] for recipe in recipes},
-    )
+def _train(recipes: Sequence[Recipe], output_dir: Path) -> None:
+    """All that are not yet trained, at once: small models fill a CPU best side by side, with a thread each."""
+    trainings = [Training(recipe, Path(recipe.method)) for recipe in recipes]
+    left = [training for training in trainings if not training.done(output_dir)]
+    if not left:
+        return
+    names = " and ".join(training.recipe.title for training in left)
+    note(f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like")
+    bars = Bars(left, {training.key: TRAINING_SECONDS for training in left}, output_dir, len(left))
+    failed = run_steps(left, output_dir, len(left), bars, threads=1)
+    if failed:
+        raise RuntimeError(f"training failed; the same command tries again:\n{failures(left, failed, output_dir)}")
 
 
 def _outcome(recipe: Recipe, directory: Path, test: Dataset, truth: np.ndarray) -> Outcome:
     vae = SeqVAE.from_pretrained(directory / "best")
-    history = [json.loads(line) for line in (directory / "history.jsonl").read_text("utf-8").splitlines()]
+    history = read_history(directory / "history.jsonl")
     with quiet_libraries():
         sentences = tokenise(test, vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, recipe.training.seed)

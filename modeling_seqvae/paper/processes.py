@@ -21,10 +21,10 @@ import torch
 
 from ..allocation import keep_freed_memory
 from ..training.signals import Interrupted, NotedSignals
-from .progress import Bars
+from .progress import Bars, first_line
 from .work import Step
 
-LOG = "reproduce.log"
+LOG = "output.log"
 """What the steps of a folder print, one after the other."""
 
 POLL_SECONDS = 0.5
@@ -86,14 +86,16 @@ def call(function: Callable[..., Any], *arguments: Any, threads: int) -> Any:
     return worker.result()
 
 
-def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int, bars: Bars) -> dict[str, str]:
+def run_steps(
+    steps: Sequence[Step], output_dir: Path, jobs: int, bars: Bars, threads: int | None = None
+) -> dict[str, str]:
     """Do the steps, `jobs` at once, each after those it needs; returns the reasons of those that failed, by key.
 
-    What needs a failed one is not tried, the rest goes on. On SIGTERM or Ctrl-C all that run save their state and end,
-    and then this does, as Interrupted (a SystemExit).
+    `threads` are for each; None: its share of the cores. What needs a failed one is not tried, the rest goes on. On
+    SIGTERM or Ctrl-C all that run save their state and end, and then this does, as Interrupted (a SystemExit).
     """
     waiting, running, failed = list(steps), dict[str, tuple[Step, Worker]](), dict[str, str]()
-    threads = threads_for(jobs)
+    threads = threads or threads_for(jobs)
     with NotedSignals() as signals, bars:
         try:
             while (waiting or running) and not signals.number:
@@ -119,6 +121,15 @@ def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int, bars: Bars) ->
     if signals.number:
         raise Interrupted(128 + signals.number)
     return failed
+
+
+def failures(steps: Sequence[Step], failed: Mapping[str, str], output_dir: Path) -> str:
+    """A line for each step that failed: its reason, and where the rest of what it printed is."""
+    return "\n".join(
+        f"  {step.title}: {first_line(failed[step.key])} (log: {output_dir / step.folder / LOG})"
+        for step in steps
+        if step.key in failed
+    )
 
 
 def _ready(waiting: Sequence[Step], running: Mapping[str, Any]) -> list[Step]:

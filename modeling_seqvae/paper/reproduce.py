@@ -15,8 +15,8 @@ from ..training.checkpoint import write_text
 from ..training.recipe import Recipe
 from .estimates import Estimates, probe
 from .figures import require_matplotlib
-from .processes import LOG, call, run_steps, threads_for
-from .progress import Bars, clock, first_line, note
+from .processes import call, failures, run_steps, threads_for
+from .progress import Bars, clock, note
 from .request import Request
 from .targets import TARGETS, Target
 from .work import Step, Training, read_json
@@ -53,7 +53,8 @@ def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1, dry_
     failed = run_steps(left, output_dir, jobs, Bars(left, known, output_dir, jobs)) if left else {}
     write(name, request, output_dir)
     if failed:
-        raise RuntimeError(_failures(steps, failed, output_dir))
+        heading = f"{len(failed)} of {len(steps)} steps failed; the others are kept, and the same command tries again:"
+        raise RuntimeError(f"{heading}\n{failures(steps, failed, output_dir)}")
 
 
 def target_named(name: str) -> Target:
@@ -170,16 +171,6 @@ def document_again(made: Path) -> str:
     if missing:
         raise ValueError(f"{made} is not what `seqvae reproduce` writes: it lacks {', '.join(sorted(missing))}")
     return document(content["target"], Request.from_dict(content["request"]), made.parent)
-
-
-def _failures(steps: Sequence[Step], failed: Mapping[str, str], output_dir: Path) -> str:
-    told = [
-        f"  {step.title}: {first_line(failed[step.key])} (log: {output_dir / step.folder / LOG})"
-        for step in steps
-        if step.key in failed
-    ]
-    heading = f"{len(failed)} of {len(steps)} steps failed; the others are kept, and the same command tries again:"
-    return "\n".join([heading, *told])
 
 
 def _probe(recipe: Recipe, data_dir: Path | None, threads: int) -> dict[str, float]:

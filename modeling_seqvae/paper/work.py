@@ -109,9 +109,7 @@ class Training:
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         path = output_dir / self.folder / "history.jsonl"
-        if not path.is_file():
-            return None
-        return [parse_json(path, line, RECORD) for line in path.read_text("utf-8").splitlines()] or None
+        return read_history(path) or None if path.is_file() else None
 
     def took(self, folder: Path) -> float | None:
         return None
@@ -304,6 +302,11 @@ def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None) ->
 def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
     """The object in a file. Raises ValueError that names a file which holds none, or one that lacks a key."""
     return parse_json(path, path.read_text("utf-8", errors="replace"), required)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The records of a history.jsonl. Raises ValueError that names a file which is none."""
+    return [parse_json(path, line, RECORD) for line in path.read_text("utf-8").splitlines()]
 
 
 def parse_json(path: Path, text: str, required: Collection[str] = ()) -> dict[str, Any]:
