@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from modeling_seqvae.cli import app
 from modeling_seqvae.training.recipe import available
 
 COMMANDS = (
-    *("train", "evaluate", "encode", "classify", "sample", "reconstruct", "interpolate"),
+    *("train", "evaluate", "encode", "score", "classify", "sample", "reconstruct", "interpolate"),
     *("neighbours", "analogy", "edit", "push", "reproduce", "demo", "results"),
 )
 PRESET = """
@@ -211,6 +212,36 @@ def test_encode_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: 
     np.testing.assert_allclose(np.load(folder / "piped.npy"), vae.encode(TEXTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl", ".CSV"])
+def test_score_writes_the_nll_and_the_tokens_of_each_text_in_order(folder: Path, vae: SeqVAE, suffix: str) -> None:
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": partial(pd.read_json, lines=True)}
+    result = invoke("score", "run", "three.txt", "-o", f"nll{suffix}", "--nll-samples", "5", "--batch-size", "2")
+    table = read[suffix.lower()](folder / f"nll{suffix}")
+    assert list(table.columns) == ["nll", "tokens"] and list(table["tokens"]) == [6, 7, 5]
+    expected = vae.nll(TEXTS, 5)
+    np.testing.assert_allclose(table["nll"], expected, rtol=1e-6)
+    perplexity = np.exp(expected.sum() / 18)
+    told = f"3 texts scored (NLL {expected.mean():.2f} nats a text, PPL {perplexity:.2f}): nll{suffix}\n"
+    assert result.stdout == "" and result.stderr == told
+
+
+def test_score_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: SeqVAE) -> None:
+    quick = ("--nll-samples", "5", "--seed", "3")
+    invoke("score", "run", "three.csv", "--text-column", "review", "-o", "column.csv", *quick)
+    np.testing.assert_allclose(pd.read_csv(folder / "column.csv")["nll"], vae.nll(TEXTS, 5, seed=3), rtol=1e-6)
+    invoke("score", "run", "-", "-o", "piped.csv", *quick, stdin="\n".join(TEXTS))
+    assert (folder / "piped.csv").read_text() == (folder / "column.csv").read_text()
+    assert "0 texts scored: nothing.csv" in invoke("score", "run", "-", "-o", "nothing.csv", stdin="").stderr
+    assert (folder / "nothing.csv").read_text() == "nll,tokens\n"
+
+
+def test_score_of_the_empty_text_is_that_of_its_end(folder: Path) -> None:
+    result = invoke("score", "lm", "gaps.jsonl", "-o", "gaps.csv")
+    table = pd.read_csv(folder / "gaps.csv")
+    assert list(table["tokens"]) == [6, 1, 1] and table["nll"][1] == table["nll"][2] < table["nll"][0]
+    assert "2 of 3 texts are empty" in result.stderr
+
+
 def test_empty_texts_keep_their_rows_and_are_counted(folder: Path, vae: SeqVAE) -> None:
     result = invoke("encode", "run", "gaps.jsonl", "-o", "gaps.npy")
     np.testing.assert_allclose(np.load(folder / "gaps.npy"), vae.encode([TEXTS[0], "", ""]), atol=1e-5)
@@ -313,6 +344,9 @@ MISTAKES = {
     "features of unknown suffix": (("encode", "run", "three.txt", "-o", "new.xlsx"), ".parquet"),
     "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),
     "features below a file": (("encode", "run", "three.txt", "-o", "file/new.npy"), "file is a file"),
+    "scores of unknown suffix": (("score", "run", "three.txt", "-o", "new.npy"), ".jsonl"),
+    "scores below a file": (("score", "run", "three.txt", "-o", "file/new.csv"), "file is a file"),
+    "scores of texts that are not there": (("score", "run", "none.txt", "-o", "new.csv"), "no file none.txt"),
     "seed that is too large": (("sample", "run", "--seed", str(2**64)), "seed must be at least 0 and below 2**63"),
     "more than fits into memory": (("interpolate", "run", "a", "b", "--steps", str(10**15)), "not enough memory"),
     "text that is not UTF-8": (("reconstruct", "run", "caf\udce9"), "not UTF-8"),
@@ -386,6 +420,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(folder: Path, monkeyp
         (*TRAIN, "new"),
         ("evaluate", "run", "--output", "new/figures.json"),
         ("encode", "run", "three.txt", "-o", "new.npy"),
+        ("score", "run", "three.txt", "-o", "new.csv"),
         ("demo", "--output-dir", "new"),
     ):
         assert f"{folder} is not writable" in invoke(*arguments, code=1).stderr

@@ -1,4 +1,4 @@
-"""The `seqvae` command: train, evaluate, encode, classify, sample, work in the latent space, push, reproduce; demo."""
+"""The `seqvae` command: train, evaluate, encode, score, classify, sample, work with latents, push, reproduce; demo."""
 
 from ..allocation import keep_freed_memory
 from .app import app
@@ -6,6 +6,7 @@ from .commands import demo, evaluate, interpolate, reconstruct, results, sample,
 from .features import classify, encode
 from .latent_space import analogy, edit, neighbours
 from .reproduce import reproduce
+from .scoring import score
 from .sharing import push
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "reproduce",
     "results",
     "sample",
+    "score",
     "train",
 ]
 
