@@ -32,17 +32,29 @@ def card_of(run: Path, checkpoint: Path) -> str:
     """The card of a committed run."""
     history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
     evaluation = run / "evaluation.json"
+    recipe = Recipe.load(run / "recipe.yaml")
     vae = SeqVAE.from_pretrained(checkpoint) if (checkpoint / "config.json").is_file() else None
     written = card(
-        Recipe.load(run / "recipe.yaml"),
+        recipe,
         min(history, key=lambda record: record["bound"]),
         config=vae.model.config if vae else None,
         epochs=len(history),
         evaluation=json.loads(evaluation.read_text("utf-8")) if evaluation.is_file() else None,
         samples=vae.sample(SAMPLES, seed=0) if vae else (),
         source=checkpoint.relative_to(CARDS.parent).as_posix() if vae else "path/to/this/checkpoint",
+        note="" if vae else unshared(run, recipe),
     )
     return f"{written}\n"
+
+
+def unshared(run: Path, recipe: Recipe) -> str:
+    """Why there is nothing to load."""
+    results = run.relative_to(ROOT).as_posix()
+    return (
+        f"**The weights are not shared:** they are made of texts that are not ours. `{results}` has the recipe, the "
+        f"history and the figures; `seqvae train --method {recipe.method} --corpus {recipe.corpus.name}` with that "
+        "recipe makes such a checkpoint."
+    )
 
 
 if __name__ == "__main__":

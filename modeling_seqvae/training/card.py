@@ -56,12 +56,13 @@ def card(
     code: bool = False,
     curves: bool = False,
     licence: str | None = None,
+    note: str = "",
 ) -> ModelCard:
     """The card of the model that a run's history record describes, with results as metadata that the hub renders.
 
     `config` is the model's, which tells its vocabulary; `epochs` is how many were run; `evaluation` is of the test set;
     `source` is where the model is loaded from; `code` and `curves` say that its code and curves.png are beside it. It
-    names no licence unless told: that is for those who own the texts to say.
+    names no licence unless told: that is for those who own the texts to say. `note` stands below the description.
     """
     sizes = config or SeqVAEConfig(**recipe.model)
     splits = {"validation": record, **({"test": evaluation} if evaluation else {})}
@@ -79,6 +80,7 @@ def card(
         template_str=template_path().read_text("utf-8"),
         title=title,
         description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(**sizes.to_dict()),
+        note=note,
         source=source,
         latent=sizes.latent_size,
         data=list(_data(recipe)),
