@@ -458,6 +458,15 @@ def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None
     assert json.loads((folder / "run" / "evaluation-nll12x3.json").read_text())["nll_samples"] == 3
 
 
+def test_a_longer_evaluation_takes_the_usual_name_and_keeps_the_quick_look(folder: Path) -> None:
+    kept = folder / "run" / "evaluation.json"
+    kept.write_text(json.dumps({"nll_sentences": 2, "nll_samples": 1}))
+    before = kept.read_text()
+    invoke("evaluate", "run", *QUICK)
+    assert (folder / "run" / "evaluation-nll2x1.json").read_text() == before
+    assert json.loads(kept.read_text())["nll_samples"] == 3
+
+
 def test_an_evaluation_in_another_precision_stands_beside(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
     kept.write_text(json.dumps({"nll_sentences": 1, "nll_samples": 1, "precision": "bf16"}))

@@ -116,7 +116,7 @@ def evaluate(
     Prints a table and writes the same figures as JSON. docs/metrics.md says what each means.
     """
     from ..evaluation.table import caption, table
-    from ..training.run import evaluate_checkpoint, evaluation_file
+    from ..training.run import evaluate_checkpoint, keep_evaluation
 
     require_device(device)
     if output:
@@ -139,9 +139,10 @@ def evaluate(
         precision,
     )
     print(table([report], caption(report)))
-    target = output or evaluation_file(Path(checkpoint), report)
+    if output:
+        write_json(output, report)
+    target = output or keep_evaluation(Path(checkpoint), report)
     if target:
-        write_json(target, report)
         note(f"written to {target}")
     else:
         note("not written: only a run's directory keeps its evaluations; give --output FILE.json")

@@ -21,7 +21,7 @@ from ..data.corpora import CorpusSpec
 from ..training.checkpoint import CHECKSUMS, write_text
 from ..training.directory import RECIPE, holds_run
 from ..training.recipe import Recipe
-from ..training.run import evaluate_checkpoint, evaluation_file, train, weights
+from ..training.run import evaluate_checkpoint, keep_evaluation, train, weights
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
@@ -241,10 +241,8 @@ class Evaluation:
             shuffle_words=self.shuffled,
         )
         report |= {SECONDS: round(time.monotonic() - began, 2)}
-        path = evaluation_file(run, report)
-        if path is None:
+        if keep_evaluation(run, report) is None:
             raise FileNotFoundError(f"{run} holds no {RECIPE}: its training has not begun")
-        write_json(path, report)
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
         path = self._file(output_dir / self.folder) if self.training.ended(output_dir) else None

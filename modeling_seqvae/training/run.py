@@ -19,7 +19,7 @@ from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import unknown_share
-from .checkpoint import CHECKSUMS
+from .checkpoint import CHECKSUMS, write_text
 from .directory import RECIPE, holds_run
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
@@ -155,12 +155,12 @@ def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:
     return DualNetworks.load(directory, vae.model.config) if (directory / DUAL_NETWORKS).is_file() else None
 
 
-def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
-    """Where a run keeps an evaluation: evaluation.json for its corpus's whole test set, a longer name for others.
+def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
+    """Write an evaluation into its run's directory; returns the file, or None where `run` is no run's directory.
 
-    One in another precision than the evaluation that is there, and a quick look, with fewer draws or sentences for the
-    NLL, have longer names as well, so that they do not overwrite what took an hour. None where `run` is no run's
-    directory.
+    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one in another precision
+    than that of the evaluation that is there. Of two which differ in the draws for the NLL the one with more has the
+    usual name, so that a quick look does not overwrite what took an hour, nor the other way round.
     """
     recipe = _recipe(run)
     if recipe is None:
@@ -172,13 +172,21 @@ def evaluation_file(run: Path, report: Mapping[str, Any]) -> Path | None:
         "shuffled": report["shuffled"],
         f"seed{report['seed']}": report["seed"] != 0,
     }
-    name = "-".join(["evaluation", *(part for part, told in unusual.items() if told)])
+    path = run / f"{'-'.join(['evaluation', *(part for part, told in unusual.items() if told)])}.json"
     precision = report.get("precision", "no")
-    if _there(run / f"{name}.json").get("precision", precision) != precision:
-        name += "-float32" if precision == "no" else f"-{precision}"
-    if _draws(_there(run / f"{name}.json")) > _draws(report):
-        name += f"-nll{report['nll_sentences']}x{report['nll_samples']}"
-    return run / f"{name}.json"
+    if _there(path).get("precision", precision) != precision:
+        path = _longer(path, "float32" if precision == "no" else precision)
+    there = _there(path)
+    if _draws(there) > _draws(report):
+        path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
+    elif 0 < _draws(there) < _draws(report):
+        path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
+    write_text(path, json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def _longer(path: Path, part: str) -> Path:
+    return path.with_name(f"{path.stem}-{part}{path.suffix}")
 
 
 def _there(evaluation: Path) -> dict[str, Any]:
