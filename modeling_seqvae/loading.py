@@ -96,6 +96,10 @@ def require_checkpoint(source: str, hub_arguments: dict[str, Any]) -> None:
             f"no SeqVAE checkpoint at {source!r}: it is not a folder with a config.json, and as a model on the hub it "
             f"could not be read: {error}"
         ) from error
+    except (AttributeError, TypeError):  # transformers takes what it holds for an object
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{source}: config.json holds something else than an object of fields")
     if not config:
         inside = sorted(path.parent for path in Path(source).glob("*/config.json"))
         hint = f" (there is one in {inside[0]})" if inside else ""

@@ -508,6 +508,13 @@ def test_a_field_of_the_wrong_type_is_told(checkpoint):
         SeqVAE.from_pretrained(edited(checkpoint, latent_size="16"))
 
 
+@pytest.mark.parametrize("content", ["[1]", "3", "null", '"seqvae"'])
+def test_a_config_that_is_no_object_is_told(checkpoint, content):
+    (checkpoint / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json holds something else than an object"):
+        SeqVAE.from_pretrained(checkpoint)
+
+
 def test_a_tokenizer_with_the_same_words_in_another_order_is_refused(vae, checkpoint):
     other = train_tokenizer([SENTENCE, " ".join(reversed(WORDS[:5])), "today today"])
     assert sorted(other.get_vocab()) == sorted(vae.tokenizer.get_vocab()) and len(other) == len(vae.tokenizer)

@@ -18,9 +18,7 @@ from .sentence_files import CONFIG, sentence_files
 try:
     from sentence_transformers.base.modules import InputModule
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "this needs sentence-transformers: pip install sentence-transformers"
-    ) from error
+    raise ModuleNotFoundError("this needs sentence-transformers: pip install sentence-transformers") from error
 
 
 class SeqVAEModule(InputModule):
