@@ -10,7 +10,7 @@ import typer
 from .app import app
 from .checks import note, require_device, require_file, require_writable
 from .inputs import corpus_named, limits_of, load_model, read_rows, tell_empty
-from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn
+from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
 
 Features = Annotated[
     str,
@@ -23,13 +23,7 @@ Features = Annotated[
 @app.command()
 def encode(
     checkpoint: Checkpoint,
-    texts: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
-        ),
-    ],
+    texts: Texts,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file; one row a text, in order."),

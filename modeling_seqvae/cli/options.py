@@ -54,6 +54,13 @@ Limits = Annotated[
         "--limit", metavar="SPLIT=COUNT", help="Only the first documents of a split, as in --limit train=10000."
     ),
 ]
+Texts = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
+    ),
+]
 TextColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that holds the text, in a table of yours.")
 ]

@@ -8,19 +8,13 @@ import typer
 from .app import app
 from .checks import note, require_device, require_file
 from .inputs import load_model, read_texts
-from .options import BatchSize, Checkpoint, Device, Seed, TextColumn
+from .options import BatchSize, Checkpoint, Device, Seed, TextColumn, Texts
 
 
 @app.command()
 def score(
     checkpoint: Checkpoint,
-    texts: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
-        ),
-    ],
+    texts: Texts,
     output: Annotated[
         Path,
         typer.Option(
