@@ -29,8 +29,9 @@ def score(
 ) -> None:
     """Score each text: its NLL in nats, and its tokens.
 
-    Tokens are the words and the end of the text; exp(total NLL / total tokens) is the perplexity. The NLL is an
-    importance-weighted estimate, and exact of a language model.
+    Tokens are the words and the end of the text; exp(total NLL / total tokens) is the perplexity.
+
+    The NLL is an importance-weighted estimate, and exact of a language model.
 
     Example: seqvae score RUN reviews.csv -o nll.csv
     """
