@@ -62,6 +62,8 @@ def measure(runs: Sequence[Path], corpus: Corpus, batch_size: int, seed: int) ->
         raise ValueError(f"two of the runs for {corpus.name} have the same title: give one of each method")
     vaes = {title: SeqVAE.from_pretrained(run / "best") for title, run in zip(encoders, runs, strict=True)}
     report = classify(vaes, corpus, batch_size=batch_size, seed=seed)
+    for split in report["splits"].values():
+        split["source"] = Path(split["source"]).name  # not where it lies on this machine
     return {"encoders": list(encoders.values()), **report}
 
 

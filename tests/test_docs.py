@@ -47,9 +47,10 @@ def test_the_tables_are_what_the_command_prints_of_the_committed_results():
     assert generated.strip() == results_markdown(ROOT / "docs" / "results").strip()
 
 
-def test_the_results_of_the_readme_are_those_of_the_results_page():
+@pytest.mark.parametrize("corpus", ["ptb", "yahoo", "yelp_sentiment"])
+def test_the_results_of_the_readme_are_those_of_the_results_page(corpus):
     readme = (ROOT / "README.md").read_text("utf-8")
-    section = re.search(r"<!-- ptb -->\n(.*?)\n<!-- end -->", readme, re.DOTALL).group(1)
+    section = re.search(rf"<!-- {corpus} -->\n(.*?)\n<!-- end -->", readme, re.DOTALL).group(1)
     assert section.strip() in (ROOT / "docs" / "results.md").read_text("utf-8")
 
 
