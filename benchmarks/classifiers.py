@@ -5,7 +5,8 @@
     python benchmarks/classifiers.py              # only the tables, from what was measured before
 
 For each corpus: logistic regression and the paper's MLP on [mean ; variance] of every run's best model, beside TF-IDF
-with logistic regression and the commonest class. The figures go to docs/results/classifiers/CORPUS.json.
+with logistic regression and the commonest class. With --untrained each encoder also as it was before training, to tell
+what training adds to its shape. The figures go to docs/results/classifiers/CORPUS.json.
 """
 
 import argparse
@@ -14,9 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pages import with_region
 
-from modeling_seqvae import SeqVAE
+from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
 from modeling_seqvae.data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
 from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
 from modeling_seqvae.evaluation.classify import classify, require_labels
@@ -51,7 +53,17 @@ def encoder(run: Path) -> dict[str, Any]:
     }
 
 
-def measure(runs: Sequence[Path], corpus: Corpus, batch_size: int, seed: int) -> dict[str, Any]:
+def untrained(vae: SeqVAE, described: Mapping[str, Any]) -> tuple[SeqVAE, dict[str, Any]]:
+    """A model as its run's seed made it, with the same words; and what it is."""
+    torch.manual_seed(described["seed"])
+    fresh = SeqVAE(SeqVAEForTextModeling(vae.model.config).eval(), vae.tokenizer)
+    kept = {name: described[name] for name in ("model", "seed")}
+    return fresh, {"title": f"{described['title']}, untrained", **kept}
+
+
+def measure(
+    runs: Sequence[Path], corpus: Corpus, batch_size: int, seed: int, with_untrained: bool = False
+) -> dict[str, Any]:
     """The report of `classify` on a corpus, and what its encoders are.
 
     Raises ValueError for two runs of one title, which the table could not tell apart.
@@ -61,6 +73,9 @@ def measure(runs: Sequence[Path], corpus: Corpus, batch_size: int, seed: int) ->
     if len(encoders) < len(runs):
         raise ValueError(f"two of the runs for {corpus.name} have the same title: give one of each method")
     vaes = {title: SeqVAE.from_pretrained(run / "best") for title, run in zip(encoders, runs, strict=True)}
+    for title, vae in list(vaes.items()) if with_untrained else ():
+        fresh, described = untrained(vae, encoders[title])
+        vaes[described["title"]], encoders[described["title"]] = fresh, described
     report = classify(vaes, corpus, batch_size=batch_size, seed=seed)
     for split in report["splits"].values():
         split["source"] = Path(split["source"]).name  # not where it lies on this machine
@@ -114,12 +129,13 @@ def _main() -> None:
     parser.add_argument(
         "--limit", nargs="+", type=_limit, default=[], metavar="SPLIT=COUNT", help="the first documents"
     )
+    parser.add_argument("--untrained", action="store_true", help="also each encoder as it was before training")
     parser.add_argument("--batch-size", type=int, default=64, metavar="COUNT", help="texts encoded at a time")
     parser.add_argument("--seed", type=int, default=0, metavar="NUMBER", help="of the MLP")
     given = parser.parse_args()
     for spec, runs in corpora(given.runs, given.corpus):
         corpus = load_corpus(spec, data_dir=given.data_dir, limits=dict(given.limit))
-        report = measure(runs, corpus, given.batch_size, given.seed)
+        report = measure(runs, corpus, given.batch_size, given.seed, given.untrained)
         print(f"{table(report)}\n")
         MEASURED.mkdir(parents=True, exist_ok=True)
         (MEASURED / f"{corpus.name}.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
