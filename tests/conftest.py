@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -25,6 +26,12 @@ TINY = {
     "initializer_range": 0.6,
     "embedding_initializer_range": 1.0,
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_accelerator_of_another_file() -> None:
+    """Accelerate keeps device, precision and processes for a whole program; every file of tests begins without."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(autouse=True)

@@ -99,7 +99,7 @@ def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrai
 
 @pytest.fixture(autouse=True)
 def _no_accelerator_left() -> Iterator[None]:
-    """Accelerate keeps device, precision and processes for a whole program; every test begins without."""
+    """Accelerate keeps device, precision and processes for a whole program; every test leaves it without them."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
