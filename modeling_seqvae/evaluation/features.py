@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +49,27 @@ WRITERS: dict[str, Callable[[Blocks, Sequence[str], int, Path], None]] = {
 
 def require_suffix(path: Path) -> str:
     """The suffix of a features file, in lower case. Raises ValueError for one that is not in WRITERS."""
+    return suffix_among(WRITERS, path, "a features file")
+
+
+def suffix_among(suffixes: Collection[str], path: Path, what: str) -> str:
+    """The suffix of a path, in lower case. Raises ValueError, which says of what, for one that is not among those."""
     suffix = path.suffix.lower()
-    if suffix not in WRITERS:
-        raise ValueError(f"{path}: the suffix of a features file must be one of {', '.join(WRITERS)}, not {suffix!r}")
+    if suffix not in suffixes:
+        raise ValueError(f"{path}: the suffix of {what} must be one of {', '.join(suffixes)}, not {suffix!r}")
     return suffix
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that appears whole or not: beside `path`, to which it is moved at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.new{path.suffix.lower()}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def write_features(blocks: Blocks, names: Sequence[str], rows: int, path: Path) -> None:
@@ -60,10 +78,5 @@ def write_features(blocks: Blocks, names: Sequence[str], rows: int, path: Path) 
     `names` head the columns of .csv and .parquet. Raises ValueError for another suffix.
     """
     suffix = require_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.new{suffix}")
-    try:
+    with whole(path) as unfinished:
         WRITERS[suffix](blocks, names, rows, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

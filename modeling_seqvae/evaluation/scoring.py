@@ -1,7 +1,6 @@
 """Texts scored one by one: importance-weighted NLL and tokens of each, in a file that other tools read."""
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from ..text import SeqVAE
 from ..text_batches import token_ids
+from .features import suffix_among, whole
 
 TEXTS_AT_ONCE = 1000
 """Texts whose tokens are counted together."""
@@ -44,22 +44,14 @@ def perplexity(scores: pd.DataFrame) -> float:
 
 def require_suffix(path: Path) -> str:
     """The suffix of a file of scores, in lower case. Raises ValueError for one that is not in WRITERS."""
-    suffix = path.suffix.lower()
-    if suffix not in WRITERS:
-        raise ValueError(f"{path}: the suffix of a file of scores must be one of {', '.join(WRITERS)}, not {suffix!r}")
-    return suffix
+    return suffix_among(WRITERS, path, "a file of scores")
 
 
 def write_scores(scores: pd.DataFrame, path: Path) -> None:
     """Write the rows of `score_texts`; a file appears whole or not. Raises ValueError for another suffix."""
     suffix = require_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.new{suffix}")
-    try:
+    with whole(path) as unfinished:
         WRITERS[suffix](scores, unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _token_counts(vae: SeqVAE, texts: list[str]) -> list[int]:

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .encoders import encoder_runs, seed_by_seed
 from .figures import draw_curves
-from .published import rows_of
 from .report import Report, Table, spread
 from .request import Request
 from .rows import corpus_of, numbers, over_seeds, title_of
@@ -33,13 +33,11 @@ class Curves:
         self.summary = summary
 
     def steps(self, request: Request) -> Sequence[Step]:
-        methods = self._methods(request)
-        return [request.training(method, seed) for seed in range(request.seeds) for method in methods]
+        return seed_by_seed(encoder_runs(request, self.name))
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows, curves = [], {}
-        for method in self._methods(request):
-            trainings = request.trainings(method)
+        for trainings in encoder_runs(request, self.name):
             title, histories = _histories(trainings, output_dir)
             ends = [_ends(history) for history in histories]
             figures = {key: spread([end[key] for end in ends]) for key in COLUMNS if key != "title"}
@@ -53,13 +51,6 @@ class Curves:
         thin = f"; mean and each of {request.seeds} seeds" if request.seeds > 1 else ""
         picture = partial(draw_curves, curves, caption=what + thin) if curves else None
         return Report([Table(caption, COLUMNS, rows)], picture=picture)
-
-    def _methods(self, request: Request) -> list[str]:
-        methods = request.methods_or(rows_of(self.name))
-        for method in methods:
-            if request.training(method, 0).recipe.model.get("latent_size") == 0:
-                raise ValueError(f"{self.name} shows encoders, and {method} has none: leave it out of --methods")
-        return methods
 
 
 def _histories(trainings: Sequence[Training], output_dir: Path) -> tuple[str, list[list[dict[str, Any]]]]:

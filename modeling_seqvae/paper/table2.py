@@ -42,8 +42,10 @@ class Table2:
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows: list[dict[str, Any]] = []
+        ends: list[Mapping[str, Any]] = []
         for method in self._methods(request):
             trainings = request.trainings(method)
+            ends += [training.at_the_end(output_dir) for training in trainings]
             costs = [cost for cost in (_cost(training, output_dir) for training in trainings) if cost is not None]
             figures = {key: spread([cost[key] for cost in costs]) for key in COST}
             row = {"method": trainings[0].recipe.method, "title": title_of(trainings, len(costs)), **figures}
@@ -52,11 +54,6 @@ class Table2:
         ratios = [ratio for ratio in (_ratio(row, rows[-1]) for row in rows[:-1]) if ratio]
         if ratios:
             tables.append(Table(f"As multiples of {rows[-1]['title']}.", RATIO_COLUMNS, ratios))
-        ends = [
-            training.at_the_end(output_dir)
-            for method in self._methods(request)
-            for training in request.trainings(method)
-        ]
         return Report(tables, [NOTE, *_unlike(ends)])
 
     def _methods(self, request: Request) -> list[str]:
