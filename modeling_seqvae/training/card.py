@@ -159,10 +159,11 @@ def _sizes(config: SeqVAEConfig, known: bool) -> Iterator[tuple[str, str]]:
 
 
 def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | None) -> str:
+    options = "".join(f", {name} {value}" for name, value in training.optimizer_options.items())
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
-        f"{training.batch_size}, by `{training.optimizer}` on the objective `{training.objective}`; KL weight "
+        f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`; KL weight "
         f"`{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}; seed {training.seed}. The "
         "checkpoint is of the epoch with the lowest validation -ELBO."
     )

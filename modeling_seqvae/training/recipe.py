@@ -20,7 +20,7 @@ from ..data.hub_corpora import HubSource
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
 from .objectives import OBJECTIVES
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
 from .yaml_files import dump_yaml, read_yaml, yaml_value
@@ -43,6 +43,7 @@ class TrainingSpec(BaseModel):
     objective: str = "elbo"
     scheme: str = "joint"
     optimizer: str = "sgd"
+    optimizer_options: dict[str, Any] = {}
     learning_rate: float = Field(1.0, gt=0)
     lr_schedule: str = "plateau"
     warmup_epochs: float = Field(0, ge=0)
@@ -74,6 +75,11 @@ class TrainingSpec(BaseModel):
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return _one_of(name, CHOICES[str(field.field_name)])
+
+    @model_validator(mode="after")
+    def _optimizer_takes_options(self) -> "TrainingSpec":
+        require_options(self.optimizer, self.optimizer_options)
+        return self
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "TrainingSpec":

@@ -87,7 +87,8 @@ class SeqVAETrainer:
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
         scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
-        optimizers = [make_optimizer(part, lr=self.spec.learning_rate) for part in scheme.parts(model)]
+        settings = {"lr": self.spec.learning_rate, **self.spec.optimizer_options}
+        optimizers = [make_optimizer(part, **settings) for part in scheme.parts(model)]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.objective = OBJECTIVES[self.spec.objective](model, self.accelerator, self.spec.seed)
         self.loader = BatchLoader(

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -189,6 +190,12 @@ def test_values_of_set_are_yaml(override, value):
         ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant"),
         ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
         ("training.optimizer=lbfgs", "training.optimizer: .*'lbfgs' is not one of sgd, adam, adamw"),
+        ("training.optimizer_options={eps: 1e-3}", "sgd has no option 'eps', only momentum, .*weight_decay"),
+        ("training.optimizer_options={lr: 2}", "sgd has no option 'lr'"),
+        ("training.optimizer_options={momentum: a}", "momentum must be a number.*'a'"),
+        ("training.optimizer_options={momentum: .nan}", "momentum must be a number.*nan"),
+        ("training.optimizer_options={momentum: -1}", "sgd does not take {'momentum': -1}: .*momentum"),
+        ("training.optimizer_options=0.9", "training.optimizer_options: .*dictionary.*0.9"),
         ("training.trackers=tensorboard", "training.trackers: .*list"),
         ("training.trackers=[notebook]", "training.trackers: 'notebook' is not one of .*tensorboard.*wandb"),
         ("model.pooling_mode=mean", "model: pooling_mode='mean' is not one of last, avg, max, abs, attention"),
@@ -210,6 +217,22 @@ def test_values_of_set_are_yaml(override, value):
 def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
     with pytest.raises(ValueError, match=f"(?i){message}"):
         resolve("max_pool", "ptb", overrides=[override])
+
+
+@pytest.mark.parametrize("options", [{"betas": [0.9, 0.98], "eps": 1e-3}, {"weight_decay": 0.1}, {"amsgrad": True}])
+def test_options_of_an_optimiser_reach_the_recipe(options):
+    overrides = ["training.optimizer=adam", f"training.optimizer_options={json.dumps(options)}"]
+    assert resolve("max_pool", "ptb", overrides=overrides).training.optimizer_options == options
+
+
+@pytest.mark.parametrize("options", [{"betas": 0.9}, {"betas": [0.9]}, {"betas": [0.9, 2]}, {"eps": -1}])
+def test_options_that_an_optimiser_cannot_use_are_refused(options):
+    with pytest.raises(ValueError, match=r"adam does not take \{.*\}: "):
+        resolve(
+            "max_pool",
+            "ptb",
+            overrides=["training.optimizer=adam", f"training.optimizer_options={json.dumps(options)}"],
+        )
 
 
 @pytest.mark.parametrize(("place", "kind"), [(0, "methods"), (1, "corpora"), (2, "training")])

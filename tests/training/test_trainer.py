@@ -210,6 +210,13 @@ def test_other_optimisers_train(make_trainer, tmp_path, name):
     assert history[-1]["bound"] < history[0]["bound"]
 
 
+def test_options_reach_the_optimiser(make_trainer, tmp_path):
+    momentum = make_trainer(tmp_path, "training.optimizer_options={momentum: 0.9, nesterov: true}")
+    group = momentum.optimizers[0].param_groups[0]
+    assert (group["momentum"], group["nesterov"]) == (0.9, True)
+    assert momentum.train()[-1]["bound"] < math.inf
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
     make_trainer, tmp_path, monkeypatch, files_of, weights_of
 ):
