@@ -83,7 +83,7 @@ def test_the_table_of_edits_is_of_the_committed_measurements():
     )
 
 
-@pytest.mark.parametrize("target", ["table1", "positions"])
+@pytest.mark.parametrize("target", ["demo/table1", "demo/positions"])
 def test_what_was_reproduced_is_what_the_files_it_left_give_again(target):
     from modeling_seqvae.paper.reproduce import document_again
 

@@ -38,8 +38,8 @@ def table1(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Table]:
 
 
 def files(folder: Path) -> dict[Path, int]:
-    """What runs and measurements left, and when."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.parent != folder}
+    """What runs and measurements left below CORPUS/METHOD, and when."""
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/*/**/*.*")}
 
 
 def run_of(folder: Path, method: str) -> Path:
@@ -49,7 +49,7 @@ def run_of(folder: Path, method: str) -> Path:
 
 def test_every_row_is_trained_measured_and_shown(table1: Table) -> None:
     assert table1.result.exit_code == 0, table1.result.stderr
-    rows = json.loads((table1.folder / "table1.json").read_text())["tables"][0]["rows"]
+    rows = json.loads((table1.folder / "demo" / "table1.json").read_text())["tables"][0]["rows"]
     assert [row["method"] for row in rows] == rows_of("table1")
     for row in rows:
         run = run_of(table1.folder, row["method"])
@@ -76,8 +76,8 @@ def test_what_table1_has_trained_the_others_find(table1: Table) -> None:
         result = reproduce(target, table1.folder)
         assert result.exit_code == 0, result.stderr
         assert "nothing is left to do" in result.stderr
-        assert (table1.folder / f"{target}.md").is_file()
-    assert (table1.folder / "figure4.png").read_bytes().startswith(b"\x89PNG")
+        assert (table1.folder / "demo" / f"{target}.md").is_file()
+    assert (table1.folder / "demo" / "figure4.png").read_bytes().startswith(b"\x89PNG")
     assert files(table1.folder) == before
 
 
@@ -105,7 +105,7 @@ def test_an_interrupted_run_goes_on_and_a_crash_leaves_the_other_rows(table1: Ta
     assert re.search(r"SeqVAE \+ MaxPool +0 to resume after epoch 2 ", result.stderr)
     assert "Bad, seed 0: not a finite number in epoch" in result.stderr and "2 of 6 steps failed" in result.stderr
     assert (run / "history.jsonl").read_bytes() == history and (run / "finished.json").is_file()
-    text = (table1.folder / "table1.md").read_text()
+    text = (table1.folder / "demo" / "table1.md").read_text()
     assert "| Bad (missing) |" in text and "| SeqVAE |" in text and "| SeqVAE + MaxPool |" in text
 
 

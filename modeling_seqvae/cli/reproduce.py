@@ -21,7 +21,7 @@ def reproduce(
         ),
     ],
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where runs go, which targets share, and TARGET.md, .json and .png.")
+        Path, typer.Option(metavar="DIR", help="Where runs go, which targets share, and CORPUS/TARGET.md, .json, .png.")
     ],
     corpus: CorpusName = "demo",
     data_dir: DataDir = None,

@@ -1,7 +1,7 @@
 """`seqvae reproduce`: do what a target lacks, then write its tables and picture.
 
-OUTPUT/CORPUS/METHOD/SETTINGS/seedN are the runs, which all targets share; OUTPUT/TARGET.md, .json and .png is what is
-made of them.
+OUTPUT/CORPUS/METHOD/SETTINGS/seedN are the runs, which all targets share; OUTPUT/CORPUS/TARGET.md, .json and .png
+is what is made of them.
 """
 
 import json
@@ -140,15 +140,16 @@ def _in_all(left: Sequence[Step], seconds: Mapping[str, float | None], jobs: int
 
 
 def write(name: str, request: Request, output_dir: Path) -> None:
-    """Write OUTPUT/TARGET.md, .json and .png from what there is, and print the tables."""
+    """Write OUTPUT/CORPUS/TARGET.md, .json and .png from what there is, and print the tables."""
     report = target_named(name).report(request, output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    written = [output_dir / f"{name}{suffix}" for suffix in (".md", ".json")]
+    folder = output_dir / request.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / f"{name}{suffix}" for suffix in (".md", ".json")]
     write_text(written[0], document(name, request, output_dir))
     made = {"target": name, "command": request.command(name), "request": request.as_dict(), **report.as_dict()}
     write_text(written[1], json.dumps(made, indent=2) + "\n")
     if report.picture:
-        written.append(output_dir / f"{name}.png")
+        written.append(folder / f"{name}.png")
         report.picture(written[-1])
     print(report.text())
     note(f"written to {', '.join(map(str, written))}")
@@ -162,7 +163,7 @@ def document(name: str, request: Request, output_dir: Path) -> str:
 
 
 def document_again(made: Path) -> str:
-    """What `document` gives now of the target that a TARGET.json, beside the runs, is of.
+    """What `document` gives now of the target that a TARGET.json, beside its corpus's runs, is of.
 
     A document that quotes a table is checked with it. Raises ValueError where the file is none that `write` writes.
     """
@@ -170,7 +171,7 @@ def document_again(made: Path) -> str:
     missing = {"target", "request"} - content.keys()
     if missing:
         raise ValueError(f"{made} is not what `seqvae reproduce` writes: it lacks {', '.join(sorted(missing))}")
-    return document(content["target"], Request.from_dict(content["request"]), made.parent)
+    return document(content["target"], Request.from_dict(content["request"]), made.parent.parent)
 
 
 def _probe(recipe: Recipe, data_dir: Path | None, threads: int) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.recipe import Recipe, available, leaves, named_settings, resolve
+from ..training.recipe import Recipe, available, corpus_spec, leaves, named_settings, resolve
 from .published import paper_settings
 from .work import Evaluation, Training
 
@@ -35,6 +35,11 @@ class Request:
     data_dir: Path | None = None
     nll_sentences: int | None = None
     transfer: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where runs of the corpus stand, and what targets make of them, relative to an output directory."""
+        return _corpus_folder(corpus_spec(self.corpus))
 
     def methods_or(self, own: Sequence[str]) -> list[str]:
         """The methods asked for, or else the target's own. Unknown ones: ValueError with the list of what there is."""
@@ -84,7 +89,7 @@ class Request:
         plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits)
         recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits)
         settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
-        folder = Path(_safe(recipe.corpus.name), _safe(recipe.method), settings, f"seed{seed}")
+        folder = Path(_corpus_folder(recipe.corpus), _safe(recipe.method), settings, f"seed{seed}")
         return Training(recipe, folder, self.data_dir)
 
     def evaluation(self, training: Training, shuffled: bool = False) -> Evaluation:
@@ -173,6 +178,10 @@ def settings_name(preset: str, limits: Mapping[str, int], recipe: Recipe, plain:
         return name
     digest = hashlib.sha256(json.dumps([name, *changed]).encode()).hexdigest()[:8]
     return f"{_safe(name)[:LONGEST]}-{digest}"
+
+
+def _corpus_folder(corpus: CorpusSpec) -> Path:
+    return Path(_safe(corpus.name))
 
 
 def _plain(value: Any) -> str:

@@ -330,24 +330,25 @@ def test_a_damaged_file_is_named(tmp_path, file, content, told):
 
 
 def test_markdown_json_and_picture_are_written_and_made_again_from_the_runs_alone(tmp_path, capsys):
-    request = replace(PTB, methods=("seqvae", "max_pool"))
+    request, folder = replace(PTB, methods=("seqvae", "max_pool")), tmp_path / "ptb"
     for number, method in enumerate(request.methods):
         evaluated(tmp_path, request.training(method, 0), 101.0 + number)
     for target in ("table1", "figure3"):
         write(target, request, tmp_path)
-        assert (tmp_path / f"{target}.md").read_text() == document_again(tmp_path / f"{target}.json")
+        assert (folder / f"{target}.md").read_text() == document_again(folder / f"{target}.json")
     assert "SeqVAE + MaxPool" in capsys.readouterr().out
-    assert "![figure3](figure3.png)" in (tmp_path / "figure3.md").read_text()
-    assert (tmp_path / "figure3.png").is_file() and not (tmp_path / "table1.png").exists()
-    made = json.loads((tmp_path / "table1.json").read_text())
+    assert "![figure3](figure3.png)" in (folder / "figure3.md").read_text()
+    assert (folder / "figure3.png").is_file() and not (folder / "table1.png").exists()
+    made = json.loads((folder / "table1.json").read_text())
     assert made["tables"][0]["rows"][1]["nll"] == {"mean": 102.0, "values": [102.0]}
-    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
-    assert document_again(tmp_path / "copy" / "table1.json") == (tmp_path / "table1.md").read_text()
+    shutil.copytree(folder, tmp_path / "copy" / "ptb")
+    assert document_again(tmp_path / "copy" / "ptb" / "table1.json") == (folder / "table1.md").read_text()
 
 
 def test_the_results_command_reads_the_same_folder(tmp_path):
     evaluated(tmp_path, PTB.training("seqvae", 0), 101.0)
-    (tmp_path / "table1.md").write_text("beside the corpora")
+    (tmp_path / "ptb" / "table1.md").write_text("beside the runs")
+    (tmp_path / "notes.md").write_text("beside the corpora")
     text = results_markdown(tmp_path)
     assert text.startswith("### ptb") and "| SeqVAE, small-train10000, seed0 | 101.00 |" in text
 
@@ -439,7 +440,7 @@ def test_a_failed_step_is_named_and_the_table_is_written_without_it(tmp_path, mo
     with pytest.raises(RuntimeError, match=r"2 of 4 steps failed") as raised:
         reproduce("table1", request, tmp_path)
     assert "  SeqVAE + MaxPool, seed 0: the loss is not a number (log: " in str(raised.value)
-    assert "(missing)" in (tmp_path / "table1.md").read_text() and "101.00" in capsys.readouterr().out
+    assert "(missing)" in (tmp_path / "ptb" / "table1.md").read_text() and "101.00" in capsys.readouterr().out
 
 
 def test_every_targets_document_is_a_table_whatever_is_there(tmp_path):
