@@ -159,7 +159,9 @@ def _sizes(config: SeqVAEConfig, known: bool) -> Iterator[tuple[str, str]]:
 
 
 def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | None) -> str:
-    options = "".join(f", {name} {value}" for name, value in training.optimizer_options.items())
+    options = _options(training.optimizer_options) + (
+        f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
+    )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
@@ -167,6 +169,10 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
         f"`{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}; seed {training.seed}. The "
         "checkpoint is of the epoch with the lowest validation -ELBO."
     )
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return "".join(f", {name} {value}" for name, value in options.items())
 
 
 def _caption(evaluation: Mapping[str, Any] | None) -> str:

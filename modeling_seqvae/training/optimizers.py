@@ -1,11 +1,12 @@
 """Optimisers by name, with torch's defaults but for what a recipe says; fused kernels, which take fewer passes."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, fused=True),
@@ -14,23 +15,41 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 """The values of `training.optimizer`."""
 
-OPTIONS = {
+_MOMENTS = ("betas", "eps", "weight_decay", "amsgrad")
+_OWN: dict[str, tuple[str, ...]] = {
     "sgd": ("momentum", "dampening", "weight_decay", "nesterov"),
-    "adam": ("betas", "eps", "weight_decay", "amsgrad"),
-    "adamw": ("betas", "eps", "weight_decay", "amsgrad"),
+    "adam": _MOMENTS,
+    "adamw": _MOMENTS,
 }
-"""What `training.optimizer_options` may say of each: torch's own names, without those that change speed alone."""
+OPTIONS = {
+    "optimizer_options": _OWN,
+    "table_options": {name: ("lr", *own) for name, own in _OWN.items()},
+}
+"""What these fields of `training` may say, by optimiser: torch's own names, without those that change speed alone."""
 
 
-def require_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where an optimiser has no such option, or torch refuses its value."""
+def grouped(
+    weights: Iterable[torch.nn.Parameter], model: PreTrainedModel, table_options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """The weights as an optimiser's groups: those with a row for each word have `table_options`, if there are any."""
+    weights = list(weights)
+    if not table_options:
+        return [{"params": weights}]
+    kinds = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    tables = {id(weight) for module in (*kinds, model.get_output_embeddings()) for weight in module.parameters()}
+    rows = [weight for weight in weights if id(weight) in tables]
+    return [{"params": [weight for weight in weights if id(weight) not in tables]}, {"params": rows, **table_options}]
+
+
+def require_options(field: str, name: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError where an optimiser has no such option in a field of `OPTIONS`, or torch refuses its value."""
     for option, value in options.items():
-        if option not in OPTIONS[name]:
-            raise ValueError(f"{name} has no option {option!r}, only {', '.join(OPTIONS[name])}")
+        if option not in OPTIONS[field][name]:
+            raise ValueError(f"{name} has no option {option!r} here, only {', '.join(OPTIONS[field][name])}")
         numbers = value if isinstance(value, list) else [value]
         if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
             raise ValueError(f"{option} must be a number, or a list of two for betas, not {value!r}")
     try:
-        OPTIMIZERS[name]([torch.nn.Parameter(torch.zeros(1))], lr=1.0, **options)
+        OPTIMIZERS[name]([torch.nn.Parameter(torch.zeros(1))], **{"lr": 1.0, **options})
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(f"{name} does not take {dict(options)}: {error}") from None

@@ -20,7 +20,7 @@ from ..data.hub_corpora import HubSource
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
 from .objectives import OBJECTIVES
-from .optimizers import OPTIMIZERS, require_options
+from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
 from .yaml_files import dump_yaml, read_yaml, yaml_value
@@ -44,6 +44,7 @@ class TrainingSpec(BaseModel):
     scheme: str = "joint"
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = {}
+    table_options: dict[str, Any] = {}
     learning_rate: float = Field(1.0, gt=0)
     lr_schedule: str = "plateau"
     warmup_epochs: float = Field(0, ge=0)
@@ -76,10 +77,13 @@ class TrainingSpec(BaseModel):
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return _one_of(name, CHOICES[str(field.field_name)])
 
-    @model_validator(mode="after")
-    def _optimizer_takes_options(self) -> "TrainingSpec":
-        require_options(self.optimizer, self.optimizer_options)
-        return self
+    @field_validator(*OPTIONS)
+    @classmethod
+    def _known_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
+        optimizer = field.data.get("optimizer")  # missing where it is not known itself
+        if optimizer:
+            require_options(str(field.field_name), optimizer, options)
+        return options
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "TrainingSpec":

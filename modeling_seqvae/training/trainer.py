@@ -28,7 +28,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
 from .objectives import OBJECTIVES
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, grouped
 from .profiling import profiled
 from .recipe import Recipe
 from .report import EpochTable, progress_bar, quiet_libraries
@@ -87,8 +87,11 @@ class SeqVAETrainer:
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
         scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
-        settings = {"lr": self.spec.learning_rate, **self.spec.optimizer_options}
-        optimizers = [make_optimizer(part, **settings) for part in scheme.parts(model)]
+        options = {"lr": self.spec.learning_rate, **self.spec.optimizer_options}
+        optimizers = [
+            make_optimizer(grouped(part, model, self.spec.table_options), **options) for part in scheme.parts(model)
+        ]
+        self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         self.objective = OBJECTIVES[self.spec.objective](model, self.accelerator, self.spec.seed)
         self.loader = BatchLoader(
@@ -176,10 +179,11 @@ class SeqVAETrainer:
 
     def _set_learning_rate(self) -> None:
         """That of the middle of the update at hand, so that neither a warm-up nor a decay wastes one at rate 0."""
+        kept = self.progress.learning_rate / self.spec.learning_rate  # after halvings
         factor = self.spec.lr_factor((self.progress.updates + 0.5) / len(self.batches))
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.progress.learning_rate * factor
+        for optimizer, rates in zip(self.optimizers, self.full_rates, strict=True):
+            for group, full in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = full * kept * factor
 
     def _show(self, bar: tqdm, kl_weight: float, reconstruction: float, kl: float) -> None:
         speed = self.progress.words / self.progress.phase_seconds["train"]

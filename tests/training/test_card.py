@@ -54,6 +54,14 @@ def test_it_claims_no_licence_for_texts_of_others(tmp_path: Path, make_recipe: C
     assert saved(tmp_path, make_recipe(), RECORD).data.license is None
 
 
+def test_the_text_tells_what_the_optimiser_was_given(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    plain, told = make_recipe(), ["training.optimizer=adam", "training.optimizer_options={eps: 1e-6}"]
+    assert "by `sgd` on the objective" in saved(tmp_path, plain, RECORD).text
+    both = make_recipe(*told, "training.table_options={lr: 0.04, eps: 0.01}")
+    words = "by `adam`, eps 1e-06 (embeddings and vocabulary layer, lr 0.04, eps 0.01) on the objective"
+    assert words in " ".join(saved(tmp_path, both, RECORD).text.split())
+
+
 def test_the_text_tells_method_schedule_and_figures(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
     text = saved(tmp_path, make_recipe(method="attention"), RECORD).text
     for part in (

@@ -190,11 +190,16 @@ def test_values_of_set_are_yaml(override, value):
         ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant"),
         ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
         ("training.optimizer=lbfgs", "training.optimizer: .*'lbfgs' is not one of sgd, adam, adamw"),
-        ("training.optimizer_options={eps: 1e-3}", "sgd has no option 'eps', only momentum, .*weight_decay"),
+        ("training.optimizer_options={eps: 1e-3}", "sgd has no option 'eps' here, only momentum, .*weight_decay"),
         ("training.optimizer_options={lr: 2}", "sgd has no option 'lr'"),
         ("training.optimizer_options={momentum: a}", "momentum must be a number.*'a'"),
         ("training.optimizer_options={momentum: .nan}", "momentum must be a number.*nan"),
         ("training.optimizer_options={momentum: -1}", "sgd does not take {'momentum': -1}: .*momentum"),
+        (
+            "training.table_options={eps: 1e-3}",
+            "training.table_options: sgd has no option 'eps' here, only lr, momentum",
+        ),
+        ("training.table_options={lr: -1}", "sgd does not take {'lr': -1}: .*learning rate"),
         ("training.optimizer_options=0.9", "training.optimizer_options: .*dictionary.*0.9"),
         ("training.trackers=tensorboard", "training.trackers: .*list"),
         ("training.trackers=[notebook]", "training.trackers: 'notebook' is not one of .*tensorboard.*wandb"),
@@ -223,6 +228,11 @@ def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
 def test_options_of_an_optimiser_reach_the_recipe(options):
     overrides = ["training.optimizer=adam", f"training.optimizer_options={json.dumps(options)}"]
     assert resolve("max_pool", "ptb", overrides=overrides).training.optimizer_options == options
+
+
+def test_options_of_an_unknown_optimiser_are_not_asked_about():
+    with pytest.raises(ValueError, match=r"training.optimizer: 'lbfgs' is not one of [^;]*$"):
+        resolve("max_pool", "ptb", overrides=["training.optimizer=lbfgs", "training.optimizer_options={eps: 1}"])
 
 
 @pytest.mark.parametrize("options", [{"betas": 0.9}, {"betas": [0.9]}, {"betas": [0.9, 2]}, {"eps": -1}])

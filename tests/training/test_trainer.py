@@ -217,6 +217,48 @@ def test_options_reach_the_optimiser(make_trainer, tmp_path):
     assert momentum.train()[-1]["bound"] < math.inf
 
 
+TABLES = {"model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"}
+
+
+def test_the_tables_of_words_can_have_a_rate_of_their_own(make_trainer, tmp_path, weights_of):
+    still = make_trainer(tmp_path, "training.table_options={lr: 0}", "training.epochs=1")
+    before = weights_of(still)
+    still.train()
+    after = weights_of(still)
+    assert {name for name in before if torch.equal(before[name], after[name])} == TABLES
+
+
+def test_the_rate_of_the_tables_falls_with_the_others(make_trainer, tmp_path):
+    settings = ("training.learning_rate=0.5", "training.table_options={lr: 2}", "training.lr_schedule=linear")
+    trainer, seen = make_trainer(tmp_path, *settings), []
+    step = trainer.optimizers[0].step
+
+    def watched(*arguments):
+        seen.append([group["lr"] for group in trainer.optimizers[0].param_groups])
+        return step(*arguments)
+
+    trainer.optimizers[0].step = watched
+    trainer.train()
+    assert all(tables == pytest.approx(4 * rest) for rest, tables in seen)
+    assert seen[0][0] > 0.45 and seen[-1][0] < 0.05
+
+
+def test_tables_with_the_options_of_the_rest_change_nothing(make_trainer, tmp_path, weights_of):
+    plain, grouped = (
+        make_trainer(tmp_path / name, "training.optimizer=adam", "training.learning_rate=1e-2", *options)
+        for name, options in (("plain", ()), ("grouped", ("training.table_options={lr: 1e-2}",)))
+    )
+    plain.train(), grouped.train()
+    assert all(torch.equal(weight, weights_of(grouped)[name]) for name, weight in weights_of(plain).items())
+
+
+def test_aggressive_training_finds_the_tables_of_both_parts(make_trainer, tmp_path):
+    both = ("training.scheme=aggressive", "training.table_options={lr: 2}")
+    trainer = make_trainer(tmp_path, *both)
+    sizes = [[len(group["params"]) for group in optimizer.param_groups] for optimizer in trainer.optimizers]
+    assert [groups[1] for groups in sizes] == [1, 2] and all(groups[0] for groups in sizes)
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_was_good(
     make_trainer, tmp_path, monkeypatch, files_of, weights_of
 ):
