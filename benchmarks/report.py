@@ -5,6 +5,7 @@ python benchmarks/report.py
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,22 @@ def time_to_quality(report: dict[str, Any]) -> str:
     return f"{told}\n\n{_table(titles, rows)}"
 
 
+def rare_words(report: dict[str, Any]) -> str:
+    """Nats per sentence by how often a word occurs in the training set, a row for each run and split."""
+    told = (
+        f"{report['corpus']}, the first {report['sentences']:,} sentences of each set; nats per sentence with z at the "
+        "mean of q(z|x), of the words that the training set has so many times."
+    )
+    edges = report["edges"]
+    spans = [f"{low:,} to {high - 1:,}" for low, high in pairwise(edges)]
+    rows = [
+        [record["run"], record["split"], *(f"{nats:.1f}" for nats in record["nats"]), f"{sum(record['nats']):.1f}"]
+        for record in report["records"]
+    ]
+    titles = ["recipe", "sentences", f"below {edges[0]}", *spans, f"{edges[-1]:,} or more", "all"]
+    return f"{told}\n\n{_table(titles, rows)}"
+
+
 def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, paper: dict[str, Any]) -> list[str]:
     if point is None:
         return [recipe, when, str(seed), "never", *["–"] * 5]
@@ -110,6 +127,8 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
     "memory": memory,
     "time_to_quality": time_to_quality,
+    "time_to_quality_yelp": time_to_quality,
+    "rare_words": rare_words,
 }
 """What is written between `<!-- NAME -->` and `<!-- end -->`, from docs/performance/NAME.json."""
 

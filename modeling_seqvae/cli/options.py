@@ -36,8 +36,8 @@ Preset = Annotated[
         "--preset",
         "--training",
         metavar="NAME",
-        help="Sizes and schedule: paper, small, demo, tiny (to try commands), ... (a wrong name lists all), or a YAML "
-        "file of yours. Default: the corpus's own; small for a file of yours.",
+        help="Sizes and schedule: paper, small, fast, demo, tiny (to try commands), ... (a wrong name lists all), or a "
+        "YAML file of yours. Default: the corpus's own; small for a file of yours.",
     ),
 ]
 Overrides = Annotated[

@@ -224,6 +224,17 @@ def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
         resolve("max_pool", "ptb", overrides=[override])
 
 
+@pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi"])
+def test_a_method_with_an_optimiser_of_its_own_leaves_the_presets_options(method):
+    assert resolve("max_pool", "ptb", "fast").training.table_options
+    assert not resolve(method, "ptb", "fast").training.table_options
+
+
+def test_the_fast_preset_has_the_model_of_the_small_one():
+    fast, small = (resolve("max_pool", "ptb", preset) for preset in ("fast", "small"))
+    assert fast.model == small.model and fast.training.batch_size == small.training.batch_size
+
+
 @pytest.mark.parametrize("options", [{"betas": [0.9, 0.98], "eps": 1e-3}, {"weight_decay": 0.1}, {"amsgrad": True}])
 def test_options_of_an_optimiser_reach_the_recipe(options):
     overrides = ["training.optimizer=adam", f"training.optimizer_options={json.dumps(options)}"]
@@ -284,7 +295,7 @@ def test_an_error_in_a_file_of_ones_own_names_the_file_and_the_field(tmp_path, p
 def test_a_preset_that_a_corpus_names_must_exist(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("data: {name: x, files: {train: x.txt}}\npreset: huge\n")
-    with pytest.raises(ValueError, match="'huge' in configuration/training, only demo, paper, small"):
+    with pytest.raises(ValueError, match="'huge' in configuration/training, only demo, fast, paper, small"):
         resolve("seqvae", str(path))
 
 

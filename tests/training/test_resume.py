@@ -19,7 +19,7 @@ from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
 
 @pytest.fixture(scope="module")
 def halving(make_trainer, tmp_path_factory):
-    """With Adam, whose state matters, and a plateau at once: rate and best weights must survive too."""
+    """With Adam, whose state matters, in two groups, and a plateau at once: rates and best weights must survive too."""
     trainer = make_trainer(tmp_path_factory.mktemp("halving") / "run", *HALVING)
     trainer.train()
     return trainer
@@ -27,7 +27,7 @@ def halving(make_trainer, tmp_path_factory):
 
 HALVING = [
     "training.optimizer=adam", "training.learning_rate=0.3", "training.epochs=8", "training.plateau_from=1",
-    "training.plateau_patience=1", "training.max_halvings=4",
+    "training.plateau_patience=1", "training.max_halvings=4", "training.table_options={lr: 0.5, eps: 1e-3}",
 ]  # fmt: skip
 
 
