@@ -4,7 +4,7 @@ python benchmarks/report.py
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def throughput(report: dict[str, Any]) -> str:
     machine, size, records = report["machine"], report["size"], report["records"]
     rates = [_span([record[key] for record in records]) for key in ("float32", "limit_float32", "limit_bfloat16")]
     told = (
-        f"{machine['processor']}, {machine['threads']} threads, torch {machine['torch']}; {size['tokens']} tokens a "
+        f"{machine['processor']}, {_threads(machine)}, torch {machine['torch']}; {size['tokens']} tokens a "
         f"sentence, vocabulary {size['vocabulary']:,}, hidden {size['hidden']}, embedding {size['embedding']}, latent "
         f"{size['latent']}; iw_nll with {size['samples']} samples. Matrix products while it ran: {rates[0]} GFLOP/s in "
         f"float32 as torch does them by default, {rates[1]} as the package has them done, {rates[2]} in bfloat16."
@@ -73,12 +73,12 @@ def time_to_quality(report: dict[str, Any]) -> str:
     kept = sum(all(point[key] >= 0.9 * paper[key] for key in ("kl", "au")) for point in reached)
     told = (
         f"{report['title']} on {report['corpus']}, hidden {report['model']['hidden_size']}; {machine['processor']}, "
-        f"{machine['threads']} threads, torch {machine['torch']}. An update: {paper_cost['update']:.3f} s by the "
+        f"{_threads(machine)}, torch {machine['torch']}. An update: {paper_cost['update']:.3f} s by the "
         f"paper's recipe, {fast_cost['update']:.3f} s by the fast one, {measured['ratio']:.2f} of it ({lowest:.2f} "
         f"to {highest:.2f} in {measured['rounds']} rounds of {measured['updates']} updates); an evaluation: "
         f"{paper_cost['evaluation']:.1f} s and {fast_cost['evaluation']:.1f} s. Within {report['band']:g} nats of the "
         f"paper's best bound: {len(reached)} of {len(report['fast'])} seeds"
-        + (f", in {min(shares):.0%} to {max(shares):.0%} of its time" if shares else "")
+        + (f", in {_percent(shares)} of its time" if shares else "")
         + f"; with at least 90% of its KL and active units: {kept}."
     )
     rows = [_point("paper", run["seed"], "its best", run, paper) for run in paper["runs"]]
@@ -112,6 +112,15 @@ def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, pape
         recipe, when, str(seed), str(point["epoch"]), f"{point['seconds'] / 60:.0f}",
         f"{point['seconds'] / paper['seconds']:.0%}", f"{point['bound']:.2f}", f"{point['kl']:.3f}", str(point["au"]),
     ]  # fmt: skip
+
+
+def _percent(shares: Sequence[float]) -> str:
+    lowest, highest = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+def _threads(machine: Mapping[str, Any]) -> str:
+    return f"{machine['threads']} thread" + ("s" if machine["threads"] > 1 else "")
 
 
 def _span(values: Sequence[float]) -> str:

@@ -30,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BAND = 0.05
 """Nats within which a bound counts as the paper's."""
 
+TICKS = [factor * power for power in (0.1, 1, 10, 100, 1000) for factor in (1, 2, 5)]
+"""Minutes that a logarithmic axis may name."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -139,7 +142,12 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     whole.set_xscale("log")
+    minutes = [
+        point["seconds"] / 60 for courses in report["courses"].values() for course in courses for point in course
+    ]
+    whole.set_xticks([tick for tick in TICKS if min(minutes) <= tick <= max(minutes)])
     whole.xaxis.set_major_formatter("{x:g}")
+    whole.xaxis.set_minor_formatter("")
     whole.set_ylabel("-ELBO of the validation set, nats per sentence", fontsize=8)
     whole.legend(fontsize=7, frameon=False)
     lowest = min(point["bound"] for courses in report["courses"].values() for course in courses for point in course)
