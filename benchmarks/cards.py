@@ -14,7 +14,12 @@ from modeling_seqvae.training.recipe import Recipe
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "model_cards"
 RESULTS = ROOT / "docs" / "results"
-NO_RESULTS = ("demo-settings", "ptb-fast")  # what was tried on the way
+NO_RESULTS = (
+    "demo-settings",
+    "ptb-fast",
+    "ptb-10k-fast",
+    "yelp_sentiment-fast",
+)  # what was tried on the way, and where it led
 SAMPLES = 5
 
 
