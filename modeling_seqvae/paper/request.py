@@ -131,7 +131,8 @@ class Request:
 
 def _require_common(method: str, overrides: Sequence[str]) -> None:
     """Refuses overrides of the seed, and of what a method's own file sets, which is what makes it that method."""
-    own = dict(leaves(named_settings("methods", method)[0]))
+    sections = {name: part for name, part in named_settings("methods", method)[0].items() if isinstance(part, Mapping)}
+    own = {f"{section}.{field}": value for section, part in sections.items() for field, value in part.items()}
     for name in (override.partition("=")[0].strip() for override in overrides):
         if name == "training.seed":
             raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")

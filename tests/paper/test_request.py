@@ -52,7 +52,12 @@ def test_other_settings_give_other_folders():
 
 @pytest.mark.parametrize(
     ("method", "override"),
-    [("lstm_lm", "model.latent_size=16"), ("avg_pool", "model.pooling_mode=max"), ("seqvae", "training.seed=3")],
+    [
+        ("lstm_lm", "model.latent_size=16"),
+        ("avg_pool", "model.pooling_mode=max"),
+        ("seqvae", "training.seed=3"),
+        ("ivae", "training.table_options={lr: 0.1}"),
+    ],
 )
 def test_no_override_makes_another_model_of_a_method(method, override):
     request = replace(PTB, overrides=(override,))
