@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,7 +27,7 @@ UPDATES, SECONDS_AT_MOST = 5, 5.0
 """A probe times so many updates, or fewer if they take long."""
 SENTENCES, DRAWS = 4, 50
 """A probe estimates the NLL of so many sentences with so many samples."""
-RECENT = 3
+RECENT = 5
 """A run's pace is that of its last epochs: an aggressive one is slow at first."""
 
 
@@ -197,6 +198,6 @@ def _seconds_of_updates(
 
 
 def _pace(history: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds an epoch, over the last ones."""
-    first, last = {"epoch": 0, "seconds": 0.0} if len(history) <= RECENT else history[-1 - RECENT], history[-1]
-    return (last["seconds"] - first["seconds"]) / (last["epoch"] - first["epoch"])
+    """Seconds an epoch: the median of the last ones, so that one in which the machine slept does not count."""
+    ends = [{"epoch": 0, "seconds": 0.0}, *history][-1 - RECENT :]
+    return median((new["seconds"] - old["seconds"]) / (new["epoch"] - old["epoch"]) for old, new in pairwise(ends))

@@ -385,6 +385,15 @@ def test_an_aggressive_run_tells_the_pace_of_others_after_its_aggression_too(tmp
     assert Estimates(tmp_path, fixed_probe).seconds(PTB.training("max_pool", 0)) == pytest.approx(30 * 36.0)
 
 
+@pytest.mark.parametrize("asleep", [3, 19, 20])
+def test_an_epoch_in_which_the_machine_slept_does_not_set_the_pace(tmp_path, asleep):
+    history = [record(epoch, seconds=36.0 * epoch + 9000.0 * (epoch >= asleep)) for epoch in range(1, 21)]
+    add_run(tmp_path, PTB.training("seqvae", 0), *history, sizes=None)
+    estimates = Estimates(tmp_path, fixed_probe)
+    assert estimates.seconds(PTB.training("seqvae", 0)) == pytest.approx(10 * 36.0)
+    assert estimates.seconds(PTB.training("max_pool", 0)) == pytest.approx(30 * 36.0)
+
+
 def test_a_language_model_does_not_tell_how_long_likelihoods_of_latent_models_take(tmp_path):
     request, probed = replace(PTB, methods=("lstm_lm", "seqvae"), nll_sentences=100), []
 
