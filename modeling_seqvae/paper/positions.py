@@ -87,7 +87,7 @@ def _measurement(request: Request, training: Training) -> Measurement:
     return Measurement(
         f"{training.title}: positions",
         training.folder,
-        "positions.json",
+        request.measured("positions"),
         measure_positions,
         {"draws": DRAWS, "limit": request.limits.get("test")},
         (training,),

@@ -96,6 +96,11 @@ class Request:
         """The figures of a run's best model on the test set."""
         return Evaluation(training, self.nll_sentences, self.limits.get("test"), shuffled)
 
+    def measured(self, name: str) -> str:
+        """The file of what is measured on the test set, which says of how many documents if not of all."""
+        limit = self.limits.get("test")
+        return f"{name}.json" if limit is None else f"{name}-test{limit}.json"
+
     def command(self, target: str) -> str:
         """The command line that asks for this, but for --data-dir and --output-dir."""
         words = ["seqvae", "reproduce", target, "--corpus", _as_named(self.corpus)]

@@ -130,7 +130,7 @@ def _probed(request: Request, corpus: CorpusSpec, training: Training) -> Measure
     return Measurement(
         f"{training.title}: labels of {corpus.name}",
         training.folder,
-        f"labels-{corpus.name.replace('/', '_')}.json",
+        request.measured(f"labels-{corpus.name.replace('/', '_')}"),
         measure_labels,
         settings,
         (training,),
@@ -150,7 +150,7 @@ def _supervised(request: Request, corpus: CorpusSpec, training: Training) -> Mea
     return Measurement(
         f"bi-LSTM, seed {recipe.training.seed}",
         Path(place, "bi_lstm", *rest),
-        "labels.json",
+        request.measured("labels"),
         measure_supervised,
         settings,
         data_dir=request.data_dir,

@@ -72,9 +72,13 @@ def test_what_is_measured_is_not_measured_again(request_, measured):
     assert all(step.done(measured) for step in TARGET.steps(request_))
 
 
-def test_another_limit_of_the_test_set_is_another_measurement(request_, request_for, measured):
+def test_another_limit_of_the_test_set_is_another_measurement_beside_it(request_, request_for, measured):
     limited = request_for(seeds=2, limits={"test": 10})
-    assert not any(step.done(measured) for step in TARGET.steps(limited))
+    first, *others = TARGET.steps(limited)
+    assert not any(step.done(measured) for step in [first, *others])
+    first.run(measured)
+    assert first.read(measured)["sentences"] == 10
+    assert all(step.done(measured) for step in [first, *TARGET.steps(request_)])
     assert {step.trainings[0].folder for step in TARGET.steps(limited)} == {
         step.trainings[0].folder for step in TARGET.steps(request_)
     }

@@ -67,7 +67,7 @@ def test_an_encoder_of_another_corpus_reads_the_texts_with_its_own_words(request
     (table,) = TARGET.report(request_, measured).tables
     own, other = (row["unknown_share"].values[0] for row in table.rows[2:4])
     step = TARGET.steps(request_)[-1]
-    assert step.folder.parts[0] == "demo" and step.file == "labels-labelled.json"
+    assert step.folder.parts[0] == "demo" and step.file == "labels-labelled-test25.json"
     assert own == 0 < other
     assert table.rows[0]["unknown_share"].values == (0.0,)
 
