@@ -10,3 +10,8 @@ def with_region(text: str, name: str, content: str) -> str:
     if found != 1:
         raise ValueError(f"there must be one region <!-- {name} --> ... <!-- end -->, found {found}")
     return text
+
+
+def region_names(text: str, prefix: str) -> list[str]:
+    """What follows `prefix` in the names of the text's regions that begin with it, in order."""
+    return re.findall(rf"<!-- {re.escape(prefix)}(.+?) -->", text)
