@@ -44,7 +44,7 @@ CODE = ("modeling_seqvae.py", "text.py", "pipelines.py")
 
 NOTICE = "# Copied from the package seqvae (Apache-2.0), so that this checkpoint loads where it is not installed.\n"
 
-PAPERS = ("README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png")
+PAPERS = ("README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json")
 """Files about a model; with weights and code, all that this package writes and so replaces or removes."""
 
 REFUSALS = {

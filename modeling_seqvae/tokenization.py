@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -157,13 +157,19 @@ def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(ranked).encode()).hexdigest()[:16]
 
 
+def pieces_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What a tokenizer is made of, without the padding and truncation that its last call left on."""
+    pieces = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: piece for name, piece in pieces.items() if name not in ("padding", "truncation")}
+
+
 def unknown_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> float:
     """Share of the words of `texts`, in [0, 1], that the tokenizer does not know; 0 if there are no words."""
     words = unknown = 0
     for chunk in _chunks(texts):
-        for encoding in tokenizer.backend_tokenizer.encode_batch_fast(chunk, add_special_tokens=False):
-            words += len(encoding.ids)
-            unknown += encoding.ids.count(tokenizer.unk_token_id)
+        for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
+            words += len(ids)
+            unknown += ids.count(tokenizer.unk_token_id)
     return unknown / words if words else 0.0
 
 

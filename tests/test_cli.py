@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
+from modeling_seqvae.training.evaluations import weights
 from modeling_seqvae.training.recipe import available
 
 COMMANDS = (
@@ -128,7 +129,9 @@ def test_version() -> None:
 
 def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path) -> None:
     result = invoke(*TRAIN, "another", "--set", "training.epochs=2", "--limit", "train=40")
-    assert {"best", "last", "history.jsonl", "recipe.yaml"} == {path.name for path in (folder / "another").iterdir()}
+    assert {".lock", "best", "last", "history.jsonl", "recipe.yaml"} == {
+        path.name for path in (folder / "another").iterdir()
+    }
     assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
     assert "texts train: 40 documents" in result.stdout and "best epoch" in result.stdout
     assert "%|" not in result.stdout and "%|" in result.stderr
@@ -451,7 +454,9 @@ def test_a_closed_pipe_ends_a_command_quietly(folder: Path) -> None:
 
 def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
-    kept.write_text(json.dumps({"nll_sentences": 1000, "nll_samples": 500}))
+    kept.write_text(
+        json.dumps({"nll_sentences": 1000, "nll_samples": 500, "weights": weights(folder / "run" / "best")})
+    )
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK)
     assert kept.read_text() == before
@@ -460,16 +465,30 @@ def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None
 
 def test_a_longer_evaluation_takes_the_usual_name_and_keeps_the_quick_look(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
-    kept.write_text(json.dumps({"nll_sentences": 2, "nll_samples": 1}))
+    kept.write_text(json.dumps({"nll_sentences": 2, "nll_samples": 1, "weights": weights(folder / "run" / "best")}))
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK)
     assert (folder / "run" / "evaluation-nll2x1.json").read_text() == before
     assert json.loads(kept.read_text())["nll_samples"] == 3
 
 
+def test_an_evaluation_of_other_weights_is_not_kept(folder: Path) -> None:
+    kept = folder / "run" / "evaluation.json"
+    kept.write_text(json.dumps({"nll_sentences": 1000, "nll_samples": 500, "weights": "others"}))
+    invoke("evaluate", "run", *QUICK)
+    assert json.loads(kept.read_text())["nll_samples"] == 3
+
+
+def test_both_precisions_in_one_process(folder: Path) -> None:
+    for precision in ("bf16", "no", "bf16"):
+        invoke("evaluate", "run", *QUICK, "--precision", precision, "--output", "apart/figures.json")
+        assert json.loads((folder / "apart" / "figures.json").read_text())["precision"] == precision
+
+
 def test_an_evaluation_in_another_precision_stands_beside(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
-    kept.write_text(json.dumps({"nll_sentences": 1, "nll_samples": 1, "precision": "bf16"}))
+    of_them = {"precision": "bf16", "weights": weights(folder / "run" / "best")}
+    kept.write_text(json.dumps({"nll_sentences": 1, "nll_samples": 1, **of_them}))
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK, "--precision", "no")
     assert kept.read_text() == before

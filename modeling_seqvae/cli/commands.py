@@ -116,7 +116,8 @@ def evaluate(
     Prints a table and writes the same figures as JSON. docs/metrics.md says what each means.
     """
     from ..evaluation.table import caption, table
-    from ..training.run import evaluate_checkpoint, keep_evaluation
+    from ..training.evaluations import keep_evaluation
+    from ..training.run import evaluate_checkpoint
 
     require_device(device)
     if output:

@@ -67,7 +67,7 @@ TextColumn = Annotated[
 LabelColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that holds the label, in a table of yours.")
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, metavar="NUMBER", help="The seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="NUMBER", help="The seed of everything random.")]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.")
 ]

@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
+from ..tokenization import pieces_of
 from .caching import cached_map
 from .columns import array_of, arrays_of
 from .order import random_order
@@ -56,9 +57,8 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
 
 def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:
-    pieces = json.loads(tokenizer.backend_tokenizer.to_str())
-    del pieces["padding"], pieces["truncation"]  # those of whatever call came last
-    return hashlib.sha256(f"{_REVISION}{split._fingerprint}{json.dumps(pieces)}".encode()).hexdigest()[:16]
+    key = f"{_REVISION}{split._fingerprint}{json.dumps(pieces_of(tokenizer))}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def sentence_lengths(tokenised: Dataset) -> np.ndarray:

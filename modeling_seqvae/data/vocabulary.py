@@ -19,6 +19,12 @@ def corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFas
 
     Raises what `train_tokenizer` raises, and OSError where the cache cannot be written.
     """
+    tokenizer = _corpus_tokenizer(spec, train)
+    tokenizer.model_max_length = max(tokenizer.model_max_length, spec.max_words + 2)  # as long as what it is trained on
+    return tokenizer
+
+
+def _corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
     settings = spec.tokenizer_settings()
     like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
     folder = cache_folder(train)

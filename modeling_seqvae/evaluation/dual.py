@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.nn import functional as F
@@ -126,7 +127,8 @@ class DualNetworks(nn.Module):
     def load(cls, directory: str | Path, config: SeqVAEConfig) -> "DualNetworks":
         """The networks beside a checkpoint of this configuration.
 
-        Raises FileNotFoundError where there are none, and ValueError where they are of a model of another size.
+        Raises FileNotFoundError where there are none, and ValueError where they are damaged or of a model of another
+        size.
         """
         path = Path(directory) / FILE
         if not path.is_file():
@@ -134,8 +136,8 @@ class DualNetworks(nn.Module):
         networks = cls.of(config)
         try:
             load_model(networks, path)
-        except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the model beside it: {error}") from None
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{path} is damaged, or of another model than that beside it: {error}") from None
         return networks
 
     @classmethod

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data.columns import texts_of
 from ..text import SeqVAE
+from ..tokenization import pieces_of
 from .features import require_suffix, write_features
 
 SHARD_ROWS = 8192
@@ -167,7 +168,7 @@ def _hash_of_model(vae: SeqVAE) -> str:
     """Of the weights, the sizes and the tokenizer; the same on every device."""
     config = {name: value for name, value in vae.model.config.to_dict().items() if name not in UNRELATED}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(f"{vae.tokenizer.model_max_length} {vae.tokenizer.backend_tokenizer.to_str()}".encode())
+    digest.update(f"{vae.tokenizer.model_max_length} {json.dumps(pieces_of(vae.tokenizer))}".encode())
     for name, tensor in sorted(vae.model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -59,7 +59,8 @@ class Evaluator:
 
     `shuffle_words` permutes the words that the encoder reads (paper, Table 4); the decoder's target stays. A sentence
     is known by its `index`, wherever it stands in the dataset: results are in that order, and its noise follows it.
-    Raises ValueError for a dataset without sentences.
+    `precision` is "no" (float32) or "bf16"; None: what the accelerator is configured for. Raises ValueError for a
+    dataset without sentences.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Evaluator:
         shuffle_words: bool = False,
         accelerator: Accelerator | None = None,
         progress: bool = True,
+        precision: str | None = None,
     ):
         if len(dataset) == 0:
             raise ValueError("there are no sentences to evaluate on")
@@ -84,6 +86,7 @@ class Evaluator:
         self.shuffle_words = shuffle_words
         self.accelerator = accelerator or Accelerator()
         self.progress = progress and self.accelerator.is_main_process
+        self.precision = precision or self.accelerator.mixed_precision
 
     @torch.no_grad()
     def measure(self) -> Measurements:
@@ -107,11 +110,11 @@ class Evaluator:
                 names, output.latents
             )
         encoder = self.model.get_encoder()
-        encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
-        posterior = encoder.posterior(encoded.pooled)
-        dispersion.add(encoded.pooled)
+        states, pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])
+        posterior = encoder.posterior(pooled)
+        dispersion.add(pooled)
         drawn = posterior.proposal.draw(self._generators(numbers))
-        encoded = SeqVAEEncoderOutput(**{**encoded, "latents": drawn.latents, "kl": drawn.kl})
+        encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
         output = self.model(**batch, encoder_outputs=encoded, return_logits=False)
         base, none = posterior.base, drawn.latents[:, :0]
         return {
@@ -197,12 +200,18 @@ class Evaluator:
         self.model.eval()
         device = self.model.device
         try:
-            with fast_matmul(device), self.accelerator.autocast():
+            with fast_matmul(device), self._autocast(device):
                 for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
                     batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id or 0)
                     yield self.numbers[positions], {name: tensor.to(device) for name, tensor in batch.items()}
         finally:
             self.model.train(was_training)
+
+    def _autocast(self, device: torch.device) -> Any:
+        """Of this evaluation: the accelerator's own is one for a whole process."""
+        if self.precision == self.accelerator.mixed_precision:
+            return self.accelerator.autocast()
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _generators(self, numbers: np.ndarray) -> list[torch.Generator]:
         return [sentence_generator(self.seed, int(number)) for number in numbers]

@@ -10,7 +10,9 @@ from ..data.corpora import CorpusFiles
 from ..sharing import code_files, with_auto_map
 from ..text import SeqVAE
 from ..training.card import card
+from ..training.checkpoint import CHECKSUMS
 from ..training.directory import RECIPE
+from ..training.evaluations import of_these_weights
 from ..training.recipe import Recipe
 from ..training.run import best_checkpoint
 from ..training.yaml_files import dump_yaml
@@ -107,6 +109,7 @@ def _without_place(path: str) -> str:
 
 def _checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
     found: dict[str, bytes | Path] = {path.name: path for pattern in CHECKPOINT_FILES for path in best.glob(pattern)}
+    found.pop(CHECKSUMS, None)  # of this folder: what is shared differs
     if code:
         found |= {name: text.encode() for name, text in code_files().items()}
         found["config.json"] = with_auto_map(best / "config.json").encode()
@@ -130,9 +133,10 @@ def _evaluation(path: Path, best: Path) -> tuple[dict[str, Any] | None, list[str
     """A run's evaluation on the test set, unless it is of an earlier checkpoint; and what to tell of it."""
     if not path.is_file():
         return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
-    if path.stat().st_mtime < (best / "config.json").stat().st_mtime:
-        return None, ["evaluation.json is left out: it is older than the checkpoint; evaluate the run again"]
-    return _parsed(path, path.read_text("utf-8")), []
+    report = _parsed(path, path.read_text("utf-8"))
+    if not of_these_weights(report, best):
+        return None, ["evaluation.json is left out: it is of an earlier checkpoint; evaluate the run again"]
+    return report, []
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:

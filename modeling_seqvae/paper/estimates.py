@@ -90,7 +90,8 @@ class Estimates:
         measured = self._measured_alike(step)
         if measured is None and isinstance(step, Evaluation):
             speed = self._speed(step.training, nll=True)
-            assert speed.nll_sentence is not None and speed.test_sentences is not None  # it has been probed
+            if speed.nll_sentence is None or speed.test_sentences is None:
+                return None
             sentences = min(step.nll_sentences or speed.test_sentences, step.limit or speed.test_sentences)
             share = 1 if _has_latent(step.training.recipe) else 1 / step.nll_samples  # one pass is exact
             return sentences * speed.nll_sentence * share + speed.reading
@@ -135,10 +136,12 @@ def _with_latent(recipe: Recipe) -> Recipe:
 
 
 def size_of(recipe: Recipe) -> str:
-    """What an epoch's time depends on beside the method: documents, model sizes and batches."""
+    """What an epoch's time depends on beside the method: documents, model sizes, batches and precision."""
     sizes = {name: value for name, value in recipe.model.items() if name.endswith("hidden_size") or "embedding" in name}
     corpus = recipe.corpus.model_dump(mode="json")
-    return json.dumps([corpus, recipe.limits, sizes, recipe.training.batch_size], sort_keys=True)
+    return json.dumps(
+        [corpus, recipe.limits, sizes, recipe.training.batch_size, recipe.training.precision], sort_keys=True
+    )
 
 
 def probe(recipe: Recipe, data_dir: Path | None) -> dict[str, float]:
@@ -153,14 +156,15 @@ def probe(recipe: Recipe, data_dir: Path | None) -> dict[str, float]:
         if len(split) < 2:
             raise ValueError(f"the {name} set of {corpus.name} has {len(split)} document; what is measured needs 2")
     reading = time.monotonic() - began
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision=recipe.training.mixed_precision)
     model = SeqVAEForTextModeling(recipe.config(tokenizer)).to(accelerator.device)
     batches = LengthGroupedBatches(sentence_lengths(splits["train"]), recipe.training.batch_size, recipe.training.seed)
     update = _seconds_of_updates(model, splits["train"], batches, accelerator)
     some = {name: splits[name].select(range(min(SENTENCES, len(splits[name])))) for name in ("validation", "test")}
     seconds = {}
     for name, split in some.items():
-        evaluator = Evaluator(model, split, accelerator=accelerator, progress=False)
+        precision = None if name == "validation" else "no"  # a run is measured in its own, its test set in float32
+        evaluator = Evaluator(model, split, accelerator=accelerator, progress=False, precision=precision)
         began = time.monotonic()
         evaluator.measure() if name == "validation" else evaluator.nll(DRAWS)
         seconds[name] = (time.monotonic() - began) / len(split)

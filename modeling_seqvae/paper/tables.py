@@ -6,6 +6,7 @@ from typing import Any
 
 from ..evaluation.table import markdown, precision_note
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
+from ..training.evaluations import of_these_weights
 from ..training.recipe import Recipe
 from .rows import numbers
 from .work import parse_json, read_json
@@ -39,11 +40,12 @@ def _title(corpus: Path, run: Path) -> str:
 
 
 def _evaluations(runs: Mapping[Path, str]) -> str:
-    reports = [_report(run) | {"title": title} for run, title in runs.items() if (run / "evaluation.json").is_file()]
+    found = [(title, _report(run)) for run, title in runs.items()]
+    reports = [report | {"title": title} for title, report in found if report]
     if not reports:
         return ""
     sentences, some = (numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
-    samples = numbers([report["nll_samples"] for report in reports if report["mi"] is not None] or [1])
+    samples = numbers([report["nll_samples"] for report in reports if report["au"] is not None] or [1])
     caption = (
         f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
         f"language model) on the first {some}, the rest on all; nats per sentence.{precision_note(reports)}"
@@ -57,7 +59,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
     seeds: dict[str, list[dict[str, Any]]] = {}
     for run, title in runs.items():
         seeded = run.name.startswith(SEED_PREFIX)
-        if not seeded and (run / "evaluation.json").is_file():
+        if not seeded and _report(run):
             continue
         history = _history(run)
         best = min(history, key=lambda record: record["bound"])
@@ -71,18 +73,21 @@ def _validation(runs: Mapping[Path, str]) -> str:
     return f"Validation set, best epoch of those run.{verdict}\n\n{markdown(rows)}"
 
 
-def _report(run: Path) -> dict[str, Any]:
+def _report(run: Path) -> dict[str, Any] | None:
+    """The evaluation of a run's best model; None where it has not been evaluated, or an earlier one was."""
     path = run / "evaluation.json"
-    report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences"))
+    if not path.is_file():
+        return None
+    report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "au"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
-    return report | {"seconds": _history(run)[-1]["seconds"]}
+    return report | {"seconds": _history(run)[-1]["seconds"]} if of_these_weights(report, run / "best") else None
 
 
 def _history(run: Path) -> list[dict[str, Any]]:
     path = run / "history.jsonl"
     lines = path.read_text("utf-8").splitlines()
-    records = [parse_json(path, line, ("bound", "kl", "mi", "seconds")) for line in lines]
+    records = [parse_json(path, line, ("bound", "kl", "mi", "au", "seconds")) for line in lines]
     if not records:
         raise ValueError(f"{path} is empty: the run has not ended its first epoch")
     return records

@@ -6,22 +6,20 @@ found and not done again, and one that was interrupted goes on.
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from filelock import Timeout
-from huggingface_hub.utils import WeakFileLock
 
 from ..data.corpora import CorpusSpec
-from ..training.checkpoint import CHECKSUMS, write_text
+from ..training.checkpoint import write_text
 from ..training.directory import RECIPE, holds_run
+from ..training.evaluations import keep_evaluation, of_these_weights, weights
 from ..training.recipe import Recipe
-from ..training.run import evaluate_checkpoint, keep_evaluation, train, weights
+from ..training.run import evaluate_checkpoint, train
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
@@ -101,11 +99,9 @@ class Training:
 
     def run(self, output_dir: Path) -> None:
         folder = output_dir / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
-            trainer = train(self.recipe, folder, self.data_dir, resume=True)
-            sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
-            write_json(folder / FINISHED, {"documents": sizes, **processor(trainer.accelerator.device)})
+        trainer = train(self.recipe, folder, self.data_dir, resume=True)
+        sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
+        write_json(folder / FINISHED, {"documents": sizes, **processor(trainer.accelerator.device)})
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         path = output_dir / self.folder / "history.jsonl"
@@ -184,7 +180,7 @@ class Measurement:
         return found if found.get("settings") == json.loads(json.dumps(dict(self.settings))) else None
 
     def _weights(self, output_dir: Path) -> list[str | None]:
-        return [weights(output_dir / training.folder) for training in self.trainings]
+        return [weights(output_dir / training.folder / "best") for training in self.trainings]
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,15 +213,7 @@ class Evaluation:
         return (self.training,)
 
     def done(self, output_dir: Path) -> bool:
-        run = output_dir / self.folder
-        path, best = self._file(run), run / "best" / CHECKSUMS
-        if path is None:
-            return False
-        report = read_json(path)
-        if "weights" in report:
-            return weights(run) in (None, report["weights"])
-        # an evaluation from before it said of which weights its figures are
-        return not best.is_file() or best.stat().st_mtime <= path.stat().st_mtime
+        return self._file(output_dir / self.folder) is not None
 
     def progress(self, output_dir: Path) -> float:
         return 0.0
@@ -253,9 +241,14 @@ class Evaluation:
         return read_json(path).get(SECONDS) if path else None
 
     def _file(self, run: Path) -> Path | None:
-        """Where these figures stand: under the usual name, or, of a quick look, under one that says so."""
-        found = sorted(run.glob("evaluation*.json"))
-        return next((path for path in found if self._is_of_these_settings(read_json(path))), None)
+        """Where these figures stand, of the weights that are there: in float32 if they were measured in several."""
+        found = [(path, read_json(path)) for path in sorted(run.glob("evaluation*.json"))]
+        usable = [
+            (report.get("precision", "no") != "no", path)
+            for path, report in found
+            if self._is_of_these_settings(report) and of_these_weights(report, run / "best")
+        ]
+        return min(usable)[1] if usable else None
 
     def _is_of_these_settings(self, report: Mapping[str, Any]) -> bool:
         sentences = report.get("sentences", 0)
@@ -270,16 +263,6 @@ class Evaluation:
             "nll_samples": 1 if exact else self.nll_samples,
         }
         return all(report.get(name) == value for name, value in asked.items())
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Refuses to work in a folder where another process is at work: raises RuntimeError that names it."""
-    try:
-        with WeakFileLock(folder / ".lock", timeout=1):
-            yield
-    except Timeout:
-        raise RuntimeError(f"another process is training in {folder}: wait for it, then repeat the command") from None
 
 
 def processor(device: Any) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class TrainingSpec(BaseModel):
     precision: Literal["auto", "no", "bf16"] = "auto"
     save_minutes: float = Field(10, gt=0)
     trackers: list[str] = []
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -107,6 +107,11 @@ class TrainingSpec(BaseModel):
         warmup = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
         rest = max(0.0, epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return warmup * LR_SCHEDULES[self.lr_schedule].factor(rest)
+
+    @property
+    def mixed_precision(self) -> str | None:
+        """What an Accelerator is told; None: what accelerate is configured for."""
+        return None if self.precision == "auto" else self.precision
 
     def plateau(self) -> Plateau:
         """The learning-rate rule; it waits until a cyclical schedule has run its cycles."""

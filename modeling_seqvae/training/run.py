@@ -1,6 +1,5 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,9 +17,8 @@ from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
-from ..tokenization import unknown_share
-from .checkpoint import CHECKSUMS, write_text
 from .directory import RECIPE, holds_run
+from .evaluations import weights
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
 from .trainer import SeqVAETrainer
@@ -59,7 +57,8 @@ def train(
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
     begun = _recipe(Path(output_dir)) if resume else None
     data_dir = data_dir or (begun.data_dir if begun else None)
-    recipe = recipe.model_copy(update={"data_dir": None if data_dir is None else str(data_dir)})
+    place = None if data_dir is None else str(Path(data_dir).expanduser().resolve())  # wherever it is continued from
+    recipe = recipe.model_copy(update={"data_dir": place})
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, data_dir)
     set_seed(recipe.training.seed)
@@ -118,9 +117,10 @@ def evaluate_checkpoint(
     if precision not in (None, "no", "bf16"):
         raise ValueError(f"precision {precision!r} is not one of no, bf16")
     limits = limits or {}
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    read = weights(Path(checkpoint))
-    vae = SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device or accelerator.device)
+    accelerator = Accelerator(cpu=device == "cpu")
+    best = best_checkpoint(checkpoint)
+    read = weights(Path(best))
+    vae = SeqVAE.from_pretrained(best, device=device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
     if corpus is None and recipe is not None:
         data_dir = data_dir or recipe.data_dir
@@ -129,79 +129,24 @@ def evaluate_checkpoint(
         raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
     loaded = load_corpus(corpus_spec(corpus), data_dir=data_dir, limits=limits)
     sentences = tokenise(loaded.splits[split], vae.tokenizer)
-    evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator)
+    evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator, precision=precision)
     return {
         "title": recipe.title if recipe else checkpoint,
         "corpus": loaded.name,
         "split": split,
         "limit": limits.get(split),
         **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
-        "unknown_share": unknown_share(vae.tokenizer, loaded.splits[split]["text"]),
+        "unknown_share": unknown_share_of(sentences),
         "seed": seed,
-        "precision": accelerator.mixed_precision,
+        "precision": evaluator.precision,
         "weights": read,
     }
-
-
-def weights(run: Path) -> str | None:
-    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
-    path = run / "best" / CHECKSUMS
-    return json.loads(path.read_text("utf-8")).get("model.safetensors") if path.is_file() else None
 
 
 def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:
     """Those that a run or checkpoint keeps beside its model, if it has any."""
     directory = Path(best_checkpoint(checkpoint))
     return DualNetworks.load(directory, vae.model.config) if (directory / DUAL_NETWORKS).is_file() else None
-
-
-def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
-    """Write an evaluation into its run's directory; returns the file, or None where `run` is no run's directory.
-
-    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one in another precision
-    than that of the evaluation that is there. Of two which differ in the draws for the NLL the one with more has the
-    usual name, so that a quick look does not overwrite what took an hour, nor the other way round.
-    """
-    recipe = _recipe(run)
-    if recipe is None:
-        return None
-    unusual = {
-        report["corpus"].replace("/", "_"): report["corpus"] != recipe.corpus.name,
-        report["split"]: report["split"] != "test",
-        f"first{report['limit']}": report["limit"] is not None,
-        "shuffled": report["shuffled"],
-        f"seed{report['seed']}": report["seed"] != 0,
-    }
-    path = run / f"{'-'.join(['evaluation', *(part for part, told in unusual.items() if told)])}.json"
-    precision = report.get("precision", "no")
-    if _there(path).get("precision", precision) != precision:
-        path = _longer(path, "float32" if precision == "no" else precision)
-    there = _there(path)
-    if _draws(there) > _draws(report):
-        path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
-    elif 0 < _draws(there) < _draws(report):
-        path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
-    write_text(path, json.dumps(report, indent=2) + "\n")
-    return path
-
-
-def _longer(path: Path, part: str) -> Path:
-    return path.with_name(f"{path.stem}-{part}{path.suffix}")
-
-
-def _there(evaluation: Path) -> dict[str, Any]:
-    """The report that a file holds; nothing where there is none, or something else."""
-    try:
-        report = json.loads(evaluation.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return report if isinstance(report, dict) else {}
-
-
-def _draws(report: Mapping[str, Any]) -> int:
-    """What an evaluation's NLL cost, in draws."""
-    sentences, samples = report.get("nll_sentences"), report.get("nll_samples")
-    return sentences * samples if isinstance(sentences, int) and isinstance(samples, int) else 0
 
 
 def _recipe(run: Path) -> Recipe | None:

@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
-from .checkpoint import CHECKSUMS, recover, replacing, require_intact, write_checksums, write_lines, writing
+from .checkpoint import recover, replacing, require_intact, write_checksums, write_lines, writing
 from .directory import RECIPE, holds_run
 from .meter import PHASES
 from .recipe import Recipe
@@ -158,19 +158,12 @@ class RunDirectory:
 
     def _read_progress(self) -> dict[str, Any]:
         """The content of progress.json, every file of last/ being what was written."""
-        state = json.loads((self.last / PROGRESS).read_text("utf-8"))
-        if "shards" in state or (self.last / CHECKSUMS).exists():
-            require_intact(self.last)
-            return state
-        # A run begun before there were checksums and shards: one process, and a fingerprint that tells less.
-        state |= {"shards": Recipe.load(self.path / RECIPE).training.accumulation_steps, "corpus": self.corpus}
-        state["phase_seconds"] = dict.fromkeys(PHASES, 0.0) | {"train": state.pop("words_seconds")}
-        del state["texts"]
+        require_intact(self.last)
+        state: dict[str, Any] = json.loads((self.last / PROGRESS).read_text("utf-8"))
         return state
 
     def _require_best(self) -> None:
-        if (self.best / CHECKSUMS).exists() or not (self.best / WEIGHTS).exists():
-            require_intact(self.best, [WEIGHTS])
+        require_intact(self.best, [WEIGHTS])
 
     def _require_same(self, corpus: str, shards: int) -> None:
         if corpus != self.corpus:

@@ -25,6 +25,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
 from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
+from .directory import alone_in, holds_run
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
 from .objectives import OBJECTIVES
@@ -113,8 +114,8 @@ class SeqVAETrainer:
         missing = set(self.spec.trackers) - {str(name) for name in get_available_trackers()}
         if missing:
             raise ValueError(f"training.trackers: install {' and '.join(sorted(missing))} first, or leave it out")
-        precision = None if self.spec.precision == "auto" else self.spec.precision
-        return Accelerator(mixed_precision=precision, log_with=self.spec.trackers or None, project_dir=self.output_dir)
+        precision, trackers = self.spec.mixed_precision, self.spec.trackers or None
+        return Accelerator(mixed_precision=precision, log_with=trackers, project_dir=self.output_dir)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -125,9 +126,14 @@ class SeqVAETrainer:
         """Run to the end, or continue an interrupted run with `resume`; returns the history.
 
         Raises TrainingDiverged, Interrupted (a SystemExit) on SIGTERM or Ctrl-C, ValueError where the directory holds
-        a run that is not to be resumed, of another recipe, corpus or number of shards, or is damaged, and OSError
-        where it cannot be written.
+        a run that is not to be resumed, of another recipe, corpus or number of shards, or is damaged, RuntimeError
+        where another process trains in it, and OSError where it cannot be written.
         """
+        holds_run(self.output_dir, self.recipe, resume)  # a mistake is told before anything is written there
+        with alone_in(self.output_dir) if self.accelerator.is_main_process else nullcontext():
+            return self._train(resume)
+
+    def _train(self, resume: bool) -> list[dict[str, Any]]:
         if self.directory.open(resume, self.show):
             self._continue()
         if self.spec.trackers:
@@ -217,6 +223,7 @@ class SeqVAETrainer:
         if improved and self.on_best and self.accelerator.is_main_process:
             self.on_best(self.output_dir)
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
+        self.clock.end("save")  # what is told to others is no time of training either
 
     def _evaluator(self, sentences: Dataset) -> Evaluator:
         model = self.accelerator.unwrap_model(self.model)

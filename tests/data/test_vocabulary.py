@@ -70,3 +70,10 @@ def test_texts_in_memory_leave_nothing_on_disk(corpus: Corpus, tmp_path: Path) -
     tokenizer = corpus_tokenizer(corpus.spec, Dataset.from_dict({"text": texts}))
     assert ids(tokenizer) == ids(corpus_tokenizer(corpus.spec, corpus.splits["train"]))
     assert {path.name[:5] for path in set(tmp_path.rglob("*")) - before} == {"words"}
+
+
+@pytest.mark.parametrize(("words", "tokens"), [(200, 1024), (1500, 1502)])
+def test_a_tokenizer_reads_as_much_of_a_text_as_training_does(corpus, words, tokens):
+    spec = corpus.spec.model_copy(update={"max_words": words})
+    for _ in range(2):  # counted, and from the cache
+        assert corpus_tokenizer(spec, corpus.splits["train"]).model_max_length == tokens

@@ -184,8 +184,11 @@ def test_networks_that_are_missing_or_of_another_size_are_named(tmp_path) -> Non
     with pytest.raises(FileNotFoundError, match=f"there is no .*{FILE}"):
         DualNetworks.load(tmp_path, config)
     DualNetworks.of(config).save(tmp_path)
-    with pytest.raises(ValueError, match=f"{FILE} does not fit the model beside it"):
+    with pytest.raises(ValueError, match=f"{FILE} is damaged, or of another model"):
         DualNetworks.load(tmp_path, SeqVAEConfig(encoder_hidden_size=H + 1, latent_size=Z))
+    (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{FILE} is damaged"):
+        DualNetworks.load(tmp_path, config)
 
 
 # Figures

@@ -249,6 +249,7 @@ class OneOf:
     """An accelerator that says it is one of several processes."""
 
     is_main_process = True
+    mixed_precision = "no"
 
     def __init__(self, index: int, count: int):
         self.process_index, self.num_processes = index, count

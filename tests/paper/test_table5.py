@@ -11,7 +11,7 @@ from modeling_seqvae.evaluation.classify import classify
 from modeling_seqvae.paper.encoders import best_encoder
 from modeling_seqvae.paper.reproduce import in_order
 from modeling_seqvae.paper.table5 import Table5
-from modeling_seqvae.training.run import weights
+from modeling_seqvae.training.evaluations import weights
 
 TARGET = Table5()
 LIMITS = {"train": 60, "validation": 20, "test": 25}
@@ -102,7 +102,7 @@ def test_the_bi_lstm_is_as_the_encoder_and_stands_beside_the_methods(request_, m
 def test_reading_labels_leaves_the_encoder_as_it_was(request_, measured):
     for step in TARGET.steps(request_)[1:]:
         assert step.done(measured)
-        assert step.read(measured)["weights"] == [weights(measured / step.trainings[0].folder)]
+        assert step.read(measured)["weights"] == [weights(measured / step.trainings[0].folder / "best")]
 
 
 def test_the_report_is_plain_json_and_shows_no_paper_s_figure_for_another_corpus(request_, measured):

@@ -7,7 +7,7 @@ import pytest
 from modeling_seqvae.paper.tables import results_markdown
 from modeling_seqvae.training.recipe import resolve
 
-EVALUATION = {"split": "test", "sentences": 3761, "nll_samples": 500, "nll_sentences": 1000, "mi": 0.5}
+EVALUATION = {"split": "test", "sentences": 3761, "nll_samples": 500, "nll_sentences": 1000, "mi": 0.5, "au": 2}
 
 
 def record(epoch: int, bound: float, kl: float, latent: bool = True) -> dict[str, Any]:
@@ -98,10 +98,10 @@ def test_a_folder_without_results_is_refused(tmp_path):
     [
         ("history.jsonl", "", "is empty"),
         ("history.jsonl", '{"epoch": 1,', "not readable as JSON"),
-        ("history.jsonl", '{"epoch": 1, "bound": 3.0, "kl": 0.1}', "lacks mi, seconds"),
+        ("history.jsonl", '{"epoch": 1, "bound": 3.0, "kl": 0.1}', "lacks au, mi, seconds"),
         ("evaluation.json", "not JSON", "not readable as JSON"),
         ("evaluation.json", "12", "holds no object"),
-        ("evaluation.json", '{"split": "test"}', "lacks nll_samples, nll_sentences, sentences"),
+        ("evaluation.json", '{"split": "test"}', "lacks au, nll_samples, nll_sentences, sentences"),
         ("evaluation.json", json.dumps(EVALUATION | {"title": "x", "split": "validation"}), "validation set"),
     ],
 )

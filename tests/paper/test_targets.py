@@ -20,7 +20,7 @@ from modeling_seqvae.paper.request import Request
 from modeling_seqvae.paper.table3 import WITHOUT
 from modeling_seqvae.paper.tables import results_markdown
 from modeling_seqvae.paper.targets import TARGETS
-from modeling_seqvae.paper.work import FINISHED, Training, alone_in
+from modeling_seqvae.paper.work import FINISHED, Training
 from modeling_seqvae.training.recipe import available
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
@@ -301,6 +301,20 @@ def test_figures_of_other_weights_are_measured_again(tmp_path):
         assert step.done(tmp_path) == done
 
 
+def test_of_several_evaluations_the_one_of_these_weights_and_in_float32_counts(tmp_path):
+    training = PTB.training("seqvae", 0)
+    report = evaluated(tmp_path, training, 100.0, weights="new")
+    step, run = PTB.evaluation(training), tmp_path / training.folder
+    (run / "evaluation-bf16.json").write_text(json.dumps(report | {"nll": 200.0, "precision": "bf16"}))
+    assert step.read(tmp_path)["nll"] == 100.0
+    (run / "best").mkdir()
+    (run / "best" / "checksums.json").write_text(json.dumps({"model.safetensors": "new"}))
+    (run / "evaluation-bf16.json").write_text(json.dumps(report | {"nll": 300.0, "weights": "old"}))
+    assert step.done(tmp_path) and step.read(tmp_path)["nll"] == 100.0
+    (run / "evaluation.json").unlink()
+    assert not step.done(tmp_path) and step.read(tmp_path) is None
+
+
 def test_a_run_of_another_recipe_is_refused_before_anything_runs(tmp_path):
     training = PTB.training("seqvae", 0)
     run = add_run(tmp_path, training)
@@ -464,13 +478,6 @@ def test_two_files_of_one_name_are_told_apart_or_refused(tmp_path):
     request = replace(PTB, methods=("max_pool", str(tmp_path / "max_pool.yaml")))
     with pytest.raises(ValueError, match="give one of the files another name"):
         in_order(TARGETS["table1"].steps(request))
-
-
-def test_a_run_that_another_process_trains_is_left_to_it(tmp_path):
-    training = PTB.training("seqvae", 0)
-    (tmp_path / training.folder).mkdir(parents=True)
-    with alone_in(tmp_path / training.folder), pytest.raises(RuntimeError, match="another process is training in"):
-        training.run(tmp_path)
 
 
 def test_runs_of_another_version_do_not_disturb_estimates(tmp_path):

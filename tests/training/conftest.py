@@ -155,7 +155,7 @@ def assert_same_run(history_of: Callable, without_times: Callable) -> Callable[[
         assert progress_of(run) == progress_of(reference)
         for weights in ("best/model.safetensors", "last/model.safetensors"):
             assert (run / weights).read_bytes() == (reference / weights).read_bytes(), weights
-        assert sorted(os.listdir(run)) == ["best", "history.jsonl", "last", "recipe.yaml"]
+        assert sorted(os.listdir(run)) == [".lock", "best", "history.jsonl", "last", "recipe.yaml"]
 
     return check
 

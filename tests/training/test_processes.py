@@ -54,7 +54,7 @@ def assert_close(run: Path, reference: Path, history_of, halved: bool = True) ->
         assert weights.keys() == others.keys()
         for key, tensor in weights.items():
             torch.testing.assert_close(tensor, others[key], rtol=1e-3, atol=1e-5)
-    assert sorted(path.name for path in run.iterdir()) == ["best", "history.jsonl", "last", "recipe.yaml"]
+    assert sorted(path.name for path in run.iterdir()) == [".lock", "best", "history.jsonl", "last", "recipe.yaml"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A run that was interrupted anywhere and resumed is the run that was not."""
 
-import json
 import os
 import random
 import signal
@@ -12,6 +11,7 @@ import torch
 from datasets import Dataset
 
 from modeling_seqvae.training.checkpoint import write_checksums
+from modeling_seqvae.training.directory import alone_in
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.state import fingerprint
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
@@ -93,26 +93,6 @@ def test_the_random_states_of_a_checkpoint_do_not_matter(make_trainer, tmp_path,
     torch.manual_seed(5)
     trainer.train(resume=True)
     assert_same_run(tmp_path / "run", halving.output_dir)
-
-
-def test_a_state_from_before_checksums_and_shards_is_continued(make_trainer, tmp_path, halving, assert_same_run):
-    run = tmp_path / "run"
-    interrupt_at(make_trainer(run, *HALVING), 13)
-    state = json.loads((run / "last" / "progress.json").read_text())
-    for new in ("shards", "corpus"):
-        del state[new]
-    state |= {"texts": "of another kind", "words_seconds": state.pop("phase_seconds")["train"]}
-    for record in state["history"]:
-        for new in ("train_seconds", "evaluate_seconds", "save_seconds", "peak_memory_mb"):
-            del record[new]
-    (run / "last" / "progress.json").write_text(json.dumps(state))
-    for name in ("best", "last"):
-        (run / name / "checksums.json").unlink()
-    with pytest.raises(ValueError, match="deals each batch to 1 shard"):
-        make_trainer(run, *HALVING, "training.accumulation_steps=2").train(resume=True)
-    trainer = make_trainer(run, *HALVING)
-    trainer.train(resume=True)
-    assert_same_run(run, halving.output_dir)
 
 
 def test_what_a_crash_left_of_a_save_confuses_nothing(make_trainer, tmp_path, halving, assert_same_run):
@@ -298,3 +278,12 @@ def test_a_folder_with_somebody_else_s_best_is_left_alone(make_trainer, tmp_path
     with pytest.raises(ValueError, match=r"no recipe\.yaml"):
         make_trainer(tmp_path, "training.epochs=1").train(resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_a_folder_in_which_another_process_trains_is_left_to_it(make_trainer, tmp_path, files_of):
+    run = tmp_path / "run"
+    interrupt_at(make_trainer(run, *HALVING), 13)
+    before = files_of(run)
+    with alone_in(run), pytest.raises(RuntimeError, match=r"another process is training in .*run: wait for it"):
+        make_trainer(run, *HALVING).train(resume=True)
+    assert files_of(run) == before

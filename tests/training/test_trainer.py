@@ -40,7 +40,13 @@ def scripted(monkeypatch, bounds):
 
 def test_a_run_directory_holds_what_is_documented(finished):
     directory = finished.output_dir
-    assert sorted(path.name for path in directory.iterdir()) == ["best", "history.jsonl", "last", "recipe.yaml"]
+    assert sorted(path.name for path in directory.iterdir()) == [
+        ".lock",
+        "best",
+        "history.jsonl",
+        "last",
+        "recipe.yaml",
+    ]
     assert Recipe.load(directory / "recipe.yaml") == finished.recipe
     best = {path.name for path in (directory / "best").iterdir()}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "README.md"} <= best
@@ -295,7 +301,7 @@ def test_a_bound_that_is_not_a_number_stops_the_run_before_it_is_written(make_tr
     scripted(monkeypatch, [math.inf])
     with pytest.raises(TrainingDiverged, match="there is no checkpoint yet"):
         make_trainer(tmp_path / "other").train()
-    assert set(files_of(tmp_path / "other")) == {"recipe.yaml"}
+    assert set(files_of(tmp_path / "other")) == {".lock", "recipe.yaml"}
 
 
 def test_a_directory_that_holds_a_run_is_refused_and_untouched(finished, make_trainer, files_of):

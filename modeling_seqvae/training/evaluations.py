@@ -1,0 +1,70 @@
+"""The evaluations that a run's directory keeps: of which weights each is, and what it is called."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import CHECKSUMS, write_text
+from .directory import RECIPE
+from .recipe import Recipe
+
+
+def weights(checkpoint: Path) -> str | None:
+    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
+    path = checkpoint / CHECKSUMS
+    return json.loads(path.read_text("utf-8")).get("model.safetensors") if path.is_file() else None
+
+
+def of_these_weights(report: Mapping[str, Any], checkpoint: Path) -> bool:
+    """Whether an evaluation is of the weights in a run's best/; so is every one where they are no longer kept."""
+    return weights(checkpoint) in (None, report.get("weights"))
+
+
+def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
+    """Write an evaluation into its run's directory; returns the file, or None where `run` is no run's directory.
+
+    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one in another precision
+    than that of the evaluation that is there. Of two which differ in the draws for the NLL the one with more has the
+    usual name, so that a quick look does not overwrite what took an hour, nor the other way round. One of other weights
+    has no figures to keep, and is overwritten.
+    """
+    if not (run / RECIPE).is_file():
+        return None
+    unusual = {
+        report["corpus"].replace("/", "_"): report["corpus"] != Recipe.load(run / RECIPE).corpus.name,
+        report["split"]: report["split"] != "test",
+        f"first{report['limit']}": report["limit"] is not None,
+        "shuffled": report["shuffled"],
+        f"seed{report['seed']}": report["seed"] != 0,
+    }
+    path = run / f"{'-'.join(['evaluation', *(part for part, told in unusual.items() if told)])}.json"
+    precision = report.get("precision", "no")
+    if _there(path, report).get("precision", precision) != precision:
+        path = _longer(path, "float32" if precision == "no" else precision)
+    there = _there(path, report)
+    if _draws(there) > _draws(report):
+        path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
+    elif 0 < _draws(there) < _draws(report):
+        path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
+    write_text(path, json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def _longer(path: Path, part: str) -> Path:
+    return path.with_name(f"{path.stem}-{part}{path.suffix}")
+
+
+def _there(evaluation: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+    """The report that a file holds of the same weights as a new one; nothing where there is none, or something else."""
+    try:
+        report = json.loads(evaluation.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return report if isinstance(report, dict) and report.get("weights") == new.get("weights") else {}
+
+
+def _draws(report: Mapping[str, Any]) -> int:
+    """What an evaluation's NLL cost, in draws."""
+    sentences, samples = report.get("nll_sentences"), report.get("nll_samples")
+    return sentences * samples if isinstance(sentences, int) and isinstance(samples, int) else 0
