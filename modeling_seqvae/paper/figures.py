@@ -70,7 +70,7 @@ def _draw(axis: Any, histories: Sequence[History], key: str, title: str, style: 
 
 
 def require_matplotlib() -> Any:
-    """matplotlib's Figure, which needs no display. Raises ModuleNotFoundError that names the extra to install."""
+    """matplotlib's Figure, which needs no display. Raises ModuleNotFoundError that says what to install."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:

@@ -133,6 +133,7 @@ def test_an_evaluation_of_an_earlier_checkpoint_is_left_out(make_run: MakeRun) -
     shared = contents(run, "user/name", samples=0)
     assert "evaluation.json" not in shared.files and "| test |" not in read(shared.files["README.md"]).decode()
     assert any("evaluate the run again" in note for note in shared.notes)
+    assert "checksums.json" not in shared.files  # of files that are written anew
 
 
 def test_without_matplotlib_there_are_no_curves(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
