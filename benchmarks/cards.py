@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.training.card import card
+from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ def cards() -> Iterator[tuple[Path, str]]:
 
 def card_of(run: Path, checkpoint: Path) -> str:
     """The card of a committed run."""
-    history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    history = require_history(run)
     evaluation = run / "evaluation.json"
     recipe = Recipe.load(run / "recipe.yaml")
     vae = SeqVAE.from_pretrained(checkpoint) if (checkpoint / "config.json").is_file() else None

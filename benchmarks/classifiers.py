@@ -23,6 +23,7 @@ from modeling_seqvae.data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
 from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
 from modeling_seqvae.evaluation.classify import classify, require_labels
 from modeling_seqvae.evaluation.table import markdown
+from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe, corpus_spec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ CAPTION = "KL: nats per sentence, of the encoder's own validation set. Standard 
 def encoder(run: Path) -> dict[str, Any]:
     """What a run's best model is: its recipe's title, corpus and sizes, and its figures on its validation set."""
     recipe = Recipe.load(run / "recipe.yaml")
-    history = [json.loads(line) for line in (run / "history.jsonl").read_text("utf-8").splitlines()]
+    history = require_history(run)
     best = min(history, key=lambda record: record["bound"])
     limits = ", ".join(f"first {count:,} of {split}" for split, count in recipe.limits.items())
     return {

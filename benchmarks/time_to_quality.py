@@ -24,6 +24,7 @@ from measuring import Machine
 from turns import SIDES, measure
 
 from modeling_seqvae.paper.figures import STYLES, require_matplotlib
+from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,10 +44,8 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        lines = (folder / "history.jsonl").read_text("utf-8").splitlines()
-        if not lines:
-            raise ValueError(f"{folder / 'history.jsonl'} is empty: the run has not ended its first epoch")
-        return cls(Recipe.load(folder / "recipe.yaml"), [json.loads(line) for line in lines])
+        history = require_history(folder)
+        return cls(Recipe.load(folder / "recipe.yaml"), history)
 
     @property
     def seed(self) -> int:

@@ -11,7 +11,7 @@ import typer
 
 from .app import app
 from .checks import note, require_device, require_file, require_unicode, require_writable
-from .inputs import corpus_named, limits_of, load_model, read_texts, write_json
+from .inputs import corpus_named, limits_of, load_model, read_texts, write_report
 from .options import (
     BatchSize,
     Checkpoint,
@@ -141,7 +141,7 @@ def evaluate(
     )
     print(table([report], caption(report)))
     if output:
-        write_json(output, report)
+        write_report(output, report)
     target = output or keep_evaluation(Path(checkpoint), report)
     if target:
         note(f"written to {target}")

@@ -1,6 +1,5 @@
 """The commands `encode` and `classify`: features for classifiers."""
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,6 +101,7 @@ def classify(
     from ..evaluation.classification_report import report_markdown, summary
     from ..evaluation.classify import classify, require_labels
     from ..training.checkpoint import write_text, writing
+    from ..training.json_files import write_json
     from ..training.recipe import corpus_spec
 
     require_device(device)
@@ -117,7 +117,7 @@ def classify(
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
         picture = _picture(report, output)
-    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
+    write_json(output / "report.json", report)
     write_text(output / "report.md", report_markdown(report, picture))
     note(f"written to {output}: {', '.join(filter(None, ['report.md', 'report.json', picture]))}")
 

@@ -1,6 +1,5 @@
 """What commands are given, by name: corpora, limits, texts and checkpoints; and the JSON they write."""
 
-import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -81,9 +80,9 @@ def load_model(checkpoint: str, device: str | None) -> Any:
     return SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device)
 
 
-def write_json(path: Path, report: dict[str, Any]) -> None:
+def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report, in one step, making its folder."""
-    from ..training.checkpoint import write_text
+    from ..training.json_files import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(report, indent=2) + "\n")
+    write_json(path, report)

@@ -13,6 +13,8 @@ from ..training.card import card
 from ..training.checkpoint import CHECKSUMS
 from ..training.directory import RECIPE
 from ..training.evaluations import of_these_weights
+from ..training.history import HISTORY, require_history
+from ..training.json_files import read_json
 from ..training.recipe import Recipe
 from ..training.run import best_checkpoint
 from ..training.yaml_files import dump_yaml
@@ -62,11 +64,11 @@ def contents(
             "SeqVAE.from_pretrained(...).push_to_hub.)"
         )
     best = checkpoint or Path(best_checkpoint(str(run)))
-    recipe, history = Recipe.load(run / RECIPE), _history(run / "history.jsonl")
+    recipe, history = Recipe.load(run / RECIPE), require_history(run)
     evaluation, notes = _evaluation(run / "evaluation.json", best)
     files = _checkpoint_files(best, code)
     files[RECIPE] = dump_yaml(without_places(recipe).model_dump(mode="json")).encode()
-    files["history.jsonl"] = "".join(json.dumps(record) + "\n" for record in history).encode()
+    files[HISTORY] = "".join(json.dumps(record) + "\n" for record in history).encode()
     if evaluation:
         files["evaluation.json"] = _as_json(evaluation)
     try:
@@ -120,30 +122,11 @@ def _as_json(content: Any) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def _history(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: the run has not ended its first epoch")
-    records = [_parsed(path, line) for line in path.read_text("utf-8").splitlines()]
-    if not records:
-        raise ValueError(f"{path} is empty: the run has not ended its first epoch")
-    return records
-
-
 def _evaluation(path: Path, best: Path) -> tuple[dict[str, Any] | None, list[str]]:
     """A run's evaluation on the test set, unless it is of an earlier checkpoint; and what to tell of it."""
     if not path.is_file():
         return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
-    report = _parsed(path, path.read_text("utf-8"))
+    report = read_json(path, ["bound"])
     if not of_these_weights(report, best):
         return None, ["evaluation.json is left out: it is of an earlier checkpoint; evaluate the run again"]
     return report, []
-
-
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    if not isinstance(found, dict) or "bound" not in found:
-        raise ValueError(f"{path} is not what a run writes: it lacks the bound")
-    return found

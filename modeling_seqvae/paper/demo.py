@@ -3,7 +3,6 @@
 Whatever it finds is what it prints.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from ..evaluation.probe import Probe, probe
 from ..evaluation.table import table
 from ..evaluation.verdict import collapsed, compare
 from ..text import SeqVAE
-from ..training.checkpoint import write_text
+from ..training.history import require_history
+from ..training.json_files import write_json
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
 from .figures import figure3, require_matplotlib
 from .processes import failures, run_steps
 from .progress import Bars, note
-from .work import Training, read_history
+from .work import Training
 
 METHODS = ("seqvae", "max_pool")
 NLL_SENTENCES = 300
@@ -94,7 +94,7 @@ def _train(recipes: Sequence[Recipe], output_dir: Path) -> None:
 
 def _outcome(recipe: Recipe, directory: Path, test: Dataset, truth: np.ndarray) -> Outcome:
     vae = SeqVAE.from_pretrained(directory / "best")
-    history = read_history(directory / "history.jsonl")
+    history = require_history(directory)
     with quiet_libraries():
         sentences = tokenise(test, vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, recipe.training.seed)
@@ -162,7 +162,7 @@ def _texts(outcome: Outcome, sentences: Sequence[str]) -> list[str]:
 
 def _write(output_dir: Path, outcomes: Sequence[Outcome]) -> None:
     picture = output_dir / "figure3.png"
-    write_text(output_dir / "results.json", json.dumps([outcome.report for outcome in outcomes], indent=2) + "\n")
+    write_json(output_dir / "results.json", [outcome.report for outcome in outcomes])
     figure3(
         {outcome.title: outcome.history for outcome in outcomes[:2]}, picture, "Validation set of the embedded corpus"
     )

@@ -4,7 +4,6 @@ OUTPUT/CORPUS/METHOD/SETTINGS/seedN are the runs, which all targets share; OUTPU
 is what is made of them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from ..evaluation.table import table
 from ..training.checkpoint import write_text
+from ..training.json_files import read_json, write_json
 from ..training.recipe import Recipe
 from .estimates import Estimates, probe
 from .figures import require_matplotlib
@@ -19,7 +19,7 @@ from .processes import call, failures, run_steps, threads_for
 from .progress import Bars, clock, note
 from .request import Request
 from .targets import TARGETS, Target
-from .work import Step, Training, read_json
+from .work import Step, Training
 
 PLAN = {
     "title": ("training", "{}"),
@@ -147,7 +147,7 @@ def write(name: str, request: Request, output_dir: Path) -> None:
     written = [folder / f"{name}{suffix}" for suffix in (".md", ".json")]
     write_text(written[0], document(name, request, output_dir))
     made = {"target": name, "command": request.command(name), "request": request.as_dict(), **report.as_dict()}
-    write_text(written[1], json.dumps(made, indent=2) + "\n")
+    write_json(written[1], made)
     if report.picture:
         written.append(folder / f"{name}.png")
         report.picture(written[-1])
@@ -167,10 +167,7 @@ def document_again(made: Path) -> str:
 
     A document that quotes a table is checked with it. Raises ValueError where the file is none that `write` writes.
     """
-    content = read_json(made)
-    missing = {"target", "request"} - content.keys()
-    if missing:
-        raise ValueError(f"{made} is not what `seqvae reproduce` writes: it lacks {', '.join(sorted(missing))}")
+    content = read_json(made, ("target", "request"))
     return document(content["target"], Request.from_dict(content["request"]), made.parent.parent)
 
 

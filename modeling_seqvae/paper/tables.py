@@ -7,9 +7,10 @@ from typing import Any
 from ..evaluation.table import markdown, precision_note
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..training.evaluations import of_these_weights
+from ..training.history import HISTORY, require_history
+from ..training.json_files import read_json
 from ..training.recipe import Recipe
 from .rows import numbers
-from .work import parse_json, read_json
 
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""
@@ -24,7 +25,7 @@ def results_markdown(directory: Path) -> str:
         raise FileNotFoundError(f"there is no folder {directory}")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
-        runs = {path.parent: _title(corpus, path.parent) for path in sorted(corpus.rglob("history.jsonl"))}
+        runs = {path.parent: _title(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY))}
         tables = [text for text in (_evaluations(runs), _validation(runs)) if text]
         if tables:
             sections.append(f"### {corpus.name}\n\n" + "\n\n".join(tables))
@@ -61,7 +62,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
         seeded = run.name.startswith(SEED_PREFIX)
         if not seeded and _report(run):
             continue
-        history = _history(run)
+        history = require_history(run)
         best = min(history, key=lambda record: record["bound"])
         rows.append(best | {"title": title, "epochs": len(history)})
         if seeded and best["au"] is not None:
@@ -81,13 +82,4 @@ def _report(run: Path) -> dict[str, Any] | None:
     report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "au"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
-    return report | {"seconds": _history(run)[-1]["seconds"]} if of_these_weights(report, run / "best") else None
-
-
-def _history(run: Path) -> list[dict[str, Any]]:
-    path = run / "history.jsonl"
-    lines = path.read_text("utf-8").splitlines()
-    records = [parse_json(path, line, ("bound", "kl", "mi", "au", "seconds")) for line in lines]
-    if not records:
-        raise ValueError(f"{path} is empty: the run has not ended its first epoch")
-    return records
+    return report | {"seconds": require_history(run)[-1]["seconds"]} if of_these_weights(report, run / "best") else None

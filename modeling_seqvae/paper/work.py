@@ -6,7 +6,7 @@ found and not done again, and one that was interrupted goes on.
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import torch
 
 from ..data.corpora import CorpusSpec
-from ..training.checkpoint import write_text
 from ..training.directory import RECIPE, holds_run
 from ..training.evaluations import keep_evaluation, of_these_weights, weights
+from ..training.history import read_history
+from ..training.json_files import read_json, write_json
 from ..training.recipe import Recipe
 from ..training.run import evaluate_checkpoint, train
 
@@ -27,9 +28,8 @@ FINISHED = "finished.json"
 SECONDS = "measuring_seconds"
 """How long a measurement took, among its figures."""
 
-RECORD = ("epoch", "bound", "kl", "cosine", "seconds", "encoder_updates", "decoder_updates")
 REPORT = ("title", "nll", "bound", "rec", "kl", "mi", "au", "ppl", "sentences", "nll_sentences", "nll_samples")
-"""What tables and figures need of a history's records, and of an evaluation."""
+"""What tables and figures need of an evaluation."""
 
 
 class Step(Protocol):
@@ -104,8 +104,7 @@ class Training:
         write_json(folder / FINISHED, {"documents": sizes, **processor(trainer.accelerator.device)})
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
-        path = output_dir / self.folder / "history.jsonl"
-        return read_history(path) or None if path.is_file() else None
+        return read_history(output_dir / self.folder) or None
 
     def took(self, folder: Path) -> float | None:
         return None
@@ -278,32 +277,3 @@ def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None) ->
     if kept is None:
         raise ValueError(f"{run} was trained on {corpus.name} as built from the hub: leave --data-dir out")
     raise ValueError(f"{run} was trained on the files of {corpus.name} in {kept}: say so with --data-dir {kept}")
-
-
-def read_json(path: Path, required: Collection[str] = ()) -> dict[str, Any]:
-    """The object in a file. Raises ValueError that names a file which holds none, or one that lacks a key."""
-    return parse_json(path, path.read_text("utf-8", errors="replace"), required)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The records of a history.jsonl. Raises ValueError that names a file which is none."""
-    return [parse_json(path, line, RECORD) for line in path.read_text("utf-8").splitlines()]
-
-
-def parse_json(path: Path, text: str, required: Collection[str] = ()) -> dict[str, Any]:
-    """The object in a file's text, or in a line of it. Raises ValueError that names the file."""
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not readable as JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} is not what a run writes: it holds no object")
-    missing = set(required) - found.keys()
-    if missing:
-        raise ValueError(f"{path} is not what a run writes: it lacks {', '.join(sorted(missing))}")
-    return found
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a file in one step."""
-    write_text(path, json.dumps(content, indent=2) + "\n")

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -64,11 +63,6 @@ def write_text(path: Path, text: str) -> None:
             os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    """Replace a file of JSON lines in one step."""
-    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def write_checksums(directory: Path) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import CHECKSUMS, write_text
+from .checkpoint import CHECKSUMS
 from .directory import RECIPE
+from .json_files import write_json
 from .recipe import Recipe
 
 
@@ -47,7 +48,7 @@ def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
         path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
     elif 0 < _draws(there) < _draws(report):
         path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
-    write_text(path, json.dumps(report, indent=2) + "\n")
+    write_json(path, report)
     return path
 
 

@@ -24,8 +24,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
-from .checkpoint import recover, replacing, require_intact, write_checksums, write_lines, writing
+from .checkpoint import recover, replacing, require_intact, write_checksums, writing
 from .directory import RECIPE, holds_run
+from .history import write_history
 from .meter import PHASES
 from .recipe import Recipe
 from .report import quiet_libraries
@@ -107,7 +108,7 @@ class RunDirectory:
                 (directory / PROGRESS).write_text(json.dumps(state), "utf-8")
                 write_checksums(directory)
             shutil.rmtree(staging)
-            self.write_history(progress.history)
+            write_history(self.path, progress.history)
         self.accelerator.wait_for_everyone()
 
     def load_last(self) -> tuple[Progress, Plateau]:
@@ -127,7 +128,7 @@ class RunDirectory:
         with self._told_if_damaged(self.last):
             self.accelerator.load_state(str(self.last))
         if self.accelerator.is_main_process:
-            self.write_history(progress.history)  # a run that was killed just before it did
+            write_history(self.path, progress.history)  # a run that was killed just before it did
         return progress, plateau
 
     def save_best(
@@ -152,9 +153,6 @@ class RunDirectory:
             self._require_best()
             load_model(model, self.best / WEIGHTS)
             load_more(self.best)
-
-    def write_history(self, history: list[dict[str, Any]]) -> None:
-        write_lines(self.path / "history.jsonl", history)
 
     def _read_progress(self) -> dict[str, Any]:
         """The content of progress.json, every file of last/ being what was written."""

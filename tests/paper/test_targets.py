@@ -331,7 +331,7 @@ def test_a_run_of_another_recipe_is_refused_before_anything_runs(tmp_path):
     [
         ("evaluation.json", "no JSON", "evaluation.json is not readable"),
         ("history.jsonl", "[1]\n", "holds no object"),
-        ("history.jsonl", '{"epoch": 1}\n', "lacks bound, cosine"),
+        ("history.jsonl", '{"epoch": 1}\n', "lacks au, bound, cosine"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, file, content, told):

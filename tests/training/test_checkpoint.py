@@ -14,9 +14,9 @@ from modeling_seqvae.training.checkpoint import (
     replacing,
     require_intact,
     write_checksums,
-    write_lines,
     write_text,
 )
+from modeling_seqvae.training.json_files import write_json_lines
 
 OLD, NEW = {"weights": "old", "deep/er": "old"}, {"weights": "new", "deep/er": "new", "more": "new"}
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "open"}
@@ -153,7 +153,7 @@ def test_a_file_is_old_or_new_wherever_the_process_is_killed(tmp_path):
     seen = set()
     for step in range(1, 20):
         path.write_text("old")
-        if not killed_before(step, lambda: write_lines(path, [{"epoch": 1}, {"epoch": 2}])):
+        if not killed_before(step, lambda: write_json_lines(path, [{"epoch": 1}, {"epoch": 2}])):
             break
         seen.add(path.read_text())
     assert seen <= {"old", '{"epoch": 1}\n{"epoch": 2}\n'} and "old" in seen
