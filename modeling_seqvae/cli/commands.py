@@ -85,7 +85,7 @@ def evaluate(
     nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a sentence.")] = 500,
     nll_sentences: Annotated[
         int | None,
-        typer.Option(min=1, metavar="COUNT", help="Estimate the NLL on the first sentences only; the rest on all."),
+        typer.Option(min=1, metavar="COUNT", help="Importance samples for the first sentences only: faster."),
     ] = None,
     shuffle: Annotated[
         bool, typer.Option("--shuffle", help="Let the encoder read each sentence's words in random order.")

@@ -43,7 +43,7 @@ def reproduce(
     limit: Limits = None,
     overrides: Overrides = None,
     nll_sentences: Annotated[
-        int | None, typer.Option(min=1, metavar="COUNT", help="Estimate the NLL on the first test sentences only.")
+        int | None, typer.Option(min=1, metavar="COUNT", help="Importance samples for the first test sentences only.")
     ] = None,
     transfer: Annotated[
         str | None,

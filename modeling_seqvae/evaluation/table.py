@@ -1,6 +1,6 @@
 """Rows of figures as an aligned table, for a terminal or in Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -31,13 +31,30 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 def caption(report: Mapping[str, Any]) -> str:
     """What an evaluation's figures are of, and their unit."""
-    some = "all" if report["nll_sentences"] == report["sentences"] else f"the first {report['nll_sentences']:,}"
-    how = "exact" if report["au"] is None else f"by {report['nll_samples']:,} importance samples"  # None: no latent
     return (
         f"{report['corpus']}, {report['split']} set, {report['sentences']:,} sentences, "
-        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how}, on {some}."
+        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how_likelihoods([report])}."
         f"{precision_note([report])} Definitions: docs/metrics.md"
     )
+
+
+def how_likelihoods(reports: Sequence[Mapping[str, Any]]) -> str:
+    """How the NLLs of rows were estimated, from how many draws and sentences, and how far off that may be."""
+    latent = [report for report in reports if report["au"] is not None]
+    if not latent:
+        return "exact"
+    samples, some = (numbers(report[key] for report in latent) for key in ("nll_samples", "nll_sentences"))
+    by = f"by {samples} importance samples" + ("" if len(latent) == len(reports) else " (exact for a language model)")
+    if all(report["nll_sentences"] == report["sentences"] for report in latent):
+        return by
+    error = max(report["nll_gap_se"] or 0 for report in latent)
+    return f"{by} on the first {some} sentences: -ELBO of all less the gap there (s.e. at most {error:.2f})"
+
+
+def numbers(values: Iterable[int]) -> str:
+    """One number where all are the same, or from the least to the greatest; nothing of none."""
+    found = sorted(set(values))
+    return " to ".join(f"{value:,}" for value in dict.fromkeys(found[:1] + found[-1:]))
 
 
 def precision_note(reports: Sequence[Mapping[str, Any]]) -> str:

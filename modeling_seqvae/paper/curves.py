@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.table import numbers
 from .encoders import encoder_runs, seed_by_seed
 from .figures import draw_curves
 from .report import Report, Table, spread
 from .request import Request
-from .rows import corpus_of, numbers, over_seeds, title_of
+from .rows import corpus_of, over_seeds, title_of
 from .work import Step, Training
 
 COLUMNS = {

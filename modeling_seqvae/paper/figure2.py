@@ -9,12 +9,13 @@ import numpy as np
 from ..data.batching import tokenise
 from ..data.columns import texts_of
 from ..evaluation.evaluate import Evaluator, summarise
+from ..evaluation.table import numbers
 from ..training.recipe import corpus_spec
 from .encoders import best_encoder, corpus_of_run, encoder_runs, findings, seed_by_seed
 from .latent_figures import feature_space_figure
 from .report import Report, Table
 from .request import Request
-from .rows import corpus_of, numbers, over_seeds, spreads, title_of
+from .rows import corpus_of, over_seeds, spreads, title_of
 from .work import Measurement, Step, Training
 
 THREE_UNITS = "model.encoder_hidden_size=3"

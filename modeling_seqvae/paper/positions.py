@@ -9,12 +9,13 @@ import numpy as np
 from ..data.batching import tokenise
 from ..evaluation.positions import DRAWS, PositionEvaluator, position_report
 from ..evaluation.reading import FIRST_WORDS, read_from_means
+from ..evaluation.table import numbers
 from ..training.recipe import corpus_spec
 from .encoders import best_encoder, corpus_of_run, encoder_runs, findings, seed_by_seed
 from .latent_figures import BAND, positions_figure
 from .report import Report, Spread, Table, spread
 from .request import Request
-from .rows import corpus_of, numbers, over_seeds, spreads, title_of
+from .rows import corpus_of, over_seeds, spreads, title_of
 from .work import Measurement, Step, Training
 
 SAVED = {

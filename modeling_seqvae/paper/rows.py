@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..evaluation.table import precision_note
+from ..evaluation.table import how_likelihoods, numbers, precision_note
 from .published import paper_settings, published
 from .report import Spread, spread
 from .request import Request
@@ -34,13 +34,8 @@ def caption(what: str, request: Request, reports: Sequence[Mapping[str, Any]]) -
     """What a table's figures are of, how they were estimated, and their unit."""
     parts = [f"{what}: {corpus_of(request)}"]
     if reports:
-        sentences, some = (numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
-        samples = numbers(report["nll_samples"] for report in reports if report["au"] is not None) or "500"
-        on = "on all" if some == sentences else f"on the first {some}, the rest on all"
-        parts.append(
-            f", {sentences} test sentences. NLL by importance weighting with {samples} samples (exact for a language "
-            f"model), {on}; nats per sentence"
-        )
+        sentences = numbers(report["sentences"] for report in reports)
+        parts.append(f", {sentences} test sentences. Nats per sentence; NLL {how_likelihoods(reports)}")
     return "".join(parts) + f"{over_seeds(request)}.{precision_note(reports)}"
 
 
@@ -58,12 +53,6 @@ def corpus_of(request: Request) -> str:
 def over_seeds(request: Request) -> str:
     """How figures of several seeds are shown."""
     return f"; mean ± standard deviation over {request.seeds} seeds" if request.seeds > 1 else ""
-
-
-def numbers(values: Iterable[int]) -> str:
-    """One number where all are the same, or from the least to the greatest; nothing of none."""
-    found = sorted(set(values))
-    return " to ".join(f"{value:,}" for value in dict.fromkeys(found[:1] + found[-1:]))
 
 
 def beside(

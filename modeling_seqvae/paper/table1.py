@@ -26,7 +26,7 @@ COLUMNS = {
     "ppl": ("PPL", "{:.2f}"),
 }
 FIGURES = ("nll", "nll_bar", "bound", "kl", "mi", "au", "ppl")
-MORE = ("nll_se", "rec", "mi_corpus", "mi_equal_length", "cosine")
+MORE = ("nll_se", "nll_gap", "nll_gap_se", "rec", "mi_corpus", "mi_equal_length", "cosine")
 """In the JSON alone."""
 
 DUAL_COLUMNS = {

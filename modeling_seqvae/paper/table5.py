@@ -17,13 +17,14 @@ from ..data.corpora import CorpusSpec, load_corpus
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import classify, require_labels, scores
 from ..evaluation.supervised import EPOCHS, predict, train_classifier
+from ..evaluation.table import numbers
 from ..tokenization import unknown_share
 from ..training.recipe import corpus_spec
 from .encoders import best_encoder, encoder_runs, findings, seed_by_seed
 from .published import paper_settings, published, rows_of
 from .report import Report, Table
 from .request import Request
-from .rows import corpus_of, is_benchmark, numbers, over_seeds, spreads
+from .rows import corpus_of, is_benchmark, over_seeds, spreads
 from .work import Measurement, Step, Training
 
 COLUMNS = {

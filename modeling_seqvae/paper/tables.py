@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.table import markdown, precision_note
+from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..training.evaluations import of_these_weights
 from ..training.history import HISTORY, require_history
 from ..training.json_files import read_json
 from ..training.recipe import Recipe
-from .rows import numbers
 
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""
@@ -45,11 +44,9 @@ def _evaluations(runs: Mapping[Path, str]) -> str:
     reports = [report | {"title": title} for title, report in found if report]
     if not reports:
         return ""
-    sentences, some = (numbers(report[key] for report in reports) for key in ("sentences", "nll_sentences"))
-    samples = numbers([report["nll_samples"] for report in reports if report["au"] is not None] or [1])
     caption = (
-        f"Test set, {sentences} sentences; NLL by importance weighting with {samples} samples (exact for a "
-        f"language model) on the first {some}, the rest on all; nats per sentence.{precision_note(reports)}"
+        f"Test set, {numbers(report['sentences'] for report in reports)} sentences. Nats per sentence; NLL "
+        f"{how_likelihoods(reports)}.{precision_note(reports)}"
     )
     return f"{caption}\n\n{markdown(reports)}"
 
@@ -79,7 +76,7 @@ def _report(run: Path) -> dict[str, Any] | None:
     path = run / "evaluation.json"
     if not path.is_file():
         return None
-    report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "au"))
+    report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "nll_gap_se", "au"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
     return report | {"seconds": require_history(run)[-1]["seconds"]} if of_these_weights(report, run / "best") else None

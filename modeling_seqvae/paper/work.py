@@ -28,7 +28,8 @@ FINISHED = "finished.json"
 SECONDS = "measuring_seconds"
 """How long a measurement took, among its figures."""
 
-REPORT = ("title", "nll", "bound", "rec", "kl", "mi", "au", "ppl", "sentences", "nll_sentences", "nll_samples")
+LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
+REPORT = ("title", "bound", "rec", "kl", "mi", "au", *LIKELIHOOD)
 """What tables and figures need of an evaluation."""
 
 
@@ -250,6 +251,8 @@ class Evaluation:
         return min(usable)[1] if usable else None
 
     def _is_of_these_settings(self, report: Mapping[str, Any]) -> bool:
+        if "nll_gap" not in report:  # its NLL is of the first sentences alone
+            return False
         sentences = report.get("sentences", 0)
         exact = self.training.recipe.model.get("latent_size") == 0  # a language model's likelihood
         asked = {

@@ -12,6 +12,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import SeqVAEConfig
+from ..evaluation.table import how_likelihoods
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .recipe import Recipe, TrainingSpec
@@ -179,10 +180,9 @@ def _caption(evaluation: Mapping[str, Any] | None) -> str:
     text = "Nats per sentence; -ELBO with one draw of z a sentence."
     if not evaluation:
         return text
-    how = "exact" if evaluation["au"] is None else f"by {evaluation['nll_samples']:,} importance samples"  # None: no z
     return (
-        f"{text} The test set has {evaluation['sentences']:,} sentences; NLL and PPL {how}, on the first "
-        f"{evaluation['nll_sentences']:,}.{_precision(evaluation)}"
+        f"{text} The test set has {evaluation['sentences']:,} sentences; NLL {how_likelihoods([evaluation])}."
+        f"{_precision(evaluation)}"
     )
 
 

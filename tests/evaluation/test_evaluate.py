@@ -19,7 +19,14 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation import evaluate as module
-from modeling_seqvae.evaluation.evaluate import Evaluator, Measurements, evaluate, standard_error, summarise
+from modeling_seqvae.evaluation.evaluate import (
+    Evaluator,
+    Measurements,
+    evaluate,
+    nll_figures,
+    standard_error,
+    summarise,
+)
 from modeling_seqvae.evaluation.metrics import Dispersion
 from modeling_seqvae.evaluation.table import COLUMNS as TABLE_COLUMNS
 from modeling_seqvae.noise import seed_of
@@ -100,7 +107,8 @@ def test_the_bound_is_reconstruction_plus_kl_at_weight_one(model, dataset) -> No
 def test_the_report_holds_every_figure_and_is_plain_json(model, language_model, dataset) -> None:
     names = {
         "bound", "rec", "kl", "mi", "mi_corpus", "mi_equal_length", "au", "cosine",
-        "nll", "nll_se", "nll_sentences", "nll_samples", "ppl", "sentences", "tokens", "shuffled",
+        "nll", "nll_se", "nll_gap", "nll_gap_se", "nll_sentences", "nll_samples", "ppl",
+        "sentences", "tokens", "shuffled",
     }  # fmt: skip
     for measured_model in (model, language_model):
         report = evaluate(evaluator(measured_model, dataset), SAMPLES)
@@ -335,13 +343,41 @@ def test_nll_sentences_takes_the_first_and_leaves_the_rest_alone(model, dataset)
     values = one.nll(SAMPLES)
     assert len(values) == COUNT
     np.testing.assert_allclose(one.nll(SAMPLES, 20), values[:20], atol=1e-10)
-    tokens = sum(dataset["length"][:20]) - 20
-    assert part["nll"] == pytest.approx(values[:20].mean())
-    assert part["nll_se"] == pytest.approx(standard_error(values[:20]))
-    assert part["ppl"] == pytest.approx(math.exp(values[:20].sum() / tokens))
+    measured = one.measure()
+    gap = (measured.reconstruction.double() + measured.kl.double()).numpy()[:20] - values[:20]
+    assert (part["nll_gap"], part["nll_gap_se"]) == (pytest.approx(gap.mean()), pytest.approx(standard_error(gap)))
+    assert part["nll"] == pytest.approx(part["bound"] - gap.mean())
+    assert part["ppl"] == pytest.approx(math.exp(part["nll"] * COUNT / part["tokens"]))
     assert (part["nll_sentences"], whole["nll_sentences"]) == (20, COUNT)
-    own = ("nll", "nll_se", "ppl", "nll_sentences")
+    own = ("nll", "nll_se", "nll_gap", "nll_gap_se", "ppl", "nll_sentences")
     assert_same({k: v for k, v in part.items() if k not in own}, {k: v for k, v in whole.items() if k not in own})
+
+
+def test_the_nll_of_some_sentences_estimates_that_of_all_and_tells_its_error() -> None:
+    """Sentences whose likelihoods differ by far more than their gaps, as in text: many corpora drawn of one kind."""
+    rng = np.random.default_rng(0)
+    estimates = []
+    for _ in range(1500):
+        nll = rng.normal(100, 40, 120)
+        gap = 1 + 0.5 * rng.normal(size=120) + 0.01 * (nll - 100)
+        estimates.append({"mean": nll.mean(), "first": nll[:15].mean(), **nll_figures(nll + gap, nll[:15])})
+    found = {name: np.array([estimate[name] for estimate in estimates]) for name in estimates[0]}
+    assert found["nll"].mean() == pytest.approx(100, abs=0.4)
+    assert np.std(found["nll"] - found["mean"]) < np.std(found["first"] - found["mean"]) / 20
+    assert found["nll_gap_se"].mean() == pytest.approx(np.std(found["nll_gap"]), rel=0.05)
+    assert found["nll_se"].mean() == pytest.approx(np.std(found["nll"]), rel=0.05)
+
+
+def test_the_nll_of_all_sentences_is_their_mean() -> None:
+    nll, gap = np.random.default_rng(1).normal(100, 40, 50), np.random.default_rng(2).normal(1, 0.5, 50)
+    figures = nll_figures(nll + gap, nll)
+    assert figures["nll"] == pytest.approx(nll.mean()) and figures["nll_se"] == pytest.approx(standard_error(nll))
+    assert figures["nll_gap"] == pytest.approx(gap.mean())
+
+
+def test_a_single_nll_has_no_error() -> None:
+    figures = nll_figures(np.array([3.0, 5.0]), np.array([2.0]))
+    assert figures == {"nll": 3.0, "nll_se": None, "nll_gap": 1.0, "nll_gap_se": None}
 
 
 def test_more_nll_sentences_than_there_are_are_all_of_them(model, dataset) -> None:

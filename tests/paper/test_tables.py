@@ -8,6 +8,7 @@ from modeling_seqvae.paper.tables import results_markdown
 from modeling_seqvae.training.recipe import resolve
 
 EVALUATION = {"split": "test", "sentences": 3761, "nll_samples": 500, "nll_sentences": 1000, "mi": 0.5, "au": 2}
+EVALUATION |= {"nll_gap": 0.5, "nll_gap_se": 0.01}
 
 
 def record(epoch: int, bound: float, kl: float, latent: bool = True) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def test_evaluations_stand_in_a_table_with_what_they_are_of(tmp_path):
     add_run(tmp_path / "ptb" / "max_pool", "max_pool", record(1, 119, 0.5), evaluation=pooled)
     text = results_markdown(tmp_path)
     assert text.startswith("### ptb\n\nTest set, 3,761 sentences")
-    assert "500 samples" in text and "first 1,000" in text
+    assert "500 importance samples" in text and "first 1,000" in text
     table = rows(text)
     assert (table["SeqVAE"]["NLL"], table["SeqVAE"]["seconds"]) == ("106.50", "120")
     assert (table["SeqVAE + MaxPool"]["NLL"], table["SeqVAE + MaxPool"]["KL"]) == ("105.25", "1.75")
@@ -55,7 +56,7 @@ def test_evaluations_of_different_sizes_are_not_passed_off_as_one(tmp_path):
     for method, samples, sentences in (("seqvae", 500, 1000), ("max_pool", 100, 50)):
         evaluation = EVALUATION | {"title": method, "nll_samples": samples, "nll_sentences": sentences}
         add_run(tmp_path / "ptb" / method, method, record(1, 120, 0), evaluation=evaluation)
-    assert "100 to 500 samples" in results_markdown(tmp_path) and "50 to 1,000" in results_markdown(tmp_path)
+    assert "100 to 500 importance samples" in results_markdown(tmp_path) and "50 to 1,000" in results_markdown(tmp_path)
 
 
 def test_every_seed_is_shown_at_its_best_epoch_and_collapses_are_counted(tmp_path):
@@ -102,7 +103,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
         ("history.jsonl", '{"epoch": 1, "bound": 3.0, "kl": 0.1}', "lacks au, cosine, .* seconds"),
         ("evaluation.json", "not JSON", "not readable as JSON"),
         ("evaluation.json", "12", "holds no object"),
-        ("evaluation.json", '{"split": "test"}', "lacks au, nll_samples, nll_sentences, sentences"),
+        ("evaluation.json", '{"split": "test"}', "lacks au, nll_gap_se, nll_samples, nll_sentences, sentences"),
         ("evaluation.json", json.dumps(EVALUATION | {"title": "x", "split": "validation"}), "validation set"),
     ],
 )

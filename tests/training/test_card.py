@@ -25,6 +25,8 @@ RECORD: dict[str, Any] = {
 EVALUATION = RECORD | {
     "nll": 27.125,
     "nll_se": 0.3,
+    "nll_gap": 1.5,
+    "nll_gap_se": 0.0312,
     "nll_samples": 500,
     "nll_sentences": 300,
     "ppl": 3.5,
@@ -97,7 +99,7 @@ def test_an_evaluation_adds_a_column_and_its_own_metadata(tmp_path: Path, make_r
     figures = {(result.dataset_split, result.metric_type): result.metric_value for result in loaded.data.eval_results}
     assert figures["test", "nll"] == 27.125 and figures["validation", "kl"] == 0.881 and figures["test", "kl"] == 0.05
     assert "| KL | 0.88 | 0.05 |" in loaded.text and "| NLL | – | 27.12 |" in loaded.text
-    assert "NLL and PPL by 500 importance samples, on the first 300." in loaded.text
+    assert "NLL by 500 importance samples on the first 300 sentences" in loaded.text
 
 
 @pytest.mark.parametrize(
