@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Running:
     step: Step
     before: float
     task: TaskID
-    began: float = field(default_factory=time.monotonic)
+    began: float
 
     def seconds_left(self, output_dir: Path, expected: float) -> float:
         """From its own pace once it has got somewhere; before, what is left of what was expected."""
@@ -46,7 +46,8 @@ class Bars:
         self.total, self.ended = len(steps), 0
         self.output_dir, self.jobs = output_dir, jobs
         self.running: dict[str, Running] = {}
-        self.took = self.was_expected = 0.0
+        # As if one usual step had gone as expected: a first step of seconds tells little of what takes hours.
+        self.took = self.was_expected = sum(self.expected.values()) / max(1, len(self.expected))
         self.began = self.told = time.monotonic()
         self.console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(24), TaskProgressColumn())
@@ -63,7 +64,8 @@ class Bars:
     def begin(self, step: Step) -> None:
         self.waiting.discard(step.key)
         before = step.progress(self.output_dir)
-        self.running[step.key] = Running(step, before, self.bars.add_task(step.title, total=1.0, left=""))
+        task = self.bars.add_task(step.title, total=1.0, left="")
+        self.running[step.key] = Running(step, before, task, time.monotonic())
 
     def end(self, step: Step, failure: str | None) -> None:
         """Take a step's bar down and tell how it ended; one that never ran has a failure, too."""
