@@ -83,7 +83,7 @@ def test_it_prints_and_writes_the_figures_of_both_models(demonstration: Demonstr
         assert [float(figure) for figure in figures.split()[:6]] == pytest.approx(expected, abs=0.006)
         assert (report["sentences"], report["nll_sentences"], report["nll_samples"]) == (40, 40, 500)
         assert report["nll"] <= report["bound"] + 3 * report["nll_se"] and report["above_truth"] > 0
-    assert "above" in printed and "first 40 sentences" in " ".join(printed.split())
+    assert "above" in printed and "40 test sentences" in " ".join(printed.split())
 
 
 def test_it_gives_a_verdict_probes_and_texts(demonstration: Demonstration) -> None:
