@@ -126,7 +126,7 @@ def _evaluation(path: Path, best: Path) -> tuple[dict[str, Any] | None, list[str
     """A run's evaluation on the test set, unless it is of an earlier checkpoint; and what to tell of it."""
     if not path.is_file():
         return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
-    report = read_json(path, ["bound"])
+    report = read_json(path, ("bound", "nll_gap_se"))
     if not of_these_weights(report, best):
         return None, ["evaluation.json is left out: it is of an earlier checkpoint; evaluate the run again"]
     return report, []
