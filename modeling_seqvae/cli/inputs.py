@@ -72,12 +72,10 @@ def load_model(checkpoint: str, device: str | None) -> Any:
     """The model of a run (its best/), of a checkpoint's directory, or of a name on the hub."""
     import torch
 
-    from ..text import SeqVAE
-    from ..training.run import best_checkpoint
+    from ..training.run import load_best
 
     require_device(device)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SeqVAE.from_pretrained(best_checkpoint(checkpoint), device=device)
+    return load_best(checkpoint, device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -1,7 +1,9 @@
 """Corpora: by name, from files of one's own or from the hub, always as splits of `text` and, if labelled, `label`."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,6 +160,23 @@ def load_corpus(
     reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
     splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
     return Corpus(spec.name, splits, CorpusReport(spec.name, reports, tuple(notes)), spec)
+
+
+def checksum_of_files(spec: CorpusSpec, data_dir: str | Path | None = None) -> str | None:
+    """The SHA-256 of a corpus's files together; None where it is not read from files, or they are not there."""
+    if spec.files is None or (spec.hub is not None and data_dir is None):
+        return None
+    paths = {split: _find(Path(data_dir or ".").expanduser() / path) for split, path in _paths(spec).items()}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    sums = [f"{split} {_sha256(path, path.stat().st_mtime_ns)}" for split, path in paths.items()]
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+
+
+@cache
+def _sha256(path: Path, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def spec_from_path(

@@ -287,13 +287,12 @@ def nll_figures(bound: np.ndarray, nll: np.ndarray) -> dict[str, Any]:
     1): the sentences' NLLs differ by tens of nats, their gaps by a fraction of one. `nll_se` is the standard error of
     `nll` as an estimate for all such text, `nll_gap_se` that of the gap alone; None for a single sentence.
     """
-    gap = bound[: len(nll)] - nll
-    share = (bound - bound.mean()) / len(bound)  # what each sentence adds to the error of the estimate
-    share[: len(nll)] -= (gap - gap.mean()) / len(nll)
-    count = len(bound)
+    gap, count, some = bound[: len(nll)] - nll, len(bound), len(nll)
+    share = (bound - bound.mean()) / math.sqrt(count * max(count - 1, 1))  # what each adds to the estimate's error
+    share[:some] -= (gap - gap.mean()) / math.sqrt(some * max(some - 1, 1))
     return {
         "nll": float(bound.mean() - gap.mean()),
-        "nll_se": math.sqrt(float(np.square(share).sum()) * count / (count - 1)) if len(nll) > 1 else None,
+        "nll_se": math.sqrt(float(np.square(share).sum())) if some > 1 else None,
         "nll_gap": float(gap.mean()),
         "nll_gap_se": standard_error(gap),
     }

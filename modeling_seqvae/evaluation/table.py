@@ -15,7 +15,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "nll": ("NLL", "{:.2f}"),
     "nll_se": ("s.e.", "{:.2f}"),
     "nll_bar": ("NLL-bar", "{:.2f}"),
-    "above_truth": ("above\ntruth", "{:+.2f}"),
+    "above_truth": ("above\ntruth", "{:+z.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "rec": ("Rec", "{:.2f}"),
     "kl": ("KL", "{:z.2f}"),  # flows: an estimate
@@ -47,8 +47,10 @@ def how_likelihoods(reports: Sequence[Mapping[str, Any]]) -> str:
     by = f"by {samples} importance samples" + ("" if len(latent) == len(reports) else " (exact for a language model)")
     if all(report["nll_sentences"] == report["sentences"] for report in latent):
         return by
-    error = max(report["nll_gap_se"] or 0 for report in latent)
-    return f"{by} on the first {some} sentences: -ELBO of all less the gap there (s.e. at most {error:.2f})"
+    errors = [report["nll_gap_se"] for report in latent]
+    error = "" if None in errors else f" (s.e. at most {max(errors):.2f})"  # of a single sentence it is not known
+    first = "the first sentence" if some == "1" else f"the first {some} sentences"
+    return f"{by} on {first}: -ELBO of all less the gap there{error}"
 
 
 def numbers(values: Iterable[int]) -> str:

@@ -10,7 +10,7 @@ from ..data.corpora import Corpus, load_corpus
 from ..text import SeqVAE
 from ..training.directory import RECIPE
 from ..training.recipe import Recipe
-from ..training.run import best_checkpoint
+from ..training.run import load_best
 from .published import rows_of
 from .request import Request
 from .work import Measurement, Step, Training
@@ -40,7 +40,7 @@ def findings(measurements: Sequence[Measurement], output_dir: Path) -> list[dict
 
 def best_encoder(run: Path) -> SeqVAE:
     """The best model of a run, on the device that is there."""
-    return SeqVAE.from_pretrained(best_checkpoint(str(run)), device=Accelerator().device)
+    return load_best(str(run), Accelerator().device)
 
 
 def corpus_of_run(run: Path, data_dir: Path | None, test_limit: int | None = None) -> Corpus:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ History = Sequence[Mapping[str, Any]]
 STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "^", "--"), ("#CC79A7", "D", "--"),
           ("#E69F00", "v", ":"), ("#56B4E9", "P", ":"), ("#000000", "X", "-."), ("#999999", "*", "-."))  # fmt: skip
 """Colours that colour-blind readers tell apart (Okabe and Ito), with markers and lines for print."""
+
+CAPTION_WIDTH = 100
+"""Characters of nine points in the narrowest figure's 7.2 inches."""
 
 PANELS = (("kl", "KL(q(z|x) || p(z)), nats per sentence"), ("cosine", "mean pairwise cosine similarity"))
 
@@ -43,7 +47,7 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(label, fontsize=8)
         if axis.dataLim.y0 >= 0:  # an estimated KL can be below
-            axis.set_ylim(bottom=0.0)
+            axis.set_ylim(0.0, 1.05 * axis.dataLim.y1 or None)  # matplotlib's margin is of the range, which may be tiny
         axis.grid(alpha=0.3, linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
@@ -51,8 +55,13 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     else:
         axes[0].legend(fontsize=8, frameon=False)
+    save(figure, path, caption)
+
+
+def save(figure: Any, path: Path, caption: str) -> None:
+    """Write a figure under its caption, in as many lines as that needs."""
     if caption:
-        figure.suptitle(caption, fontsize=9)
+        figure.suptitle(fill(caption, CAPTION_WIDTH), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=200)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .figures import STYLES, require_matplotlib
+from .figures import STYLES, require_matplotlib, save
 
 BAND = 2
 """Standard errors to either side of a curve."""
@@ -47,7 +47,7 @@ def positions_figure(reports: Mapping[str, Mapping[str, Any]], path: Path, capti
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 1].invert_xaxis()  # both columns read from left to right
     axes[0, 0].legend(fontsize=8, frameon=False)
-    _save(figure, path, caption)
+    save(figure, path, caption)
 
 
 def _curve(axis: Any, curve: Mapping[str, Sequence[float]], key: str, color: str, **style: Any) -> None:
@@ -75,7 +75,7 @@ def feature_space_figure(
         _scatter(axis, np.array(points, dtype=float), colour)
         told = "" if cosine is None else f"\nmean pairwise cosine {cosine:.2f}"
         axis.set_title(f"{title}{told}", fontsize=9)
-    _save(figure, path, caption)
+    save(figure, path, caption)
 
 
 def _scatter(axis: Any, points: NDArray, colour: str) -> None:
@@ -91,10 +91,3 @@ def _scatter(axis: Any, points: NDArray, colour: str) -> None:
         axis.tick_params(axis=name, labelsize=7, pad=-2)
     axis.set_box_aspect((1, 1, 1), zoom=1.1)
     axis.view_init(elev=22, azim=-58)
-
-
-def _save(figure: Any, path: Path, caption: str) -> None:
-    if caption:
-        figure.suptitle(caption, fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)

@@ -55,6 +55,7 @@ class Request:
             raise ValueError(
                 f"--methods {', '.join(missing)}: the methods are {', '.join(known)}, or a YAML file of yours"
             )
+        _require_titles(chosen)
         return chosen
 
     def trainings(
@@ -86,6 +87,7 @@ class Request:
         limits = {name: count for name, count in (self.limits if limits is None else limits).items() if name != "test"}
         wanted = [*self.overrides, *overrides]
         _require_common(method, self.overrides)
+        _require_free(self.overrides, overrides)
         plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits)
         recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits)
         settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
@@ -146,6 +148,23 @@ def _require_common(method: str, overrides: Sequence[str]) -> None:
                 f"--set {name}: {method} would not be {method} without its own {name}, {_plain(own[name])}; leave one "
                 "of the two out, or give a preset file of yours with --preset, which leaves methods their own values"
             )
+
+
+def _require_titles(methods: Sequence[str]) -> None:
+    """Refuses methods that tables and pictures could not tell apart."""
+    of_title: dict[str, str] = {}
+    for method in methods:
+        title = str(named_settings("methods", method)[0].get("title", Path(method).stem))
+        if of_title.setdefault(title, method) != method:
+            raise ValueError(f"--methods {of_title[title]},{method}: both have the title {title!r}; give yours another")
+
+
+def _require_free(given: Sequence[str], own: Sequence[str]) -> None:
+    """Refuses overrides of what a target itself sets."""
+    taken = {override.partition("=")[0].strip() for override in own}
+    for name in (override.partition("=")[0].strip() for override in given):
+        if name in taken:
+            raise ValueError(f"--set {name}: this table or figure sets it itself; leave it out")
 
 
 def _as_named(corpus: str | CorpusSpec) -> str:

@@ -33,13 +33,13 @@ DUAL_COLUMNS = {
     "title": ("model", "{}"),
     "dual_kl": ("dual\nKL", "{:.3f}"),
     "dual_kl_mc": ("its MC\nerror", "{:.3f}"),
-    "kl_above_dual": ("KL less\ndual KL", "{:+.3f}"),
+    "kl_above_dual": ("KL less\ndual KL", "{:+z.3f}"),
     "kl_above_dual_se": ("s.e.", "{:.3f}"),
-    "nll_bar_above_bound": ("NLL-bar\nless -ELBO", "{:+.3f}"),
+    "nll_bar_above_bound": ("NLL-bar\nless -ELBO", "{:+z.3f}"),
     "nll_bar_above_bound_se": ("s.e.", "{:.3f}"),
-    "nll_bar_above_nll": ("NLL-bar\nless NLL", "{:+.3f}"),
+    "nll_bar_above_nll": ("NLL-bar\nless NLL", "{:+z.3f}"),
     "nll_bar_above_nll_se": ("s.e.", "{:.3f}"),
-    "dual_mi": ("dual\nMI", "{:.3f}"),
+    "dual_mi": ("dual\nMI", "{:z.3f}"),
 }
 DUAL_CAPTION = (
     "What the dual KL, of which NLL-bar is made, leaves out: differences within each sentence, their mean and its "

@@ -19,7 +19,7 @@ COLUMNS = {
     "paper_without": ("without\npaper", "{:.1f}"),
     "with": ("NLL with\nannealing", "{:.2f}"),
     "paper_with": ("with\npaper", "{:.1f}"),
-    "difference": ("without\nless with", "{:+.2f}"),
+    "difference": ("without\nless with", "{:+z.2f}"),
     "kl_without": ("KL\nwithout", "{:z.2f}"),
     "kl_with": ("KL\nwith", "{:z.2f}"),
 }

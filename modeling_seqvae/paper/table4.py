@@ -16,10 +16,10 @@ COLUMNS = {
     "paper_nll": ("original\npaper", "{:.1f}"),
     "shuffled_nll": ("NLL\nshuffled", "{:.2f}"),
     "paper_shuffled": ("shuffled\npaper", "{:.1f}"),
-    "nll_difference": ("NLL shuffled\nless original", "{:+.2f}"),
+    "nll_difference": ("NLL shuffled\nless original", "{:+z.2f}"),
     "bound": ("-ELBO\noriginal", "{:.2f}"),
     "shuffled_bound": ("-ELBO\nshuffled", "{:.2f}"),
-    "bound_difference": ("-ELBO shuffled\nless original", "{:+.2f}"),
+    "bound_difference": ("-ELBO shuffled\nless original", "{:+z.2f}"),
     "kl": ("KL\noriginal", "{:z.2f}"),
     "shuffled_kl": ("KL\nshuffled", "{:z.2f}"),
 }

@@ -14,16 +14,19 @@ from typing import Any, Protocol
 
 import torch
 
-from ..data.corpora import CorpusSpec
+from ..data.corpora import CorpusSpec, checksum_of_files
 from ..training.directory import RECIPE, holds_run
 from ..training.evaluations import keep_evaluation, of_these_weights, weights
-from ..training.history import read_history
+from ..training.history import HISTORY, read_history
 from ..training.json_files import read_json, write_json
 from ..training.recipe import Recipe
 from ..training.run import evaluate_checkpoint, train
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
+
+FILES = "files"
+"""The SHA-256 of the corpus's files that it was trained on, among what is written there; None where it has none."""
 
 SECONDS = "measuring_seconds"
 """How long a measurement took, among its figures."""
@@ -90,19 +93,23 @@ class Training:
 
     def done(self, output_dir: Path) -> bool:
         run = output_dir / self.folder
-        begun = holds_run(run, self.recipe, resume=True)
-        if begun:
-            _require_same_texts(run, self.recipe.corpus, self.data_dir)
-        return begun and self.ended(output_dir)
+        if not holds_run(run, self.recipe, resume=True):
+            return False
+        end = self.at_the_end(output_dir)
+        _require_same_texts(run, self.recipe.corpus, self.data_dir, end.get(FILES))
+        if end and not read_history(run):
+            raise ValueError(f"{run / HISTORY} has no record of a run that has ended: put back a copy of it")
+        return bool(end)
 
     def progress(self, output_dir: Path) -> float:
         return len(self.read(output_dir) or ()) / self.recipe.training.epochs
 
     def run(self, output_dir: Path) -> None:
         folder = output_dir / self.folder
+        read = checksum_of_files(self.recipe.corpus, self.data_dir)
         trainer = train(self.recipe, folder, self.data_dir, resume=True)
         sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
-        write_json(folder / FINISHED, {"documents": sizes, **processor(trainer.accelerator.device)})
+        write_json(folder / FINISHED, {"documents": sizes, FILES: read, **processor(trainer.accelerator.device)})
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         return read_history(output_dir / self.folder) or None
@@ -272,9 +279,18 @@ def processor(device: Any) -> dict[str, Any]:
     return {"device": device.type, "threads": torch.get_num_threads()}
 
 
-def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None) -> None:
-    """Refuses a run on files where the hub's sample is meant, or the other way round: their texts are not the same."""
+def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None, files: str | None) -> None:
+    """Refuses a run on other texts: other files, or the hub's sample where files are meant, or the other way round.
+
+    A run without a checksum of its `files` is taken as it is, and so is one whose files are no longer there.
+    """
     kept = Recipe.load(run / RECIPE).data_dir
+    now = checksum_of_files(corpus, data_dir or kept)
+    if None not in (files, now) and files != now:
+        raise ValueError(
+            f"{run} was trained on other texts: the files of {corpus.name} are not what they were then. Put them back, "
+            "or choose another --output-dir"
+        )
     if corpus.files is None or corpus.hub is None or (kept is None) == (data_dir is None):
         return
     if kept is None:

@@ -54,8 +54,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    fresh = _beside(path, "new")
+    """Replace a file in one step, which other processes may be about to replace as well."""
+    fresh = _beside(path, f"{os.getpid()}.new")
     try:
         with writing(path):
             fresh.write_text(text, "utf-8")
@@ -78,10 +78,12 @@ def require_intact(directory: Path, names: Iterable[str] | None = None) -> None:
     Raises ValueError that names the first file which is missing or has changed, FileNotFoundError without checksums.
     """
     sums = json.loads((directory / CHECKSUMS).read_text("utf-8"))
+    if not isinstance(sums, dict):
+        raise ValueError(f"{CHECKSUMS} is not what was written")
     for name in sums if names is None else names:
         if not (directory / name).is_file():
             raise ValueError(f"{name} is missing")
-        if _sha256(directory / name) != sums[name]:
+        if _sha256(directory / name) != sums.get(name):
             raise ValueError(f"{name} is not what was written")
 
 

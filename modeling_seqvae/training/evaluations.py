@@ -7,14 +7,14 @@ from typing import Any
 
 from .checkpoint import CHECKSUMS
 from .directory import RECIPE
-from .json_files import write_json
+from .json_files import read_json, write_json
 from .recipe import Recipe
 
 
 def weights(checkpoint: Path) -> str | None:
     """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
     path = checkpoint / CHECKSUMS
-    return json.loads(path.read_text("utf-8")).get("model.safetensors") if path.is_file() else None
+    return read_json(path).get("model.safetensors") if path.is_file() else None
 
 
 def of_these_weights(report: Mapping[str, Any], checkpoint: Path) -> bool:

@@ -17,10 +17,12 @@ from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
+from .checkpoint import CHECKSUMS, require_intact
 from .directory import RECIPE, holds_run
 from .evaluations import weights
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
+from .state import WEIGHTS
 from .trainer import SeqVAETrainer
 
 
@@ -84,11 +86,25 @@ def best_checkpoint(checkpoint: str) -> str:
         return str(run / "best")
     if (run / RECIPE).is_file() and not (run / "config.json").is_file():  # a shared checkpoint has both
         raise FileNotFoundError(
-            f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
+            f"{run} is a run without a best/, which it has from the end of an epoch on: train it with --resume"
         )
     if not run.is_dir() and (run.exists() or checkpoint.count("/") != 1):
         raise FileNotFoundError(f"there is no folder {checkpoint}; a model on the hub has a name like owner/model")
     return checkpoint
+
+
+def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
+    """The model of `best_checkpoint`, whose weights are what was written where it has a note of that.
+
+    Raises ValueError that names weights which are not, and what `best_checkpoint` raises.
+    """
+    best = Path(best_checkpoint(checkpoint))
+    if (best / CHECKSUMS).is_file():
+        try:
+            require_intact(best, [name for name in (WEIGHTS, DUAL_NETWORKS) if (best / name).is_file()])
+        except ValueError as error:
+            raise ValueError(f"{best} is damaged ({error}): put back a copy of it, or train again") from error
+    return SeqVAE.from_pretrained(str(best), device=device)
 
 
 def evaluate_checkpoint(
@@ -118,9 +134,8 @@ def evaluate_checkpoint(
         raise ValueError(f"precision {precision!r} is not one of no, bf16")
     limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu")
-    best = best_checkpoint(checkpoint)
-    read = weights(Path(best))
-    vae = SeqVAE.from_pretrained(best, device=device or accelerator.device)
+    read = weights(Path(best_checkpoint(checkpoint)))
+    vae = load_best(checkpoint, device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
     if corpus is None and recipe is not None:
         data_dir = data_dir or recipe.data_dir

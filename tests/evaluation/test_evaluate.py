@@ -375,6 +375,14 @@ def test_the_nll_of_all_sentences_is_their_mean() -> None:
     assert figures["nll_gap"] == pytest.approx(gap.mean())
 
 
+def test_the_error_of_few_gaps_is_that_of_their_mean() -> None:
+    """Where all -ELBOs are equal the gaps alone are uncertain, however few they are."""
+    bound, nll = np.full(1000, 100.0), 100 - np.array([1.0, 3.0])
+    figures = nll_figures(bound, nll)
+    assert figures["nll_se"] == pytest.approx(standard_error(nll))
+    assert figures["nll_se"] == pytest.approx(figures["nll_gap_se"])
+
+
 def test_a_single_nll_has_no_error() -> None:
     figures = nll_figures(np.array([3.0, 5.0]), np.array([2.0]))
     assert figures == {"nll": 3.0, "nll_se": None, "nll_gap": 1.0, "nll_gap_se": None}

@@ -82,6 +82,8 @@ def test_caption_says_on_what_and_in_which_unit():
         assert part in told
     assert "first" not in caption(REPORT | {"nll_sentences": 3761})
     assert "NLL exact" in caption(LANGUAGE_MODEL)
+    single = caption(REPORT | {"nll_sentences": 1, "nll_gap_se": None})
+    assert "on the first sentence: -ELBO of all less the gap there." in single
 
 
 def test_captions_tell_what_was_measured_in_bf16_and_older_reports_are_in_float32():

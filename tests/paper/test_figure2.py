@@ -75,6 +75,7 @@ def test_what_is_not_there_is_said_to_be_missing(request_for, tmp_path):
 
 
 def test_three_units_are_not_overridden(request_for):
-    wider = request_for(overrides=("model.encoder_hidden_size=7",))
     assert module.THREE_UNITS == "model.encoder_hidden_size=3"
-    assert {step.trainings[0].recipe.model["encoder_hidden_size"] for step in TARGET.steps(wider)} == {3}
+    assert {step.trainings[0].recipe.model["encoder_hidden_size"] for step in TARGET.steps(request_for())} == {3}
+    with pytest.raises(ValueError, match=r"--set model\.encoder_hidden_size: this table or figure sets it itself"):
+        TARGET.steps(request_for(overrides=("model.encoder_hidden_size=7",)))

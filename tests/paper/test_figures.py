@@ -44,6 +44,25 @@ def test_axes_start_at_zero_and_say_what_they_show(tmp_path, drawn):
     assert kl.get_xlabel() == cosine.get_xlabel() == "epoch"
 
 
+def test_a_curve_that_hardly_varies_is_inside_the_panel(tmp_path, drawn):
+    records = [{"epoch": epoch, "kl": 2.0, "cosine": 0.9999 + epoch / 1e6} for epoch in range(1, 5)]
+    figure3({"last": records}, tmp_path / "figure.png")
+    kl, cosine = (axis.get_ylim() for axis in drawn[0].axes)
+    assert kl == pytest.approx((0, 2.1)) and cosine == pytest.approx((0, 1.05), abs=1e-3)
+
+
+def test_nothing_but_zeros_is_drawn_as_well(tmp_path, drawn):
+    figure3({"last": [{"epoch": 1, "kl": 0.0, "cosine": 0.0}]}, tmp_path / "figure.png")
+    assert all(axis.get_ylim()[1] > 0 for axis in drawn[0].axes)
+
+
+def test_a_long_caption_takes_several_lines(tmp_path, drawn):
+    caption = "ptb, " + ", ".join(f"training.option_{number}=0.5" for number in range(9))
+    figure3({"last": history(2.0, 3.0)}, tmp_path / "figure.png", caption)
+    title = drawn[0].get_suptitle()
+    assert title.replace("\n", " ") == caption and max(map(len, title.splitlines())) <= 100
+
+
 def test_epochs_are_whole_numbers(tmp_path, drawn):
     figure3({"last": history(2.0, 3.0)}, tmp_path / "figure.png")
     assert all(float(tick).is_integer() for axis in drawn[0].axes for tick in axis.get_xticks())

@@ -69,6 +69,19 @@ def test_a_target_s_own_override_may_change_what_a_method_sets():
     assert PTB.training("lstm_lm", 0, "model.latent_size=16").recipe.model["latent_size"] == 16
 
 
+def test_what_a_target_sets_is_not_set_beside_it():
+    request = replace(PTB, overrides=("training.kl_schedule=constant",))
+    with pytest.raises(ValueError, match=r"--set training\.kl_schedule: this table or figure sets it itself"):
+        request.training("max_pool", 0, "training.kl_schedule=constant")
+
+
+def test_two_methods_of_one_title_are_refused(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("title: SeqVAE + MaxPool\nmodel: {pooling_mode: max, latent_size: 8}\n")
+    with pytest.raises(ValueError, match=r"max_pool,.*mine.yaml: both have the title 'SeqVAE \+ MaxPool'"):
+        replace(PTB, methods=("max_pool", str(mine))).methods_or([])
+
+
 def test_the_recipe_is_what_train_would_be_told():
     recipe = PTB.training("max_pool", 3, "model.latent_size=16").recipe
     assert recipe.training.seed == 3 and recipe.model["latent_size"] == 16 and recipe.limits == {"train": 10_000}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from modeling_seqvae import SeqVAEConfig
-from modeling_seqvae.data.corpora import spec_from_path
+from modeling_seqvae.data.corpora import checksum_of_files, spec_from_path
 from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.paper import reproduce as module
 from modeling_seqvae.paper.estimates import Estimates
@@ -20,7 +20,7 @@ from modeling_seqvae.paper.request import Request
 from modeling_seqvae.paper.table3 import WITHOUT
 from modeling_seqvae.paper.tables import results_markdown
 from modeling_seqvae.paper.targets import TARGETS
-from modeling_seqvae.paper.work import FINISHED, Training
+from modeling_seqvae.paper.work import FILES, FINISHED, Training
 from modeling_seqvae.training.recipe import available
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
@@ -257,6 +257,28 @@ def test_a_run_on_the_hubs_sample_is_not_taken_for_one_on_files(tmp_path, kept, 
     with pytest.raises(ValueError, match="--data-dir"):
         training.done(tmp_path)
     assert replace(request, data_dir=kept and Path(kept)).training("seqvae", 0).done(tmp_path)
+
+
+def test_a_run_on_texts_that_have_changed_is_refused(tmp_path):
+    texts = tmp_path / "mine.txt"
+    texts.write_text("one text\nand another\n" * 50)
+    training = Request(spec_from_path(texts), "tiny").training("seqvae", 0)
+    run = add_run(tmp_path, training)
+    sizes = json.loads((run / FINISHED).read_text())
+    (run / FINISHED).write_text(json.dumps(sizes | {FILES: checksum_of_files(training.recipe.corpus)}))
+    assert training.done(tmp_path)
+    texts.write_text("other texts\nthan there were\n" * 50)
+    with pytest.raises(ValueError, match="the files of mine are not what they were then"):
+        training.done(tmp_path)
+    texts.unlink()  # what was made of them stays
+    assert training.done(tmp_path)
+
+
+def test_a_run_at_its_end_has_a_history(tmp_path):
+    training = PTB.training("seqvae", 0)
+    (add_run(tmp_path, training) / "history.jsonl").write_text("")
+    with pytest.raises(ValueError, match=r"history.jsonl has no record of a run that has ended"):
+        training.done(tmp_path)
 
 
 def test_hours_of_other_processors_are_not_compared_without_a_word(tmp_path):

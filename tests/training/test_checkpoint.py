@@ -2,6 +2,7 @@ import errno
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,17 @@ def test_a_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
+def test_two_processes_may_replace_one_file(tmp_path):
+    """Each ends with the other's text or its own, whole; none fails."""
+    path = tmp_path / "table1.json"
+    text = [str(number) * 100_000 for number in range(2)]
+    code = "import sys; from pathlib import Path; from modeling_seqvae.training.checkpoint import write_text\n"
+    code += "for _ in range(50): write_text(Path(sys.argv[1]), sys.argv[2] * 100_000)"
+    others = [subprocess.Popen([sys.executable, "-c", code, str(path), number]) for number in "01"]
+    assert [other.wait() for other in others] == [0, 0]
+    assert path.read_text() in text and [one.name for one in tmp_path.iterdir()] == ["table1.json"]
+
+
 def test_recovering_what_was_never_written_does_nothing(tmp_path):
     recover(tmp_path / "best")
     recover(tmp_path / "nowhere" / "best")
@@ -200,7 +212,7 @@ def test_all_reaches_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
     assert after == [".best.new -> best", "."]
     events.clear()
     write_text(tmp_path / "recipe.yaml", "new")
-    assert events == [".recipe.yaml.new"]
+    assert events == [f".recipe.yaml.{os.getpid()}.new"]
 
 
 @pytest.mark.parametrize("damage", ["", "missing", "longer", "other", "unreadable sums", "no sums"])

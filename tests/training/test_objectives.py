@@ -152,6 +152,15 @@ def test_the_networks_are_beside_the_checkpoint_and_evaluated_with_it(make_train
     report = evaluate_checkpoint(str(tmp_path / "run"), nll_samples=20)
     assert report["nll_bar"] == pytest.approx(report["bound"] - report["kl"] + report["dual_kl"], abs=1e-4)
     assert report["dual_kl"] <= report["kl"] + 4 * report["dual_kl_mc"]
+    for name in ("model.safetensors", FILE):
+        intact = (best / name).read_bytes()
+        (best / name).write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+        with pytest.raises(ValueError, match=f"best is damaged .{name} is not what was written"):
+            evaluate_checkpoint(str(tmp_path / "run"), nll_samples=20)
+        (best / name).write_bytes(intact)
+    (best / "checksums.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"checksums\.json"):
+        evaluate_checkpoint(str(tmp_path / "run"), nll_samples=20)
 
 
 def test_the_networks_go_back_with_the_model(make_trainer, tmp_path):
