@@ -65,6 +65,13 @@ def write_text(path: Path, text: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
+def sweep(directory: Path, names: Iterable[str]) -> None:
+    """Remove what processes that were killed in `write_text` left of these files, which no other is writing now."""
+    for name in names:
+        for leftover in directory.glob(f".{name}.*.new"):
+            leftover.unlink(missing_ok=True)
+
+
 def write_checksums(directory: Path) -> None:
     """Note the SHA-256 of every other file that stands in a directory, in its checksums.json."""
     files = (path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS)

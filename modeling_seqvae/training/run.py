@@ -86,7 +86,7 @@ def best_checkpoint(checkpoint: str) -> str:
         return str(run / "best")
     if (run / RECIPE).is_file() and not (run / "config.json").is_file():  # a shared checkpoint has both
         raise FileNotFoundError(
-            f"{run} is a run without a best/, which it has from the end of an epoch on: train it with --resume"
+            f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
         )
     if not run.is_dir() and (run.exists() or checkpoint.count("/") != 1):
         raise FileNotFoundError(f"there is no folder {checkpoint}; a model on the hub has a name like owner/model")

@@ -24,9 +24,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
-from .checkpoint import recover, replacing, require_intact, write_checksums, writing
+from .checkpoint import recover, replacing, require_intact, sweep, write_checksums, writing
 from .directory import RECIPE, holds_run
-from .history import write_history
+from .history import HISTORY, write_history
 from .meter import PHASES
 from .recipe import Recipe
 from .report import quiet_libraries
@@ -83,6 +83,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             recover(self.last)
             recover(self.best)
+            sweep(self.path, (RECIPE, HISTORY))
             shutil.rmtree(self.path / STAGING, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         found = holds_run(self.path, self.recipe, resume)
