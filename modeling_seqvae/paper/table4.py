@@ -47,8 +47,8 @@ class Table4:
             both = [(original, shuffled) for original, shuffled in pairs if original and shuffled]
             row: dict[str, Any] = {"method": trainings[0].recipe.method, "title": title_of(trainings, len(both))}
             for name in ("nll", "bound", "kl"):
-                row[name] = spread([original[name] if original else None for original, _ in pairs])
-                row[f"shuffled_{name}"] = spread([shuffled[name] if shuffled else None for _, shuffled in pairs])
+                row[name] = spread([original[name] for original, _ in both])
+                row[f"shuffled_{name}"] = spread([shuffled[name] for _, shuffled in both])
                 row[f"{name}_difference"] = spread([shuffled[name] - original[name] for original, shuffled in both])
             found = [report for pair in pairs for report in pair if report]
             rows.append(row | beside("table4", trainings, found, output_dir))

@@ -154,11 +154,7 @@ class Measurement:
         return self.trainings
 
     def done(self, output_dir: Path) -> bool:
-        found = self.read(output_dir)
-        made_with = [] if found is None else found.get("weights", [])
-        return found is not None and all(
-            now in (None, then) for now, then in zip_longest(self._weights(output_dir), made_with, fillvalue="none")
-        )
+        return self.read(output_dir) is not None
 
     def progress(self, output_dir: Path) -> float:
         return 0.0
@@ -173,8 +169,11 @@ class Measurement:
         write_json(folder / self.file, figures | made_with | {SECONDS: round(time.monotonic() - began, 2)})
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
-        ended = all(training.ended(output_dir) for training in self.trainings)
-        return self._found(output_dir / self.folder) if ended else None
+        if not all(training.ended(output_dir) for training in self.trainings):
+            return None
+        found = self._found(output_dir / self.folder) or {}
+        pairs = zip_longest(self._weights(output_dir), found.get("weights", []), fillvalue="none")
+        return found if found and all(now in (None, then) for now, then in pairs) else None
 
     def took(self, folder: Path) -> float | None:
         return (self._found(folder) or {}).get(SECONDS)
