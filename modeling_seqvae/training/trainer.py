@@ -293,6 +293,7 @@ class SeqVAETrainer:
             return
         if self.show:
             tqdm.write(f"stopped by {signal.Signals(number).name}: the run is saved; continue it with --resume")
+        self.signals.number = 0  # the same trainer may go on
         raise Interrupted(128 + number)
 
 
