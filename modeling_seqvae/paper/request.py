@@ -140,7 +140,7 @@ def _require_common(method: str, overrides: Sequence[str]) -> None:
     """Refuses overrides of the seed, and of what a method's own file sets, which is what makes it that method."""
     sections = {name: part for name, part in named_settings("methods", method)[0].items() if isinstance(part, Mapping)}
     own = {f"{section}.{field}": value for section, part in sections.items() for field, value in part.items()}
-    for name in (override.partition("=")[0].strip() for override in overrides):
+    for name in _fields(overrides):
         if name == "training.seed":
             raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")
         if name in own:
@@ -161,10 +161,14 @@ def _require_titles(methods: Sequence[str]) -> None:
 
 def _require_free(given: Sequence[str], own: Sequence[str]) -> None:
     """Refuses overrides of what a target itself sets."""
-    taken = {override.partition("=")[0].strip() for override in own}
-    for name in (override.partition("=")[0].strip() for override in given):
-        if name in taken:
+    for name in _fields(given):
+        if name in _fields(own):
             raise ValueError(f"--set {name}: this table or figure sets it itself; leave it out")
+
+
+def _fields(overrides: Sequence[str]) -> list[str]:
+    """The names in `name=value`."""
+    return [override.partition("=")[0].strip() for override in overrides]
 
 
 def _as_named(corpus: str | CorpusSpec) -> str:

@@ -284,8 +284,7 @@ def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None, fi
     A run without a checksum of its `files` is taken as it is, and so is one whose files are no longer there.
     """
     kept = Recipe.load(run / RECIPE).data_dir
-    now = checksum_of_files(corpus, data_dir or kept)
-    if None not in (files, now) and files != now:
+    if files is not None and checksum_of_files(corpus, data_dir or kept) not in (None, files):
         raise ValueError(
             f"{run} was trained on other texts: the files of {corpus.name} are not what they were then. Put them back, "
             "or choose another --output-dir"

@@ -98,13 +98,14 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
 
     Raises ValueError that names weights which are not, and what `best_checkpoint` raises.
     """
-    best = Path(best_checkpoint(checkpoint))
-    if (best / CHECKSUMS).is_file():
+    best = best_checkpoint(checkpoint)  # maybe a name on the hub, which is no path everywhere
+    folder = Path(best)
+    if (folder / CHECKSUMS).is_file():
         try:
-            require_intact(best, [name for name in (WEIGHTS, DUAL_NETWORKS) if (best / name).is_file()])
+            require_intact(folder, [name for name in (WEIGHTS, DUAL_NETWORKS) if (folder / name).is_file()])
         except ValueError as error:
             raise ValueError(f"{best} is damaged ({error}): put back a copy of it, or train again") from error
-    return SeqVAE.from_pretrained(str(best), device=device)
+    return SeqVAE.from_pretrained(best, device=device)
 
 
 def evaluate_checkpoint(
