@@ -102,6 +102,12 @@ class TrainingSpec(BaseModel):
         period = getattr(self, schedule.period)
         return schedule.weight(epochs / period if period else math.inf, self.kl_start, self.kl_stop)
 
+    @property
+    def annealing_epochs(self) -> float:
+        """Epochs, fractions counted, after which the KL weight stays at `kl_stop`, by the schedule."""
+        schedule = SCHEDULES[self.kl_schedule]
+        return schedule.periods * float(getattr(self, schedule.period))
+
     def lr_factor(self, epochs: float) -> float:
         """The share of the full learning rate when `epochs` epochs, fractions counted, have passed."""
         warmup = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -114,12 +120,11 @@ class TrainingSpec(BaseModel):
         return None if self.precision == "auto" else self.precision
 
     def plateau(self) -> Plateau:
-        """The learning-rate rule; it waits until a cyclical schedule has run its cycles."""
+        """The learning-rate rule; under a cyclical schedule it begins anew when the cycles are over."""
         if not LR_SCHEDULES[self.lr_schedule].halves_at_plateaus:
             return Plateau(self.epochs + 1, self.plateau_patience)
-        schedule = SCHEDULES[self.kl_schedule]
-        waits = math.ceil(schedule.plateau_after * getattr(self, schedule.period))
-        return Plateau(max(self.plateau_from, waits), self.plateau_patience)
+        ignored = self.annealing_epochs if SCHEDULES[self.kl_schedule].plateau_waits else 0.0
+        return Plateau(self.plateau_from, self.plateau_patience, ignored)
 
 
 class Recipe(BaseModel):

@@ -37,13 +37,14 @@ class Schedule:
 
     weight: Callable[[float, float, float], float]
     period: str = "anneal_epochs"  # the field of `training` that says how many epochs a period has
-    plateau_after: int = 0  # periods for which the learning-rate rule waits
+    periods: int = 1  # after which annealing is over: the weight stays at kl_stop
+    plateau_waits: bool = False  # whether the learning-rate rule begins only then
 
 
 SCHEDULES = {
     "linear": Schedule(linear),
-    "cyclical": Schedule(cyclical, "cycle_epochs", plateau_after=CYCLES),
-    "constant": Schedule(constant),
+    "cyclical": Schedule(cyclical, "cycle_epochs", CYCLES, plateau_waits=True),
+    "constant": Schedule(constant, periods=0),
 }
 """The values of `training.kl_schedule`."""
 
@@ -69,17 +70,21 @@ class Plateau:
     """The learning-rate rule: `-ELBO` against the lowest since the last halving, once an epoch.
 
     From epoch `begin`, `patience` epochs in a row without improvement ask for a halving, at which the current value
-    becomes the new start. Before `begin` such epochs are counted, and nothing is halved.
+    becomes the new start. Before `begin` such epochs are counted, and nothing is halved. The first `ignored` epochs,
+    fractions counted, are no part of the rule: their bounds are neither compared with nor counted.
     """
 
     begin: int
     patience: int
+    ignored: float = 0.0
     lowest: float = float("inf")
     epochs_without_improvement: int = 0
     halvings: int = 0
 
     def halves_after(self, epoch: int, bound: float) -> bool:
         """Take the bound of an epoch (the first is 1); whether to go back to the best weights and halve the rate."""
+        if epoch <= self.ignored:
+            return False
         if bound < self.lowest:
             self.lowest = bound
             self.epochs_without_improvement = 0

@@ -163,7 +163,7 @@ class SeqVAETrainer:
         self.model.train()
         bar.set_description(f"epoch {progress.epoch + 1}/{self.spec.epochs}")
         if progress.batch == 0:
-            annealed = progress.epoch >= self.spec.anneal_epochs
+            annealed = progress.epoch >= self.spec.annealing_epochs
             self.objective.begin_epoch(annealed, lambda: self._evaluator(self.train_set).means())
         with closing(self.loader.epoch(progress.epoch, start=progress.batch)) as batches:
             for batch in batches:

@@ -44,10 +44,20 @@ def test_wae_rnf_is_the_bound_with_curvature_and_discrepancy(make_trainer, tmp_p
     torch.testing.assert_close(found.loss, expected)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "fitted"),
+    [
+        (("kl_schedule=linear", "anneal_epochs=2"), [2, 3]),
+        (("kl_schedule=cyclical", "anneal_epochs=2", "cycle_epochs=0.75"), [3]),
+        (("kl_schedule=constant", "anneal_epochs=2"), [0, 1, 2, 3]),
+    ],
+)
 def test_space_is_flat_until_annealing_is_over_and_centres_are_then_those_of_each_epoch(
-    make_trainer, tmp_path, monkeypatch
+    make_trainer, tmp_path, monkeypatch, schedule, fitted
 ):
-    trainer = make_trainer(tmp_path, "training.anneal_epochs=2", "training.epochs=4", method="wae_rnf")
+    """Whether it is over is for the schedule to say."""
+    overrides = [f"training.{override}" for override in ("epochs=4", *schedule)]
+    trainer = make_trainer(tmp_path, *overrides, method="wae_rnf")
     curvature, fits, fit = trainer.objective.curvature, [], trainer.objective.curvature.fit
 
     def noting(means, seed):
@@ -60,7 +70,7 @@ def test_space_is_flat_until_annealing_is_over_and_centres_are_then_those_of_eac
 
     monkeypatch.setattr(curvature, "fit", noting)
     trainer.train()
-    assert fits == [(2, 57), (3, 57)]
+    assert fits == [(epoch, 57) for epoch in fitted]
 
 
 @pytest.mark.parametrize(("method", "nu"), [("ivae", "joint"), ("ivae_mi", "marginal")])

@@ -78,11 +78,31 @@ def test_plateau_halves_after(name):
     assert plateau.halvings == len(case["at"])
 
 
-def test_plateau_waits_for_the_end_of_the_cycles():
-    assert TrainingSpec(kl_schedule="cyclical").plateau().begin == 40
-    assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=2.6).plateau().begin == 15
-    assert TrainingSpec(kl_schedule="cyclical", cycle_epochs=3.9).plateau().begin == 16
-    assert TrainingSpec(kl_schedule="linear", cycle_epochs=50).plateau().begin == 15
+def test_the_plateau_rule_begins_anew_when_the_cycles_are_over():
+    """Epochs of the cycles are neither compared with nor counted: from then on it is the rule of a new run."""
+    later = [10.0, 11, 12, 11, 12, 13]
+    for cycle_epochs, cycles in ((2, 8), (2.6, 10), (0.25, 1)):  # the eleventh epoch ends after 4 cycles of 2.6
+        spec = TrainingSpec(kl_schedule="cyclical", cycle_epochs=cycle_epochs, plateau_from=1)
+        plateau, anew = spec.plateau(), Plateau(1, 2)
+        assert not any(plateau.halves_after(epoch, 5.0) for epoch in range(1, cycles + 1))  # the lowest of all
+        found = [plateau.halves_after(cycles + epoch, bound) for epoch, bound in enumerate(later, 1)]
+        assert found == [anew.halves_after(epoch, bound) for epoch, bound in enumerate(later, 1)]
+        assert found.index(True) == 2
+
+
+def test_other_schedules_let_the_plateau_rule_count_from_the_first_epoch():
+    for name in ("linear", "constant"):
+        assert TrainingSpec(kl_schedule=name, cycle_epochs=50).plateau() == Plateau(15, 2)
+
+
+def test_a_schedule_says_when_annealing_is_over():
+    """From then on the weight stays; a moment before, it is still to change."""
+    fields = {"kl_start": 0.1, "anneal_epochs": 2.5, "cycle_epochs": 1.5}
+    ends = {name: TrainingSpec(kl_schedule=name, **fields).annealing_epochs for name in SCHEDULES}
+    assert ends == {"linear": 2.5, "cyclical": 6.0, "constant": 0.0}
+    for name, end in ends.items():
+        spec = TrainingSpec(kl_schedule=name, **fields)
+        assert {spec.kl_weight(end + epoch / 8) for epoch in range(100)} == {1.0}, name
 
 
 @pytest.mark.parametrize("name", LR_SCHEDULES)
