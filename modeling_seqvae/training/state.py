@@ -1,7 +1,8 @@
 """What a run keeps on disk, and how it is read again: best/, last/ and the history.
 
 Every process calls these together. One of them writes what belongs to all; at any instant a complete best/ and last/
-are there.
+are there. At the end of a best epoch last/ is written before best/, so that best/ is never of an epoch that a resumed
+run would compute again, on a GPU with other rounding: where a process dies between the two, best/ is made from last/.
 """
 
 import hashlib
@@ -52,6 +53,12 @@ class Progress:
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     history: list[dict[str, Any]] = field(default_factory=list)
     scheme: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def at_its_best(self) -> bool:
+        """Whether the run stands at the end of its best epoch: then last/ has the weights of best/."""
+        bounds = [record["bound"] for record in self.history]
+        return self.batch == 0 and bool(bounds) and bounds.index(min(bounds)) == len(bounds) - 1
 
 
 class RunDirectory:
@@ -115,7 +122,8 @@ class RunDirectory:
     def load_last(self) -> tuple[Progress, Plateau]:
         """Where the run stands; its weights and optimisers go to what the accelerator has prepared.
 
-        Raises ValueError for damaged files, another corpus or another number of shards; nothing on disk has changed.
+        best/ may be one epoch behind where the run is `at_its_best`. Raises ValueError for damaged files, another corpus
+        or another number of shards; nothing on disk has changed.
         """
         with self._told_if_damaged(self.last):
             state = self._read_progress()
@@ -123,7 +131,7 @@ class RunDirectory:
             plateau = Plateau(**state.pop("plateau"))
             progress = Progress(**state)
         self._require_same(corpus, shards)
-        if progress.history:
+        if progress.history and not progress.at_its_best:
             with self._told_if_damaged(self.best):
                 self._require_best()
         with self._told_if_damaged(self.last):

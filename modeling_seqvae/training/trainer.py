@@ -212,7 +212,6 @@ class SeqVAETrainer:
         improved = bound < progress.best_bound
         if improved:
             progress.best_bound = bound
-            self.directory.save_best(model, record, self.objective.save)
         if self.plateau.halves_after(progress.epoch, bound):
             self.directory.load_best(model, self.objective.load)
             progress.learning_rate /= 2
@@ -220,6 +219,8 @@ class SeqVAETrainer:
         if news and self.show:
             tqdm.write(f"epoch {progress.epoch}: {news}")
         self._save()
+        if improved:
+            self._keep_best()
         if improved and self.on_best and self.accelerator.is_main_process:
             self.on_best(self.output_dir)
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
@@ -263,6 +264,12 @@ class SeqVAETrainer:
         self.progress, self.plateau = self.directory.load_last()
         self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)
+        if self.progress.at_its_best:
+            self._keep_best()  # the process may have died just before it did
+
+    def _keep_best(self) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        self.directory.save_best(model, self.history[-1], self.objective.save)
 
     def _save(self) -> None:
         self.progress.scheme = self.update.state_dict()

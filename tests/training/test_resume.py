@@ -3,12 +3,14 @@
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 
 from modeling_seqvae.training.checkpoint import write_checksums
 from modeling_seqvae.training.directory import alone_in
@@ -135,13 +137,73 @@ LAST = ["progress.json", "optimizer.bin", "model.safetensors", "checksums.json"]
 @pytest.mark.parametrize("name", [*(f"last/{name}" for name in LAST), "best/model.safetensors"])
 @pytest.mark.parametrize("damage", ["truncated", "missing", "one bit"])
 def test_a_damaged_state_is_named_and_left_as_it_is(make_trainer, tmp_path, files_of, name, damage):
-    make_trainer(tmp_path, "training.epochs=1").train()
+    interrupt_at(make_trainer(tmp_path, "training.epochs=2"), 11)  # amid an epoch, when last/ has other weights
     spoil(tmp_path / name, damage)
     before = files_of(tmp_path)
     damaged, other = (tmp_path / part for part in (("best", "last") if name.startswith("best") else ("last", "best")))
     with pytest.raises(ValueError, match=f"{damaged} is damaged.*{other} is untouched"):
-        make_trainer(tmp_path, "training.epochs=1").train(resume=True)
+        make_trainer(tmp_path, "training.epochs=2").train(resume=True)
     assert files_of(tmp_path) == before
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", ["save_last", "save_best"])
+def test_best_is_of_the_histories_best_epoch_though_epochs_are_remade_otherwise(
+    make_trainer, tmp_path, weights_of, write, later
+):
+    """Killed before or after each write of the second epoch's end; then, as on a GPU, the epoch comes out otherwise."""
+
+    def script(trainer, bounds):
+        """Lets epochs have these bounds; returns what their weights were."""
+        weights, evaluator, bounds = {}, trainer._evaluator, dict(bounds)
+
+        def scripted(sentences):
+            found = evaluator(sentences)
+            measure, epoch = found.measure, trainer.progress.epoch + 1
+            weights[epoch] = weights_of(trainer)
+            found.measure = lambda: replace(
+                measure(), reconstruction=torch.full((20,), bounds[epoch]), kl=torch.zeros(20)
+            )
+            return found
+
+        trainer._evaluator = scripted
+        return weights
+
+    first = make_trainer(tmp_path, "training.epochs=3")
+    weights = script(first, {1: 30.0, 2: 10.0})
+    save = getattr(first.directory, write)
+
+    def killed(*arguments):
+        if first.progress.epoch < 2:
+            return save(*arguments)
+        if later:
+            save(*arguments)
+        raise Killed
+
+    setattr(first.directory, write, killed)
+    with pytest.raises(Killed):
+        first.train()
+    resumed = make_trainer(tmp_path, "training.epochs=3")
+    weights |= script(resumed, {2: 40.0, 3: 50.0})
+    resumed.train(resume=True)
+    best = min(resumed.history, key=lambda record: record["bound"])
+    found = load_file(tmp_path / "best" / "model.safetensors")
+    assert best["epoch"] == (1 if (write, later) == ("save_last", False) else 2)
+    assert all(torch.equal(found[name], weights[best["epoch"]][name]) for name in found)
+    assert f"{best['bound']:.2f}" in (tmp_path / "best" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "one bit"])
+def test_a_damaged_best_is_made_again_where_last_has_its_weights(make_trainer, tmp_path, files_of, damage):
+    make_trainer(tmp_path, "training.epochs=1").train()
+    before = files_of(tmp_path / "best")
+    spoil(tmp_path / "best" / "model.safetensors", damage)
+    make_trainer(tmp_path, "training.epochs=1").train(resume=True)
+    assert files_of(tmp_path / "best") == before
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "one bit"])
