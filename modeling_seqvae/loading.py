@@ -17,6 +17,27 @@ from .tokenization import vocabulary_hash
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 """Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
 
+RECIPE = "recipe.yaml"
+"""What a run's directory holds, beside its checkpoints."""
+
+
+def best_of(source: str) -> str:
+    """RUN/best where `source` is the directory of a run; any other folder, or name on the hub, is itself.
+
+    A folder with a config.json is a checkpoint, whatever stands beside it. Raises FileNotFoundError for a run that has
+    no checkpoint yet.
+    """
+    folder = Path(source)
+    if (folder / "config.json").is_file():
+        return source
+    if (folder / "best").is_dir():
+        return str(folder / "best")
+    if (folder / RECIPE).is_file():
+        raise FileNotFoundError(
+            f"{source} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
+        )
+    return source
+
 
 def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer that is not the model's: too many words, other tokens around a sentence, or other words.

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
-from .loading import HUB_ARGUMENTS, connection_kept, load_model, require_checkpoint, require_match
+from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
 from .sharing import add_code, plain_card, push_files
@@ -73,7 +73,7 @@ class SeqVAE:
         device: str | torch.device | None = None,
         **kwargs: Any,
     ) -> Self:
-        """The model and tokenizer of a folder or of a model id on the hub; weights from safetensors only.
+        """The model and tokenizer of a folder, a run (its best/) or a hub id; weights from safetensors only.
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
         dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
@@ -81,6 +81,7 @@ class SeqVAE:
         weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
         """
         source = os.fspath(id_or_path)
+        source = source if kwargs.get("subfolder") else best_of(source)
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         require_checkpoint(source, hub_arguments)
         with connection_kept(source):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -426,6 +427,26 @@ def test_a_folder_without_a_checkpoint_is_refused_with_a_hint(checkpoint, tmp_pa
         SeqVAE.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no SeqVAE checkpoint at .*nowhere"):
         SeqVAE.from_pretrained(tmp_path / "nowhere")
+
+
+def test_a_run_s_directory_is_its_best_checkpoint(checkpoint, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text("method: seqvae\n")
+    with pytest.raises(FileNotFoundError, match="run is a run without a checkpoint yet"):
+        SeqVAE.from_pretrained(run)
+    shutil.copytree(checkpoint, run / "best")
+    np.testing.assert_array_equal(
+        SeqVAE.from_pretrained(run).encode(["the food"]), SeqVAE.from_pretrained(checkpoint).encode(["the food"])
+    )
+    assert SeqVAE.from_pretrained(run, subfolder="best").encode(["the food"]).shape == (1, 2 * LATENT)
+
+
+def test_a_checkpoint_is_itself_whatever_stands_beside_it(checkpoint, tmp_path):
+    shared = shutil.copytree(checkpoint, tmp_path / "shared")
+    (shared / "recipe.yaml").write_text("method: seqvae\n")  # as `push` shares it
+    (shared / "best").mkdir()
+    assert SeqVAE.from_pretrained(shared).encode(["the food"]).shape == (1, 2 * LATENT)
 
 
 def test_a_model_of_another_type_is_refused(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 from filelock import Timeout
 from huggingface_hub.utils import WeakFileLock
 
+from ..loading import RECIPE
 from .recipe import Recipe
 
-RECIPE = "recipe.yaml"
 CHECKPOINTS = ("best", "last")
 
 

@@ -15,6 +15,7 @@ from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
+from ..loading import best_of
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from .checkpoint import CHECKSUMS, require_intact
@@ -81,16 +82,10 @@ def best_checkpoint(checkpoint: str) -> str:
 
     Raises FileNotFoundError for a run that has no checkpoint yet, and for what can be neither a folder nor on the hub.
     """
-    run = Path(checkpoint)
-    if (run / "best").is_dir():
-        return str(run / "best")
-    if (run / RECIPE).is_file() and not (run / "config.json").is_file():  # a shared checkpoint has both
-        raise FileNotFoundError(
-            f"{run} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
-        )
-    if not run.is_dir() and (run.exists() or checkpoint.count("/") != 1):
+    best = best_of(checkpoint)
+    if not Path(best).is_dir() and (Path(best).exists() or checkpoint.count("/") != 1):
         raise FileNotFoundError(f"there is no folder {checkpoint}; a model on the hub has a name like owner/model")
-    return checkpoint
+    return best
 
 
 def load_best(checkpoint: str, device: Any = None) -> SeqVAE:

@@ -201,7 +201,7 @@ model = AutoModelForSeq2SeqLM.from_pretrained(name, **trusted).eval()
 base = AutoModel.from_pretrained(name, **trusted).eval()
 vae = get_class_from_dynamic_module("text.SeqVAE", name).from_pretrained(name)
 posteriors = [model.encode(**inputs), base.encode(**inputs)]
-vae.save_pretrained(again + "-strings")
+vae.save_pretrained(again + "-strings/best")  # as a run has it
 model.save_pretrained(again)
 tokenizer.save_pretrained(again)
 saved = AutoModelForSeq2SeqLM.from_pretrained(again, **trusted).eval()
@@ -210,7 +210,7 @@ result = {
     "encoded": [torch.cat([posterior.mean, posterior.variance], 1).tolist() for posterior in posteriors],
     "bounds": model.iw_nll(**inputs, num_samples=1).tolist(),
     "words": tokenizer.batch_decode(model.sample(3, max_length=12)),
-    "strings": vae.encode(texts).tolist(),
+    "strings": type(vae).from_pretrained(again + "-strings").encode(texts).tolist(),
     "nll": vae.nll(texts, num_samples=20).tolist(),
     "sampled": vae.sample(2, seed=0, max_length=12),
     "reconstructed": vae.reconstruct(texts, max_length=8),
