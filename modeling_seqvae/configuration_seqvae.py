@@ -46,7 +46,7 @@ class SeqVAEConfig(PreTrainedConfig):
 
     model_type = "seqvae"
     keys_to_ignore_at_inference = [
-        "reconstruction_loss", "kl", "latents", "pooled", "past_key_values", "decoder_hidden_states",
+        "reconstruction_loss", "kl", "latents", "pooled", "cache", "decoder_hidden_states",
         "encoder_last_hidden_state", "encoder_hidden_states", "flow_inputs",
     ]  # fmt: skip
 

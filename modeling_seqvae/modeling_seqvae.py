@@ -19,7 +19,14 @@ from .cross_entropy import linear_nll, upcast
 from .dropout import Dropout
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
-from .outputs import SeqVAECache, SeqVAEEncoderOutput, SeqVAEModelOutput, SeqVAETextModelingOutput
+from .outputs import (
+    CACHE_NAME,
+    SeqVAECache,
+    SeqVAEEncoderOutput,
+    SeqVAEModelOutput,
+    SeqVAETextModelingOutput,
+    one_cache,
+)
 from .pooling import build_pooling
 from .posteriors import POSTERIORS
 from .recurrence import run_layer, states_under_latents
@@ -145,7 +152,7 @@ class SeqVAEDecoder(nn.Module):
         latents: torch.Tensor,
         input_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        past_key_values: SeqVAECache | None = None,
+        cache: SeqVAECache | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
         """Embeddings and each layer's states, (B, T, .) each, and the state after the last token.
 
@@ -153,7 +160,7 @@ class SeqVAEDecoder(nn.Module):
         """
         embeds = self.embed_tokens(self._drop_words(input_ids)) if inputs_embeds is None else inputs_embeds
         latents = latents.to(embeds.dtype)
-        past = self.initial_state(latents) if past_key_values is None else past_key_values
+        past = self.initial_state(latents) if cache is None else cache
         z = latents[:, None].expand(-1, embeds.shape[1], -1)
         states = [torch.cat([self.embedding_dropout(embeds), z], -1)]  # (B, T, E + Z)
         hidden, cell = [], []
@@ -280,15 +287,17 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         encoder_outputs: SeqVAEEncoderOutput | tuple | None = None,
         latents: torch.Tensor | None = None,
         sample_posterior: bool | None = None,
-        past_key_values: SeqVAECache | None = None,
+        cache: SeqVAECache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        past_key_values: SeqVAECache | None = None,
     ) -> SeqVAEModelOutput | tuple:
         """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
 
         z is drawn from the posterior in training mode and is its centre in evaluation mode, unless `sample_posterior`
-        says otherwise; `latents` (B, Z) overrides both. Raises ValueError where no input is given or padding stands
+        says otherwise; `latents` (B, Z) overrides both. `cache` is the state after the words that the decoder has read
+        before; `past_key_values` is its earlier name. Raises ValueError where no input is given or padding stands
         before the words that the decoder reads.
         """
         if encoder_outputs is None and latents is not None and input_ids is None and inputs_embeds is None:
@@ -310,13 +319,14 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
         _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
-        states, past = self.decoder(latents, decoder_input_ids, decoder_inputs_embeds, past_key_values)
+        cache = one_cache(cache, past_key_values)
+        states, cache = self.decoder(latents, decoder_input_ids, decoder_inputs_embeds, cache)
         output = SeqVAEModelOutput(
             last_hidden_state=states[-1],
             latents=latents,
             kl=encoded.kl,
             pooled=encoded.pooled,
-            past_key_values=past if (self.config.use_cache if use_cache is None else use_cache) else None,
+            cache=cache if (self.config.use_cache if use_cache is None else use_cache) else None,
             decoder_hidden_states=states if self._wants_states(output_hidden_states) else None,
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
@@ -385,10 +395,11 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         kl_weight: float | None = None,
         sample_posterior: bool | None = None,
         return_logits: bool | None = None,
-        past_key_values: SeqVAECache | None = None,
+        cache: SeqVAECache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        past_key_values: SeqVAECache | None = None,
     ) -> SeqVAETextModelingOutput | tuple:
         """The negative ELBO (paper, section 2.1), mean over sentences, in nats; logits (B, T, V).
 
@@ -400,8 +411,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
             input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask, inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds, encoder_outputs=encoder_outputs, latents=latents,
-            sample_posterior=sample_posterior, past_key_values=past_key_values, use_cache=use_cache,
-            output_hidden_states=output_hidden_states, return_dict=True,
+            sample_posterior=sample_posterior, cache=cache, use_cache=use_cache,
+            output_hidden_states=output_hidden_states, return_dict=True, past_key_values=past_key_values,
         )  # fmt: skip
         states = outputs.last_hidden_state
         if return_logits is None:
@@ -424,7 +435,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
             kl=outputs.kl,
             latents=outputs.latents,
             pooled=outputs.pooled,
-            past_key_values=outputs.past_key_values,
+            cache=outputs.cache,
             decoder_hidden_states=outputs.decoder_hidden_states,
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
@@ -453,10 +464,26 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
             nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
         return nll.new_zeros(counted.shape).masked_scatter(counted, nll).sum(1)
 
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any) -> Any:
+        """A `cache` that `generate` was given goes by the name that this transformers has for it."""
+        if "cache" in model_kwargs:
+            model_kwargs[CACHE_NAME] = model_kwargs.pop("cache")
+        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *rest)
+
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any
     ) -> dict[str, Any]:
-        """The inputs of one step of `generate`. Raises ValueError for prompts of several lengths."""
+        """The inputs of one step of `generate`. Raises ValueError for prompts of several lengths, or read before."""
+        past = kwargs.get(CACHE_NAME)
+        if is_first_iteration and past is not None and kwargs.get("decoder_attention_mask") is None:
+            # By itself `generate` leaves out what the cache has read only if it is given a mask of the decoder's text.
+            length, seen = input_ids.shape[1], past.get_seq_length()
+            if length <= seen:
+                raise ValueError(
+                    f"decoder_input_ids has {length} tokens and the cache has read {seen}: "
+                    "give the whole text, the tokens read before included, and at least one more"
+                )
+            kwargs["next_sequence_length"] = length - seen
         inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
         mask = self.model._mask(input_ids, inputs.pop("decoder_attention_mask", None))
         if is_first_iteration and mask is not None and not mask.all():

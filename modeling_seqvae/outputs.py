@@ -3,19 +3,27 @@
 Letters in shapes: B sentences, T tokens, H hidden, Z latent, V vocabulary, L layers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
+from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.utils import ModelOutput
+
+CACHE_NAME = next(field.name for field in fields(Seq2SeqLMOutput) if field.name in ("cache", "past_key_values"))
+"""What this transformers calls a decoder's state: `past_key_values` before 5.24, then `cache`, as it is called here."""
 
 
 class SeqVAECache:
-    """The decoder's recurrent state: what `past_key_values` is to an attention model.
+    """The decoder's recurrent state: what keys and values are to an attention model.
 
     hidden and cell are (L, B, H). Its size does not grow with the sentence.
     """
 
+    # What `generate` asks of every cache. "Linear" would mean that the number of tokens read is not known.
     is_compileable = False
+    is_croppable = False
+    is_linear = (False,)
 
     def __init__(self, hidden: torch.Tensor, cell: torch.Tensor, seen_tokens: int = 0):
         self.hidden = hidden
@@ -30,6 +38,36 @@ class SeqVAECache:
         """Keep the states of the beams (B,) that were selected, in place."""
         self.hidden = self.hidden.index_select(1, beam_idx.to(self.hidden.device))
         self.cell = self.cell.index_select(1, beam_idx.to(self.cell.device))
+
+
+class CachedOutput(ModelOutput):
+    """An output whose `cache` is also `past_key_values`, by which `generate` reads it before transformers 5.24."""
+
+    cache: SeqVAECache | None
+
+    @property
+    def past_key_values(self) -> SeqVAECache | None:
+        return self.cache
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(_present_name(key))
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(_present_name(key))
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return super().get(_present_name(key), default)
+
+
+def _present_name(key: Any) -> Any:
+    return "cache" if key == "past_key_values" else key
+
+
+def one_cache(cache: SeqVAECache | None, past_key_values: SeqVAECache | None) -> SeqVAECache | None:
+    """The decoder's state by whichever of its names it was given. Raises ValueError where both were."""
+    if cache is not None and past_key_values is not None:
+        raise ValueError("give the decoder's state as cache or as past_key_values, its earlier name, not as both")
+    return past_key_values if cache is None else cache
 
 
 @dataclass
@@ -50,7 +88,7 @@ class SeqVAEEncoderOutput(ModelOutput):
 
 
 @dataclass
-class SeqVAEModelOutput(ModelOutput):
+class SeqVAEModelOutput(CachedOutput):
     """Decoder states and everything the loss needs.
 
     last_hidden_state (B, T, H), the decoder's states; latents (B, Z); kl (B,) in nats; pooled (B, H); flow_inputs
@@ -61,7 +99,7 @@ class SeqVAEModelOutput(ModelOutput):
     latents: torch.Tensor | None = None
     kl: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
-    past_key_values: SeqVAECache | None = None
+    cache: SeqVAECache | None = None
     decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -69,7 +107,7 @@ class SeqVAEModelOutput(ModelOutput):
 
 
 @dataclass
-class SeqVAETextModelingOutput(ModelOutput):
+class SeqVAETextModelingOutput(CachedOutput):
     """The objective, its parts, and the logits.
 
     loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
@@ -82,7 +120,7 @@ class SeqVAETextModelingOutput(ModelOutput):
     kl: torch.Tensor | None = None
     latents: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
-    past_key_values: SeqVAECache | None = None
+    cache: SeqVAECache | None = None
     decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None

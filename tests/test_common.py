@@ -61,9 +61,22 @@ def test_tuples_hold_what_the_outputs_hold(make_model, batch, cls, changes) -> N
 
 def test_the_cache_is_returned_only_where_wanted(make_model, batch, cls) -> None:
     model = make_model(cls)
-    assert model(batch["input_ids"]).past_key_values is not None
-    assert model(batch["input_ids"], use_cache=False).past_key_values is None
-    assert make_model(cls, use_cache=False)(batch["input_ids"]).past_key_values is None
+    assert model(batch["input_ids"]).cache is not None
+    assert model(batch["input_ids"], use_cache=False).cache is None
+    assert make_model(cls, use_cache=False)(batch["input_ids"]).cache is None
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_cache_answers_to_its_earlier_name(make_model, batch, cls) -> None:
+    """transformers called it past_key_values before 5.24: `generate` then, and people's code, read it by that name."""
+    model, ids = make_model(cls), batch["input_ids"][:2]
+    out, without = model(ids), model(ids, use_cache=False)
+    assert out.past_key_values is out["past_key_values"] is out.get("past_key_values") is out["cache"] is out.cache
+    assert "past_key_values" in out and "past_key_values" not in without and without.past_key_values is None
+    assert "cache" in list(out) and "past_key_values" not in list(out)
+    torch.testing.assert_close(model(ids, past_key_values=out.cache)[0], model(ids, cache=out.cache)[0])
+    with pytest.raises(ValueError, match="not as both"):
+        model(ids, cache=out.cache, past_key_values=out.cache)
 
 
 def test_every_hidden_state_keeps_its_gradient(make_model, batch, changes) -> None:

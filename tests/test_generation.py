@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 from transformers.generation.streamers import BaseStreamer
+from transformers.generation.utils import DeferredStopCheck
 
-from modeling_seqvae.modeling_seqvae import SeqVAEEncoderOutput
+from modeling_seqvae.outputs import CACHE_NAME, SeqVAECache, SeqVAEEncoderOutput
 
 END = 2
 ARCHITECTURES = [{}, {"num_hidden_layers": 2}, {"decoder_skip": True}, {"latent_size": 0}]
@@ -364,5 +365,43 @@ def test_generate_reports_scores_and_states(make_model, batch) -> None:
     )  # fmt: skip
     assert len(out.scores) == len(out.decoder_hidden_states) == 4
     assert len(out.decoder_hidden_states[0]) == len(out.encoder_hidden_states) == 3
-    assert out.past_key_values.get_seq_length() == 4
-    assert out.past_key_values.hidden.shape == (2, 4, 8)
+    cache = out[CACHE_NAME]
+    assert cache.get_seq_length() == 4
+    assert cache.hidden.shape == (2, 4, 8)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_text_goes_on_from_the_cache_that_generate_returned(make_model, latents, name, beams) -> None:
+    """Under both names, with every transformers; no word is read twice, whose mark the state would keep."""
+
+    def write(max_length: int, **options):
+        return make_model().generate(
+            encoder_outputs=start_from(latents), do_sample=False, max_length=max_length, min_length=max_length,
+            return_dict_in_generate=True, output_scores=True, **options,
+        )  # fmt: skip
+
+    first = write(6)
+    ids, cache = first.sequences, first[CACHE_NAME]
+    assert cache.get_seq_length() == 5
+    if beams > 1:
+        cache.reorder_cache(torch.arange(5).repeat_interleave(beams))
+    expected = write(12, decoder_input_ids=ids, num_beams=beams)
+    continued = write(12, decoder_input_ids=ids, num_beams=beams, **{name: cache})
+    assert torch.equal(continued.sequences, expected.sequences)
+    torch.testing.assert_close(continued.scores, expected.scores)
+
+
+def test_a_cache_that_has_read_the_whole_prompt_is_refused(make_model, latents) -> None:
+    model, options = make_model(), {"max_length": 6, "min_length": 6}
+    first = model.generate(encoder_outputs=start_from(latents), return_dict_in_generate=True, **options)
+    ids = first.sequences[:, :5]
+    with pytest.raises(ValueError, match="has 5 tokens and the cache has read 5"):
+        model.generate(encoder_outputs=start_from(latents), decoder_input_ids=ids, cache=first[CACHE_NAME], **options)
+
+
+@pytest.mark.parametrize("returned", [True, False])
+def test_the_cache_answers_what_generate_asks_where_it_stops_a_step_late(returned) -> None:
+    """On Apple's GPUs: the words of the step too many are undone, which a recurrent state cannot be."""
+    cache, device = SeqVAECache(torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)), torch.device("mps")
+    assert DeferredStopCheck.is_supported(device, cache, returned, is_assistant=False) != returned

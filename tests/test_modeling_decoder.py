@@ -93,6 +93,6 @@ def test_reading_in_two_parts_equals_reading_at_once(make_model, batch, changes)
     model, ids = make_model(**changes), batch["input_ids"][:2, :5]
     whole = model(ids)
     first = model(ids, decoder_input_ids=ids[:, :2])
-    second = model(ids, decoder_input_ids=ids[:, 2:], past_key_values=first.past_key_values)
+    second = model(ids, decoder_input_ids=ids[:, 2:], cache=first.cache)
     torch.testing.assert_close(torch.cat([first.logits, second.logits], 1), whole.logits)
-    assert second.past_key_values.get_seq_length() == 5
+    assert second.cache.get_seq_length() == 5
