@@ -3,20 +3,19 @@
 Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S importance samples.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_seqvae import SeqVAEConfig
 from .cross_entropy import linear_nll, upcast
 from .dropout import Dropout
+from .generation import DrawingFrom, SeqVAEGenerationMixin
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
 from .outputs import (
@@ -360,7 +359,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         return bool(self.config.return_dict if return_dict is None else return_dict)
 
 
-class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
+class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
     """A sequence VAE that writes: the model, a vocabulary layer, the ELBO, sampling and likelihood."""
 
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
@@ -505,8 +504,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         """Sentences (num_samples, T) written from z ~ p(z), or from given `latents` (N, Z), padded on the right.
 
         Words are drawn from the model's own distribution (ancestral sampling); any argument of `generate` changes that.
-        `generator` decides both z and the words, and leaves the global random state as it was. Raises ValueError for
-        `num_samples` below 1 and for latents of another shape.
+        `generator` decides both z and the words, and the global random state is neither read nor changed. Raises
+        ValueError for `num_samples` below 1 and for latents of another shape.
         """
         if latents is None:
             if num_samples < 1:
@@ -518,7 +517,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, GenerationMixin):
         if generation_kwargs.get("do_sample", True):
             generation_kwargs = {"do_sample": True, "top_k": 0, "top_p": 1.0, **generation_kwargs}
         start = SeqVAEEncoderOutput(last_hidden_state=latents[:, None], latents=latents)
-        with _random_state_from(generator, self.device):
+        with DrawingFrom(generator):
             return self.generate(encoder_outputs=start, **generation_kwargs)
 
     @torch.no_grad()
@@ -594,21 +593,6 @@ def _encoder_output(given: SeqVAEEncoderOutput | ModelOutput | tuple) -> SeqVAEE
     if isinstance(given, ModelOutput):
         return SeqVAEEncoderOutput(**given)
     return SeqVAEEncoderOutput(*given)
-
-
-@contextmanager
-def _random_state_from(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Seeds torch's global generators from `generator` inside the block and restores them after; None changes nothing.
-
-    `generate` draws words from the global generators only.
-    """
-    if generator is None:
-        yield
-        return
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 __all__ = ["SeqVAEForTextModeling", "SeqVAEModel", "SeqVAEPreTrainedModel"]

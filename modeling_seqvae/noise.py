@@ -34,6 +34,6 @@ def seed_of(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def sentence_generator(seed: int, number: int) -> torch.Generator:
-    """The random numbers of one sentence: a function of (seed, its number), whatever its batch."""
-    return torch.Generator().manual_seed(seed_of(seed, number))
+def sentence_generator(seed: int, *numbers: int) -> torch.Generator:
+    """The random numbers of one sentence in any batch: a function of the seed and its number, or its token ids."""
+    return torch.Generator().manual_seed(seed_of(seed, *numbers))

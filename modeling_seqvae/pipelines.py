@@ -94,7 +94,8 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
             self.model.model._require_latent("reconstruct")
             centre = self.model.encode(ids, inputs["attention_mask"]).centre
             z = torch.where(from_prior[:, None], z, centre)
-        written = self.model.sample(latents=z, **{"do_sample": False, **generation_kwargs})
+        options = {"do_sample": False, "tokenizer": self.tokenizer, **generation_kwargs}
+        written = self.model.sample(latents=z, **options)
         return {"written": written.unflatten(0, (len(ids), -1))}  # (B, N, T)
 
     def postprocess(self, outputs: dict[str, torch.Tensor]) -> list[dict[str, str]]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from .generation import PROMPT, one_each
 from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
@@ -366,14 +367,15 @@ class SeqVAE:
     ) -> NDArray[np.float64]:
         """Importance-weighted -log p(x) of each text, `</s>` included, (N,) in nats; of one string, one number.
 
-        The draws of a text depend on the seed and its position alone, not on its batch; None draws anew at every call.
-        A language model's is exact. See SeqVAEForTextModeling.iw_nll.
+        The draws of a text depend on the seed and its token ids alone: it has the same NLL in every list and batch, but
+        for rounding. A seed of None draws anew at every call. A language model's is exact. See iw_nll of the model.
         """
         listed = as_list_of_strings(texts)
         seed = _seed(seed)
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
-            generators = [sentence_generator(seed, position) for position in batch.positions]
+            rows = zip(batch.input_ids.tolist(), batch.attention_mask.sum(1).tolist(), strict=True)
+            generators = [sentence_generator(seed, *ids[:length]) for ids, length in rows]
             nll = self.model.iw_nll(batch.input_ids, batch.attention_mask, num_samples, generators)
             values[batch.positions] = nll.double().cpu().numpy()
         return values[0] if isinstance(texts, str) else values
@@ -386,10 +388,13 @@ class SeqVAE:
                 "SeqVAE.model"
             )
         sentences: list[str] = []
+        options = {"tokenizer": self.tokenizer, **generation_kwargs}
+        prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
         with progress_bar(len(latents), "writing") as bar:
-            for z in latents.split(self.batch_size) if len(latents) else ():
-                z = z.to(self.model.device, self.model.dtype)
-                ids = self.model.sample(latents=z, generator=generator, **generation_kwargs)
+            for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
+                z = latents[numbers].to(self.model.device, self.model.dtype)
+                of_batch = {name: one_each(name, rows, len(latents))[numbers] for name, rows in prompts.items()}
+                ids = self.model.sample(latents=z, generator=generator, **options, **of_batch)
                 sentences += decode_sentences(self.tokenizer, ids.tolist())
                 bar.update(len(z))
         return sentences

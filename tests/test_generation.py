@@ -1,12 +1,18 @@
 """transformers' generate() on a recurrent state, and sampling and reconstruction on top of it."""
 
 import itertools
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
+from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import DeferredStopCheck
 
+from modeling_seqvae.generation import DrawingFrom
 from modeling_seqvae.outputs import CACHE_NAME, SeqVAECache, SeqVAEEncoderOutput
 
 END = 2
@@ -205,6 +211,29 @@ def test_a_generator_leaves_the_global_random_state_alone(make_model) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"top_k": 5, "num_return_sequences": 2}], ids=str)
+def test_draws_in_threads_are_those_of_the_generator_alone(make_model, options) -> None:
+    model, state = make_model(), torch.get_rng_state()
+
+    def drawn(seed: int) -> torch.Tensor:
+        return model.sample(3, generator=torch.Generator().manual_seed(seed), max_length=9, min_length=9, **options)
+
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(drawn, range(20)))
+    alone = [drawn(seed) for seed in range(20)]
+    assert all(torch.equal(*pair) for pair in zip(together, alone, strict=True))
+    assert len({tuple(ids.flatten().tolist()) for ids in alone}) == 20
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_generator_decides_in_its_own_thread_alone(make_model) -> None:
+    with DrawingFrom(torch.Generator().manual_seed(0)), ThreadPoolExecutor(1) as other:
+        torch.manual_seed(7)
+        elsewhere = other.submit(torch.multinomial, torch.ones(50), 50).result()
+    torch.manual_seed(7)
+    assert torch.equal(elsewhere, torch.multinomial(torch.ones(50), 50))
+
+
 def test_without_a_generator_the_global_seed_decides(make_model) -> None:
     model, drawn = make_model(), []
     for _ in range(2):
@@ -276,6 +305,34 @@ def test_the_length_limit_is_the_generation_configurations(make_model, batch) ->
     assert model.sample(30).shape[1] == 4
 
 
+@pytest.mark.parametrize("how", ["argument", "configuration"])
+def test_max_new_tokens_replaces_the_models_own_limit_without_a_warning(make_model, latents, caplog, how) -> None:
+    model = make_model()
+    model.generation_config.max_length = 4
+    options = {"max_new_tokens": 7}
+    if how == "configuration":
+        options = {"generation_config": GenerationConfig(max_new_tokens=7, eos_token_id=END, pad_token_id=0)}
+    with _libraries_heard(caplog):
+        ids = model.generate(encoder_outputs=start_from(latents), bad_words_ids=[[END]], **options)
+        prompted = model.sample(latents=latents, decoder_input_ids=[[1, 5, 6]], max_new_tokens=7, min_new_tokens=7)
+    assert ids.shape == (5, 8) and prompted.shape == (5, 10)
+    assert "max_new_tokens" not in caplog.text
+    with _libraries_heard(caplog):
+        assert model.sample(latents=latents, max_new_tokens=3, max_length=9).shape[1] <= 4
+    assert "max_new_tokens" in caplog.text  # both were asked for
+
+
+@contextmanager
+def _libraries_heard(caplog) -> Iterator[None]:
+    """caplog with what transformers logs, which keeps it from the root logger."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
 def test_embeddings_generate_what_their_ids_do(make_model, batch) -> None:
     model, mask = make_model(), batch["attention_mask"]
     embeds = model.get_input_embeddings()(batch["input_ids"])
@@ -304,6 +361,28 @@ def test_a_language_model_generates_from_a_prompt_alone(make_model) -> None:
 def test_a_prompt_without_bos_gets_one(make_model, latents) -> None:
     ids = make_model().sample(latents=latents[:2], decoder_input_ids=torch.tensor([[5, 6], [7, 8]]), max_length=6)
     assert ids[:, :3].tolist() == [[1, 5, 6], [1, 7, 8]]
+
+
+@pytest.mark.parametrize("returned", [1, 2])
+def test_one_prompt_serves_all_sentences(make_model, latents, returned) -> None:
+    model, prompt, mask = make_model(), torch.tensor([[1, 5, 6]]), torch.ones(1, 3, dtype=torch.long)
+    options = {"do_sample": False, "max_length": 9, "num_return_sequences": returned, "num_beams": 2}
+    expected = model.sample(latents=latents, decoder_input_ids=prompt.expand(5, -1), **options)
+    for given in ({}, {"decoder_attention_mask": mask}):
+        assert torch.equal(model.sample(latents=latents, decoder_input_ids=prompt, **given, **options), expected)
+    assert (model.sample(2, decoder_input_ids=prompt)[:, :3] == prompt).all()
+
+
+def test_one_prompt_serves_all_reconstructions(make_model, batch) -> None:
+    model, prompt = make_model(), torch.tensor([[1, 5, 6]])
+    expected = model.reconstruct(batch["input_ids"], decoder_input_ids=prompt.expand(4, -1), max_length=9)
+    assert torch.equal(model.reconstruct(batch["input_ids"], decoder_input_ids=prompt, max_length=9), expected)
+
+
+@pytest.mark.parametrize("prompt", [[[1, 5], [1, 6]], [1, 5]], ids=["two", "no row"])
+def test_prompts_for_another_number_of_sentences_are_refused(make_model, latents, prompt) -> None:
+    with pytest.raises(ValueError, match="decoder_input_ids must have one row for all sentences or one for each of"):
+        make_model().sample(latents=latents, decoder_input_ids=torch.tensor(prompt), max_length=6)
 
 
 @pytest.mark.parametrize("prompt", [[[1, 5], [0, 1]], [[0, 1], [0, 1]], [[1, 5], [1, 0]]], ids=["left", "all", "right"])

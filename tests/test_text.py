@@ -1,6 +1,7 @@
 import json
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -328,6 +329,63 @@ def test_generation_arguments_reach_generate(vae):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.parametrize("normalisation", ["whitespace", "words"])
+@pytest.mark.parametrize("stop", ["food", ["day", "bite"], "the food"], ids=str)
+def test_a_stop_string_ends_the_sentence_with_the_word_that_completes_it(normalisation, stop):
+    vae = build(normalisation=normalisation)
+    strings = [stop] if isinstance(stop, str) else stop
+
+    def cut(sentence: str) -> str:
+        words = sentence.split(" ")
+        starts = [" ".join(words[:count]) for count in range(1, len(words) + 1)]
+        return next((start for start in starts if any(string in start for string in strings)), sentence)
+
+    whole = vae.sample(200, seed=0)
+    assert vae.sample(200, seed=0, stop_strings=stop) == [cut(sentence) for sentence in whole] != whole
+    texts = random_texts(40)
+    assert vae.reconstruct(texts, stop_strings=stop) == [cut(sentence) for sentence in vae.reconstruct(texts)]
+    assert len(vae.sample(2, seed=0, stop_strings=stop, num_beams=2)) == 2
+
+
+def test_stop_strings_of_a_configuration_stop_and_empty_ones_are_refused(vae):
+    vae.model.generation_config.stop_strings = ["food"]
+    assert all(sentence.find("food") in (-1, len(sentence) - 4) for sentence in vae.sample(50, seed=0))
+    for wrong in ("", ["food", ""], [3]):
+        with pytest.raises(ValueError, match="stop_strings must be strings of a character or more"):
+            vae.sample(1, stop_strings=wrong)
+
+
+def test_prompts_belong_to_their_sentences_in_every_batch(vae):
+    prompts = vae.tokenizer(WORDS, return_tensors="pt")["input_ids"][:, :2]  # <s> and a word
+    vae.batch_size = 4
+    written = vae.sample(len(WORDS), seed=0, decoder_input_ids=prompts)
+    assert [sentence.split()[0] for sentence in written] == WORDS
+    assert all(sentence.startswith("the") for sentence in vae.sample(9, decoder_input_ids=prompts[:1].tolist()))
+    with pytest.raises(ValueError, match=r"one for each of the 9, got the shape \(4, 2\)"):
+        vae.sample(9, decoder_input_ids=prompts[:4])
+
+
+def test_every_method_gives_in_threads_what_it_gives_alone(vae):
+    texts, state = random_texts(40), torch.get_rng_state()
+    jobs = [
+        job
+        for i in range(12)
+        for job in (
+            lambda i=i: vae.sample(3, seed=i),
+            lambda i=i: vae.encode(texts[i : i + 9]).tolist(),
+            lambda i=i: vae.nll(texts[i : i + 3], 5, seed=i).tolist(),
+            lambda i=i: vae.reconstruct(texts[i : i + 3], seed=i, do_sample=True),
+            lambda i=i: vae.interpolate(*texts[i : i + 2], seed=i, do_sample=True, stop_strings="day"),
+            lambda i=i: vae.edit(texts[i], np.ones(LATENT), seed=i, do_sample=True, num_beams=2),
+            lambda i=i: vae.neighbours(texts[i], texts),
+        )
+    ]
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(lambda job: job(), jobs))
+    assert together == [job() for job in jobs]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_an_interpolation_goes_in_a_straight_line_from_one_reconstruction_to_the_other(vae):
     a, b = "the food was great", "service felt slow and cold today"
     sentences = vae.interpolate(a, b, steps=5)
@@ -347,9 +405,9 @@ def test_an_analogy_from_a_sentence_to_itself_is_a_reconstruction(vae):
 # likelihood
 
 
-def test_nll_is_the_models_with_the_noise_of_each_position(vae):
+def test_nll_is_the_models_with_the_noise_of_each_text(vae):
     texts = random_texts(6)
-    generators = [sentence_generator(4, position) for position in range(6)]
+    generators = [sentence_generator(4, *vae.tokenizer(text)["input_ids"]) for text in texts]
     expected = vae.model.iw_nll(**tensors(vae, texts), num_samples=9, generator=generators)
     np.testing.assert_allclose(vae.nll(texts, num_samples=9, seed=4), expected, rtol=1e-5)
 
@@ -363,9 +421,17 @@ def test_nll_does_not_depend_on_batching_and_a_seed_fixes_it(vae):
     assert not np.allclose(vae.nll(texts, 5, seed=None), vae.nll(texts, 5, seed=None), rtol=1e-5)
 
 
-def test_equal_texts_get_noise_of_their_own(vae):
-    first, second = vae.nll(["the food was great"] * 2, num_samples=1)
-    assert first != second
+def test_a_texts_nll_is_the_same_in_every_list(vae):
+    texts = random_texts(13)
+    expected = vae.nll(texts, num_samples=2)
+    np.testing.assert_allclose(vae.nll(texts[::-1], num_samples=2)[::-1], expected, rtol=1e-5)
+    np.testing.assert_allclose(vae.nll(texts[4:9], num_samples=2), expected[4:9], rtol=1e-5)
+    np.testing.assert_allclose(vae.nll([texts[0], *texts, texts[0]], num_samples=2)[[0, 1, 14]], expected[0], rtol=1e-5)
+
+
+def test_the_noise_of_two_texts_differs():
+    drawn = {float(torch.randn(1, generator=sentence_generator(0, *ids))) for ids in ([1, 2], [1, 4, 2], [1, 4, 4, 2])}
+    assert len(drawn) == 3
 
 
 # language models
