@@ -35,7 +35,7 @@ def main() -> None:
         return
     with TemporaryDirectory() as folder:
         vae.save_pretrained(folder)
-        add_code(Path(folder))
+        add_code(folder)
         for path in sorted(Path(folder).iterdir()):
             print(f"{path.stat().st_size:>12,}  {path.name}")
         features = pipeline("seqvae-features", model=folder)("this bistro was lovely.")

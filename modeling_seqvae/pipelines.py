@@ -1,7 +1,6 @@
 """Tasks of transformers' `pipeline`: "seqvae-features", texts to vectors, and "seqvae-generation", texts to texts."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ class SeqVAEPipeline(Pipeline):
         """Write a checkpoint that carries its code, so that the pipeline runs where the package is not installed."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
-        add_code(Path(save_directory))
+        add_code(save_directory)
 
 
 class SeqVAEFeaturesPipeline(SeqVAEPipeline):

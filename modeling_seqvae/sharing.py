@@ -5,6 +5,7 @@ installed; where it is, its own classes are used and the copies are not looked a
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,13 +78,14 @@ def with_auto_map(config: Path) -> str:
     return json.dumps(fields, indent=2, sort_keys=True) + "\n"
 
 
-def add_code(checkpoint: Path) -> list[str]:
+def add_code(checkpoint: str | os.PathLike[str]) -> list[str]:
     """Make a checkpoint's folder stand alone: put the code beside the weights; returns the names of its files."""
-    config = with_auto_map(checkpoint / "config.json")
+    folder = Path(checkpoint)
+    config = with_auto_map(folder / "config.json")
     files = code_files()
     for name, text in files.items():
-        (checkpoint / name).write_text(text, "utf-8")
-    (checkpoint / "config.json").write_text(config, "utf-8")  # last: until then the checkpoint is what it was
+        (folder / name).write_text(text, "utf-8")
+    (folder / "config.json").write_text(config, "utf-8")  # last: until then the checkpoint is what it was
     return list(files)
 
 

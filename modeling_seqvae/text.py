@@ -121,7 +121,7 @@ class SeqVAE:
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             if code:
-                add_code(Path(folder))
+                add_code(folder)
             (Path(folder) / "README.md").write_text(plain_card(repo_id, self.model.config), "utf-8")
             files = {path.name: path for path in Path(folder).iterdir()}
             return push_files(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
@@ -49,6 +50,31 @@ def test_from_a_csv_to_a_report():
     text = Path("report/report.md").read_text()
     assert "true \\ predicted" in text and str(Path(CHECKPOINT)) in text
     assert ("confusion.png" in text) == Path("report/confusion.png").exists()
+
+
+@pytest.mark.parametrize("taken", ["cache", "cache/below"], ids=["file", "below a file"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("score", CHECKPOINT, "texts.txt", "-o", "nll.csv"),
+        ("encode", CHECKPOINT, "texts.txt", "-o", "features.npy"),
+        ("reconstruct", CHECKPOINT, "-i", "texts.txt"),
+        ("neighbours", CHECKPOINT, "texts.txt", "the food"),
+        ("edit", CHECKPOINT, "the food", "--examples", "reviews.csv", "--text-column", "review",
+         "--label-column", "stars", "--towards", "pos"),
+        ("classify", CHECKPOINT, *OWN),
+        ("evaluate", CHECKPOINT, "--corpus", "texts.txt"),
+        ("train", "--corpus", "texts.txt", "--output-dir", "run"),
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_every_command_explains_a_cache_that_cannot_be_written(command, taken, tmp_path, monkeypatch):
+    table()
+    Path("texts.txt").write_text("".join(f"{text}\n" for text, _ in ROWS))
+    (tmp_path / "cache").write_text("a file, where a folder would have to be")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / taken)
+    told = invoke(*command, code=1).stderr
+    assert f"{tmp_path / taken}, cannot be written" in told and "set HF_DATASETS_CACHE or HF_HOME" in told
 
 
 def test_several_checkpoints_are_compared(tmp_path):

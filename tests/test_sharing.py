@@ -60,7 +60,7 @@ def test_the_auto_classes_find_their_classes_in_the_code(with_code: Path) -> Non
 
 def test_code_is_added_once(with_code: Path) -> None:
     before = files_of(with_code)
-    assert set(add_code(with_code)) == set(code_files())
+    assert set(add_code(str(with_code))) == set(code_files())
     assert files_of(with_code) == before
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from .caching import refuses_to_write
+from .caching import explaining_the_cache, refuses_to_write
 
 Labelled = bool | Literal["auto"]
 _TEXT_TYPES = ("string", "large_string")
@@ -45,11 +45,12 @@ class Wanted:
     labelled: Labelled = False  # "auto": as the file has it
 
 
+@explaining_the_cache()
 def read_documents(path: Path, wanted: Wanted) -> Documents:
     """Rows of one file, in its order.
 
     Raises ValueError, naming file and line where there is one, for an unknown suffix, a file without content, bytes
-    that are not UTF-8, a malformed table or a missing column.
+    that are not UTF-8, a malformed table or a missing column; OSError where the cache cannot be written.
     """
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: its suffix is {path.suffix!r}; it must be one of {', '.join(READERS)}.")

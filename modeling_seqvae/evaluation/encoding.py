@@ -43,7 +43,7 @@ class Job:
 def encode_to_file(
     vae: SeqVAE,
     rows: Dataset,
-    output: Path,
+    output: str | Path,
     features: str = "mean_variance",
     batch_size: int | None = None,
     *,
@@ -61,6 +61,7 @@ def encode_to_file(
     Raises ValueError for another suffix, for features or models that SeqVAE.encode refuses, and where OUTPUT.parts
     holds shards of other texts, another model or other settings; OSError where there is no room.
     """
+    output = Path(output)
     require_suffix(output)
     vae.encode([], features)  # a mistake is told before the work
     state = state or PartialState()

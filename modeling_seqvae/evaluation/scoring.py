@@ -47,8 +47,9 @@ def require_suffix(path: Path) -> str:
     return suffix_among(WRITERS, path, "a file of scores")
 
 
-def write_scores(scores: pd.DataFrame, path: Path) -> None:
+def write_scores(scores: pd.DataFrame, path: str | Path) -> None:
     """Write the rows of `score_texts`; a file appears whole or not. Raises ValueError for another suffix."""
+    path = Path(path)
     suffix = require_suffix(path)
     with whole(path) as unfinished:
         WRITERS[suffix](scores, unfinished)

@@ -11,9 +11,9 @@ RECORD = ("epoch", "bound", "kl", "mi", "au", "cosine", "seconds", "encoder_upda
 """What tables, figures and cards need of every record."""
 
 
-def read_history(run: Path) -> list[dict[str, Any]]:
+def read_history(run: str | Path) -> list[dict[str, Any]]:
     """The records of a run's directory, none before its first epoch has ended. Raises ValueError for a damaged file."""
-    path = run / HISTORY
+    path = Path(run) / HISTORY
     return read_json_lines(path, RECORD) if path.is_file() else []
 
 

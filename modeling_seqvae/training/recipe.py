@@ -164,14 +164,14 @@ class Recipe(BaseModel):
         words = {"vocab_size": len(tokenizer), "vocabulary_hash": vocabulary_hash(tokenizer)}
         return SeqVAEConfig(**words, **ids, **self.model)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the recipe as YAML, in one step."""
-        write_text(path, dump_yaml(self.model_dump(mode="json")))
+        write_text(Path(path), dump_yaml(self.model_dump(mode="json")))
 
     @classmethod
-    def load(cls, path: Path) -> "Recipe":
+    def load(cls, path: str | Path) -> "Recipe":
         """Read a `recipe.yaml`. Raises FileNotFoundError, or ValueError that names the file and field."""
-        return _checked(read_yaml(path), str(path))
+        return _checked(read_yaml(Path(path)), str(path))
 
     def differences(self, other: "Recipe") -> list[str]:
         """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""

@@ -68,7 +68,7 @@ def test_the_file_holds_what_encode_gives_in_order(vae, rows, tmp_path, suffix, 
 
 
 def test_no_more_than_a_shard_is_encoded_at_a_time(vae, rows, tmp_path, spy):
-    encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=SHARD)
+    encode_to_file(vae, rows, str(tmp_path / "a.npy"), shard_rows=SHARD)
     assert [len(texts) for texts in spy.calls] == [5, 5, 5, 5, 3]
 
 

@@ -35,5 +35,5 @@ def test_a_file_appears_whole_or_not(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
     with pytest.raises(OSError, match="No space left"):
-        write_scores(pd.DataFrame({"nll": [1.0], "tokens": [2]}), tmp_path / "nll.csv")
+        write_scores(pd.DataFrame({"nll": [1.0], "tokens": [2]}), str(tmp_path / "nll.csv"))
     assert list(tmp_path.iterdir()) == []

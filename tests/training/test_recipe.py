@@ -20,8 +20,8 @@ def test_every_method_resolves_on_every_corpus_with_every_preset(method, tmp_pat
         for preset in (None, *PRESETS):
             recipe = resolve(method, corpus, preset)
             assert (recipe.method, recipe.corpus.name) == (method, corpus)
-        recipe.save(tmp_path / "recipe.yaml")
-        assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+        recipe.save(str(tmp_path / "recipe.yaml"))
+        assert Recipe.load(str(tmp_path / "recipe.yaml")) == recipe
 
 
 @pytest.mark.parametrize("method", METHODS)
