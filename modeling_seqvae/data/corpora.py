@@ -1,6 +1,7 @@
 """Corpora: by name, from files of one's own or from the hub, always as splits of `text` and, if labelled, `label`."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -38,7 +39,8 @@ class CorpusFiles(BaseModel):
 class CorpusSpec(BaseModel):
     """Where a corpus is and how its text is to be read: the `data` section of configuration/corpora/*.yaml.
 
-    It has `files`, `hub` (which builds it without them) or both, or is `embedded` in the package.
+    It has `files`, `hub` (which builds it without them) or both, is `embedded` in the package, or is `in_memory`: data
+    sets that a trainer was given, which cannot be read again.
     In a .txt a labelled line is `label<TAB>text`; tables have their labels in `label_column`.
     """
 
@@ -48,6 +50,7 @@ class CorpusSpec(BaseModel):
     files: CorpusFiles | None = None
     embedded: Literal["demo"] | None = None
     hub: HubSource | None = None
+    in_memory: bool = False
     labelled: Labelled = False  # "auto": as each file has it
     text_column: str | None = None
     label_column: str | None = None
@@ -65,7 +68,7 @@ class CorpusSpec(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CorpusSpec":
-        if (self.embedded is None) == (self.files is None and self.hub is None):
+        if [self.files or self.hub, self.embedded, self.in_memory or None].count(None) != 2:
             raise ValueError("a corpus has `files`, `hub` or both, or else `embedded`.")
         if self.label_column is not None and self.labelled is False:
             raise ValueError("label_column is given, but labelled is false.")
@@ -81,6 +84,10 @@ class CorpusSpec(BaseModel):
             "unknown_mark": self.unknown_mark or UNKNOWN,
             "normalisation": self.normalisation,
         }
+
+
+IN_MEMORY = CorpusSpec(name="data in memory", in_memory=True)
+"""What stands for a corpus in the recipe of a run on data sets of the user's own."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,27 @@ def _sha256(path: Path, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_are_there(spec: CorpusSpec, data_dir: str | Path | None) -> bool:
+    """Whether a corpus of files finds all of them."""
+    return all(_find(Path(data_dir or ".").expanduser() / path).is_file() for path in _paths(spec).values())
+
+
+def moved_to(spec: CorpusSpec, folder: str | Path) -> CorpusSpec:
+    """The spec with its absolute files in another folder, or in a folder there of the name that theirs had."""
+    absolute = [Path(path) for path in _paths(spec).values() if Path(path).is_absolute()]
+    if not absolute:
+        return spec
+    before, now = Path(os.path.commonpath([path.parent for path in absolute])), Path(folder).expanduser().resolve()
+    places = [
+        spec.model_copy(update={"files": CorpusFiles(**{
+            split: str(place / Path(path).relative_to(before)) if Path(path).is_absolute() else path
+            for split, path in _paths(spec).items()
+        })})
+        for place in (now, now / before.name)
+    ]  # fmt: skip
+    return next((found for found in places if files_are_there(found, now)), places[0])
+
+
 def spec_from_path(
     path: str | Path,
     text_column: str | None = None,
@@ -230,6 +258,8 @@ def _files_in(folder: Path) -> dict[str, Path]:
 def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpec, dict[str, Documents], list[str]]:
     """The corpus as it was read, the spec as it holds for it, and notes."""
     wanted = Wanted(spec.text_column, spec.label_column, spec.labelled)
+    if spec.in_memory:
+        raise ValueError("The texts were in memory and cannot be read again: name a corpus.")
     if spec.embedded is not None:
         return spec, {name: from_dataset(f"demo ({name})", rows, wanted) for name, rows in demo.build().items()}, []
     if spec.hub is None or (spec.files is not None and data_dir is not None):

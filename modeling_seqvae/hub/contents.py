@@ -12,7 +12,7 @@ from ..text import SeqVAE
 from ..training.card import card
 from ..training.checkpoint import CHECKSUMS
 from ..training.directory import RECIPE
-from ..training.evaluations import of_these_weights
+from ..training.evaluations import of_its_test_set, of_these_weights
 from ..training.history import HISTORY, require_history
 from ..training.json_files import read_json
 from ..training.recipe import Recipe
@@ -65,7 +65,7 @@ def contents(
         )
     best = checkpoint or Path(best_checkpoint(str(run)))
     recipe, history = Recipe.load(run / RECIPE), require_history(run)
-    evaluation, notes = _evaluation(run / "evaluation.json", best)
+    evaluation, notes = _evaluation(run / "evaluation.json", best, recipe)
     files = _checkpoint_files(best, code)
     files[RECIPE] = dump_yaml(without_places(recipe).model_dump(mode="json")).encode()
     files[HISTORY] = "".join(json.dumps(record) + "\n" for record in history).encode()
@@ -122,11 +122,17 @@ def _as_json(content: Any) -> bytes:
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def _evaluation(path: Path, best: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """A run's evaluation on the test set, unless it is of an earlier checkpoint; and what to tell of it."""
+def _evaluation(path: Path, best: Path, recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
+    """A run's evaluation on its test set, unless it is of an earlier checkpoint; and what to tell of it."""
+    if recipe.corpus.in_memory and not path.is_file():
+        return None, ["there is no evaluation.json: the run's data were in memory, without a test set"]
     if not path.is_file():
         return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
     report = read_json(path, ("bound", "nll_gap_se"))
     if not of_these_weights(report, best):
         return None, ["evaluation.json is left out: it is of an earlier checkpoint; evaluate the run again"]
+    if not of_its_test_set(report, recipe):
+        return None, [
+            "evaluation.json is left out: it is not of the whole test set of the run's corpus; evaluate the run"
+        ]
     return report, []

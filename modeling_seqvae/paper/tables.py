@@ -72,11 +72,16 @@ def _validation(runs: Mapping[Path, str]) -> str:
 
 
 def _report(run: Path) -> dict[str, Any] | None:
-    """The evaluation of a run's best model; None where it has not been evaluated, or an earlier one was."""
+    """The evaluation of a run's best model; None where it has not been evaluated, or an earlier one was.
+
+    Nor is there one where the file is of other texts than the run's.
+    """
     path = run / "evaluation.json"
     if not path.is_file():
         return None
     report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "nll_gap_se", "au"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
-    return report | {"seconds": require_history(run)[-1]["seconds"]} if of_these_weights(report, run / "best") else None
+    if not report.get("own", True) or not of_these_weights(report, run / "best"):
+        return None
+    return report | {"seconds": require_history(run)[-1]["seconds"]}

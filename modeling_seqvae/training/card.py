@@ -133,6 +133,11 @@ def _files(recipe: Recipe) -> bool:
 def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """What the texts are and how they were read; no paths, which say more of their owner than of them."""
     corpus = recipe.corpus
+    if corpus.in_memory:
+        yield "corpus", "data sets in memory, which no corpus of the package names"
+        yield "texts", ", ".join(f"{found.documents:,} for {split}" for split, found in recipe.texts.items())
+        yield "SHA-256", ", ".join(f"`{found.sha256[:16]}…` ({split})" for split, found in recipe.texts.items())
+        return
     if corpus.embedded:
         yield "corpus", f"`{corpus.name}`, reviews that a probabilistic grammar of the package writes"
     elif _files(recipe) or not corpus.hub:

@@ -24,7 +24,7 @@ def holds_run(directory: Path, recipe: Recipe, resume: bool) -> bool:
         return False
     if not resume:
         raise ValueError(f"{directory} holds a run: continue it with --resume, or choose another directory")
-    changed = recipe.differences(Recipe.load(directory / RECIPE))
+    changed = recipe.differences(Recipe.load(directory / RECIPE), wherever=True)  # its state knows the texts
     if changed:
         raise ValueError(f"{directory} holds a run of another recipe: {'; '.join(changed)}")
     return True

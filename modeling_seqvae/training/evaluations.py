@@ -22,24 +22,41 @@ def of_these_weights(report: Mapping[str, Any], checkpoint: Path) -> bool:
     return weights(checkpoint) in (None, report.get("weights"))
 
 
+def of_its_corpus(report: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether an evaluation is on the corpus of a run. An older one, which does not say so, goes by the name."""
+    return bool(report.get("own", report.get("corpus") == recipe.corpus.name))
+
+
+def of_its_test_set(report: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether an evaluation is on the whole test set of a run's corpus, its words in order."""
+    plain = report.get("split") == "test" and report.get("limit") is None and not report.get("shuffled")
+    return plain and of_its_corpus(report, recipe)
+
+
 def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
     """Write an evaluation into its run's directory; returns the file, or None where `run` is no run's directory.
 
-    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one in another precision
-    than that of the evaluation that is there. Of two which differ in the draws for the NLL the one with more has the
-    usual name, so that a quick look does not overwrite what took an hour, nor the other way round. One of other weights
-    has no figures to keep, and is overwritten.
+    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one on other texts or in
+    another precision than that of the evaluation that is there. Of two which differ in the draws for the NLL the one
+    with more has the usual name, so that a quick look does not overwrite what took an hour, nor the other way round.
+    One of other weights has no figures to keep, and is overwritten.
     """
     if not (run / RECIPE).is_file():
         return None
+    own = of_its_corpus(report, Recipe.load(run / RECIPE))
     unusual = {
-        report["corpus"].replace("/", "_"): report["corpus"] != Recipe.load(run / RECIPE).corpus.name,
+        report["corpus"].replace("/", "_"): not own,
         report["split"]: report["split"] != "test",
         f"first{report['limit']}": report["limit"] is not None,
         "shuffled": report["shuffled"],
         f"seed{report['seed']}": report["seed"] != 0,
     }
     path = run / f"{'-'.join(['evaluation', *(part for part, told in unusual.items() if told)])}.json"
+    texts, before = report.get("texts", ""), _there(path, report).get("texts", report.get("texts", ""))
+    if texts != before and own:  # it was written there by --output
+        path.replace(_longer(path, before[:8]))
+    elif texts != before:  # of two corpora of one name
+        path = _longer(path, texts[:8])
     precision = report.get("precision", "no")
     if _there(path, report).get("precision", precision) != precision:
         path = _longer(path, "float32" if precision == "no" else precision)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
-from ..data.corpora import CorpusFiles, CorpusSpec
+from ..data.columns import Texts, identity_of
+from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
@@ -137,6 +139,7 @@ class Recipe(BaseModel):
     corpus: CorpusSpec
     limits: dict[str, int] = {}
     data_dir: str | None = None  # where the corpus's files were when the run began
+    texts: dict[str, Texts] = {}  # what the splits' texts, as limited, are known by
     model: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
 
@@ -164,6 +167,25 @@ class Recipe(BaseModel):
         words = {"vocab_size": len(tokenizer), "vocabulary_hash": vocabulary_hash(tokenizer)}
         return SeqVAEConfig(**words, **ids, **self.model)
 
+    def with_texts(self, splits: Mapping[str, Dataset]) -> "Recipe":
+        """The recipe that knows what its corpus's texts were, so that others are not taken for them."""
+        return self.model_copy(update={"texts": {name: identity_of(rows) for name, rows in splits.items()}})
+
+    def of_data(self, train: Dataset, validation: Dataset) -> "Recipe":
+        """The recipe of a run on these data: itself where they are its texts, or else one of data in memory."""
+        found = {"train": identity_of(train), "validation": identity_of(validation)}
+        if found.items() <= self.texts.items():
+            return self
+        return self.model_copy(update={"corpus": IN_MEMORY, "limits": {}, "data_dir": None, "texts": found})
+
+    def may_be_of(self, texts: Mapping[str, Texts]) -> bool:
+        """Whether it is trained on these texts, as far as both are known."""
+        return all(self.texts.get(split, known) == known for split, known in texts.items() if split != "test")
+
+    def on_the_corpus_of(self, other: "Recipe") -> "Recipe":
+        """The recipe with what another one says of where its texts are."""
+        return self.model_copy(update={name: getattr(other, name) for name in ("corpus", "limits", "data_dir")})
+
     def save(self, path: str | Path) -> None:
         """Write the recipe as YAML, in one step."""
         write_text(Path(path), dump_yaml(self.model_dump(mode="json")))
@@ -173,10 +195,17 @@ class Recipe(BaseModel):
         """Read a `recipe.yaml`. Raises FileNotFoundError, or ValueError that names the file and field."""
         return _checked(read_yaml(Path(path)), str(path))
 
-    def differences(self, other: "Recipe") -> list[str]:
-        """The fields in which another recipe differs: "training.epochs is 30 there and 5 here"."""
+    def differences(self, other: "Recipe", wherever: bool = False) -> list[str]:
+        """The fields in which another recipe differs: "training.epochs is 30 there and 5 here".
+
+        `wherever` leaves out where the texts come from, for those who compare the texts themselves.
+        """
+        ignored: tuple[str, ...] = MAY_DIFFER
+        if wherever:
+            in_memory = self.corpus.in_memory or other.corpus.in_memory
+            ignored += ("corpus.", "limits.") if in_memory else PLACES
         here, there = (dict(leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
-        changed = [name for name in here | there if name not in MAY_DIFFER and here.get(name) != there.get(name)]
+        changed = [name for name in here | there if here.get(name) != there.get(name) and not name.startswith(ignored)]
         return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
 
@@ -189,8 +218,10 @@ MODEL_FIELDS = tuple(
 )
 """What a recipe may say of the model; the tokenizer decides the rest."""
 
-MAY_DIFFER = ("data_dir", "training.accumulation_steps")
+MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps")
 """Fields in which a run may differ from the one it continues: files move, and the number of shards is what counts."""
+PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded", "in_memory", "text_column", "label"))
+"""Beginnings of the fields that say where the texts come from, and of those of labels, which are not trained on."""
 
 
 def configuration_root() -> Path:
@@ -225,15 +256,17 @@ def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
 
 def resolve(
     method: str,
-    corpus: str | CorpusSpec,
+    corpus: str | CorpusSpec | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
     limits: Mapping[str, int] | None = None,
 ) -> Recipe:
     """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
 
-    Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
+    Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to small. Raises
+    ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
+    corpus = corpus or IN_MEMORY
     spec, own_preset = (corpus, "small") if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
     chosen, method_source = named_settings("methods", method)
     name = Path(method).stem

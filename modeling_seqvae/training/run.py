@@ -1,5 +1,6 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,8 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import tokenise, unknown_share_of
-from ..data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
+from ..data.columns import Texts, identity_of
+from ..data.corpora import SPLITS, Corpus, CorpusSpec, files_are_there, load_corpus, moved_to
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
@@ -52,18 +54,17 @@ def train(
 ) -> SeqVAETrainer:
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
-    `data_dir` is where the corpus's files are; a run that is continued remembers it. `profile` records a few updates;
-    `on_best` is called with the directory whenever there is a new best/.
+    `data_dir` is where the corpus's files are; a run that is continued remembers it, and takes equal texts from
+    anywhere. `profile` records a few updates; `on_best` is called with the directory whenever there is a new best/.
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
     begun = _recipe(Path(output_dir)) if resume else None
-    data_dir = data_dir or (begun.data_dir if begun else None)
-    place = None if data_dir is None else str(Path(data_dir).expanduser().resolve())  # wherever it is continued from
-    recipe = recipe.model_copy(update={"data_dir": place})
+    recipe = _placed(recipe, data_dir, begun)
     with nullcontext() if progress else quiet_libraries():
-        corpus, tokenizer = read_corpus(recipe, data_dir)
+        corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
+    recipe = recipe.with_texts(corpus.splits)
     set_seed(recipe.training.seed)
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
@@ -75,6 +76,29 @@ def train(
         print(describe(corpus, tokenizer))
     trainer.train(resume=resume)
     return trainer
+
+
+def _placed(recipe: Recipe, data_dir: str | Path | None, begun: Recipe | None) -> Recipe:
+    """The recipe with the place of its files: as told, or where a run that has `begun` had them, or the working folder.
+
+    Absolute files that are gone are looked for in `data_dir`.
+    """
+    spec = recipe.corpus
+    paths = spec.files.model_dump(exclude_none=True).values() if spec.files else ()
+    if data_dir is None:
+        data_dir = _kept_place(spec, (begun or recipe).data_dir)
+    elif not files_are_there(spec, data_dir):
+        spec = moved_to(spec, data_dir)
+    if data_dir is None and spec.hub is None and not all(map(os.path.isabs, paths)):
+        data_dir = "."
+    place = None if data_dir is None else str(Path(data_dir).expanduser().resolve())  # wherever it is continued from
+    return recipe.model_copy(update={"corpus": spec, "data_dir": place})
+
+
+def _kept_place(spec: CorpusSpec, kept: str | None) -> str | None:
+    """The folder in which a run had its corpus's files, unless they are in the working folder only."""
+    gone = kept is not None and spec.hub is None and not files_are_there(spec, kept)
+    return None if gone and files_are_there(spec, None) else kept
 
 
 def best_checkpoint(checkpoint: str) -> str:
@@ -119,10 +143,12 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """All figures of a run's best model, or of any checkpoint, on a split of a corpus; the run's own by default.
 
-    `precision` is "no" (float32) or "bf16"; None takes what accelerate is configured for. The report says which it was.
+    The report's `texts` is the SHA-256 of the split's texts, and `own` tells whether they are the run's, whatever the
+    corpus is called and wherever it lies. `precision` is "no" (float32) or "bf16"; None takes what accelerate is
+    configured for. The report says which it was.
 
-    Raises ValueError for a split or a precision that does not exist, or a checkpoint that is no run when no corpus is
-    named.
+    Raises ValueError for a split or a precision that does not exist and, when no corpus is named, for a checkpoint that
+    is no run, a run on data in memory, and texts that are no longer those of the run.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
@@ -133,17 +159,14 @@ def evaluate_checkpoint(
     read = weights(Path(best_checkpoint(checkpoint)))
     vae = load_best(checkpoint, device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
-    if corpus is None and recipe is not None:
-        data_dir = data_dir or recipe.data_dir
-    corpus = corpus or (recipe.corpus if recipe else None)
-    if corpus is None:
-        raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
-    loaded = load_corpus(corpus_spec(corpus), data_dir=data_dir, limits=limits)
+    loaded, texts, own = _to_measure(checkpoint, recipe, corpus, data_dir, split, limits)
     sentences = tokenise(loaded.splits[split], vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator, precision=precision)
     return {
         "title": recipe.title if recipe else checkpoint,
         "corpus": loaded.name,
+        "own": own,
+        "texts": texts.sha256,
         "split": split,
         "limit": limits.get(split),
         **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
@@ -152,6 +175,41 @@ def evaluate_checkpoint(
         "precision": evaluator.precision,
         "weights": read,
     }
+
+
+def _to_measure(
+    checkpoint: str,
+    recipe: Recipe | None,
+    corpus: str | CorpusSpec | None,
+    data_dir: str | Path | None,
+    split: str,
+    limits: Mapping[str, int],
+) -> tuple[Corpus, Texts, bool]:
+    """The corpus to evaluate on, what the texts of a split are known by, and whether these are the run's own."""
+    if corpus is not None:
+        spec = corpus_spec(corpus)
+    elif recipe is None:
+        raise ValueError(f"{checkpoint} is not a run's directory, which says on what it was trained: name a --corpus")
+    elif recipe.corpus.in_memory:
+        raise ValueError(f"{checkpoint} was trained on data in memory, which cannot be read again: name a --corpus")
+    elif data_dir is not None:
+        spec = moved_to(recipe.corpus, data_dir)
+    else:
+        spec, data_dir = recipe.corpus, _kept_place(recipe.corpus, recipe.data_dir)
+    loaded = load_corpus(spec, data_dir=data_dir, limits=limits)
+    of_run = recipe.limits if recipe else {}
+    same = limits.get(split) == of_run.get(split)
+    known_by = loaded if same else load_corpus(spec, data_dir=data_dir, limits=of_run)
+    texts = identity_of(known_by.splits[split])
+    if recipe is None:
+        return loaded, texts, False
+    own = texts == recipe.texts[split] if recipe.texts.get(split) else corpus is None or spec == recipe.corpus
+    if corpus is None and not own:
+        raise ValueError(
+            f"the {split} texts of {loaded.name} are not those that {checkpoint} began with: say where those are "
+            "(--data-dir), or name these as --corpus to measure the model on other texts"
+        )
+    return loaded, texts, own
 
 
 def _dual_networks(checkpoint: str, vae: SeqVAE) -> DualNetworks | None:

@@ -95,6 +95,8 @@ class RunDirectory:
         self.accelerator.wait_for_everyone()
         found = holds_run(self.path, self.recipe, resume)
         begun = resume and self.last.exists()
+        if found and not begun and not self.recipe.may_be_of(Recipe.load(self.path / RECIPE).texts):
+            raise self._other_texts()
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
         if not begun and self.accelerator.is_main_process:
             self.recipe.save(self.path / RECIPE)
@@ -122,8 +124,8 @@ class RunDirectory:
     def load_last(self) -> tuple[Progress, Plateau]:
         """Where the run stands; its weights and optimisers go to what the accelerator has prepared.
 
-        best/ may be one epoch behind where the run is `at_its_best`. Raises ValueError for damaged files, another corpus
-        or another number of shards; nothing on disk has changed.
+        best/ may be one epoch behind where the run is `at_its_best`. Raises ValueError for damaged files, another
+        corpus or another number of shards; nothing on disk has changed.
         """
         with self._told_if_damaged(self.last):
             state = self._read_progress()
@@ -136,6 +138,7 @@ class RunDirectory:
                 self._require_best()
         with self._told_if_damaged(self.last):
             self.accelerator.load_state(str(self.last))
+        self._remember_the_place()
         if self.accelerator.is_main_process:
             write_history(self.path, progress.history)  # a run that was killed just before it did
         return progress, plateau
@@ -163,6 +166,16 @@ class RunDirectory:
             load_model(model, self.best / WEIGHTS)
             load_more(self.best)
 
+    def _remember_the_place(self) -> None:
+        """Equal texts may have come from elsewhere: the recipe then says where they are now."""
+        there = Recipe.load(self.path / RECIPE)
+        now = there if self.recipe.corpus.in_memory else there.on_the_corpus_of(self.recipe)
+        now = now.model_copy(update={"texts": there.texts or self.recipe.texts})
+        self.recipe = self.recipe.on_the_corpus_of(now).model_copy(update={"texts": now.texts})
+        self.accelerator.wait_for_everyone()  # all have read before one of them writes
+        if self.accelerator.is_main_process and now != there:
+            now.save(self.path / RECIPE)
+
     def _read_progress(self) -> dict[str, Any]:
         """The content of progress.json, every file of last/ being what was written."""
         require_intact(self.last)
@@ -174,10 +187,7 @@ class RunDirectory:
 
     def _require_same(self, corpus: str, shards: int) -> None:
         if corpus != self.corpus:
-            raise ValueError(
-                f"{self.path} holds a run on other texts: the corpus or its tokenizer has changed. "
-                "Give it the files (--data-dir) it began with, or train again in another directory"
-            )
+            raise self._other_texts()
         if shards != self.shards:
             processes, steps = self.accelerator.num_processes, self.recipe.training.accumulation_steps
             ways = [f"launch {_count(shards // steps, 'process')}"] if shards % steps == 0 else []
@@ -187,6 +197,12 @@ class RunDirectory:
                 f"follow, and {_count(processes, 'process')} with training.accumulation_steps={steps} would deal it to "
                 f"{self.shards}: {', or '.join(ways) or _count(shards, 'process') + ' without accumulation'}"
             )
+
+    def _other_texts(self) -> ValueError:
+        return ValueError(
+            f"{self.path} holds a run on other texts: the corpus or its tokenizer has changed. Give it the texts it "
+            "began with (--corpus, --data-dir), wherever they are now, or train again in another directory"
+        )
 
     @contextmanager
     def _told_if_damaged(self, path: Path) -> Iterator[None]:

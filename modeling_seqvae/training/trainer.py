@@ -50,10 +50,12 @@ class TrainingDiverged(RuntimeError):
 class SeqVAETrainer:
     """Trains a model by a recipe. `output_dir` receives best/, last/, history.jsonl and recipe.yaml.
 
-    `train` and `validation` hold a `text` column, or are already tokenised. Under `accelerate launch` or `torchrun`
-    every process constructs one with the same arguments. After `train` the model holds the weights of last/; the best
-    ones are in best/. With `profile`, a trace of a few updates is written to profile/. `on_best` is called by one
-    process, with `output_dir`, when a new best/ and the state that goes with it are on disk.
+    `train` and `validation` hold a `text` column, or are already tokenised. Unless they are the texts that the recipe
+    knows its corpus by (`Recipe.with_texts`), the run's recipe and card say that the data were in memory. Under
+    `accelerate launch` or `torchrun` every process constructs one with the same arguments. After `train` the model
+    holds the weights of last/; the best ones are in best/. With `profile`, a trace of a few updates is written to
+    profile/. `on_best` is called by one process, with `output_dir`, when a new best/ and the state that goes with it
+    are on disk.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class SeqVAETrainer:
         on_best: Callable[[Path], None] | None = None,
     ):
         self.spec = recipe.training
-        self.recipe = recipe
+        self.recipe = recipe.of_data(train, validation)
         self.tokenizer = tokenizer
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()
@@ -108,7 +110,7 @@ class SeqVAETrainer:
         self.signals = NotedSignals()
         self._saved_at = time.monotonic()
         corpus = fingerprint(tokenizer, self.train_set, self.validation_set)
-        self.directory = RunDirectory(self.output_dir, self.accelerator, recipe, tokenizer, corpus)
+        self.directory = RunDirectory(self.output_dir, self.accelerator, self.recipe, tokenizer, corpus)
 
     def _default_accelerator(self) -> Accelerator:
         missing = set(self.spec.trackers) - {str(name) for name in get_available_trackers()}
@@ -262,6 +264,7 @@ class SeqVAETrainer:
 
     def _continue(self) -> None:
         self.progress, self.plateau = self.directory.load_last()
+        self.recipe = self.directory.recipe
         self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)
         if self.progress.at_its_best:

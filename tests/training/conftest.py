@@ -87,6 +87,7 @@ def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrai
         if recipe.corpus not in corpora:
             corpora[recipe.corpus] = read_corpus(recipe, None)
         corpus, tokenizer = corpora[recipe.corpus]
+        recipe = recipe.with_texts(corpus.splits)
         set_seed(recipe.training.seed)
         model = SeqVAEForTextModeling(recipe.config(tokenizer))
         splits = corpus.splits

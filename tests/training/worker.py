@@ -40,6 +40,7 @@ def make(tiny: Path, run: Path, *overrides: str, method: str = "max_pool") -> Se
     """A trainer on the tiny corpus, on as many processes as there are."""
     recipe = resolve(method, str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), overrides)
     corpus, tokenizer = read_corpus(recipe, None)
+    recipe = recipe.with_texts(corpus.splits)
     set_seed(recipe.training.seed)
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
