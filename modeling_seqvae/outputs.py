@@ -3,6 +3,7 @@
 Letters in shapes: B sentences, T tokens, H hidden, Z latent, V vocabulary, L layers.
 """
 
+import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -111,7 +112,8 @@ class SeqVAETextModelingOutput(CachedOutput):
     """The objective, its parts, and the logits.
 
     loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
-    sentence; logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z).
+    sentence; logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z). transformers' LabelSmoother, which
+    a Trainer calls where `label_smoothing_factor` is set, is refused with a ValueError.
     """
 
     loss: torch.Tensor | None = None
@@ -125,3 +127,12 @@ class SeqVAETextModelingOutput(CachedOutput):
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     flow_inputs: torch.Tensor | None = None
+
+    def __getitem__(self, key: Any) -> Any:
+        if key == "logits" and sys._getframe(1).f_code.co_qualname == "LabelSmoother.__call__":
+            raise ValueError(
+                "label_smoothing_factor must be 0 for a SeqVAE: transformers' LabelSmoother compares a prediction with "
+                "the word just read, not with the next one, and leaves out the KL. To smooth labels, give the Trainer "
+                "a compute_loss_func: it gets logits (B, T, V), kl (B,) and labels"
+            )
+        return super().__getitem__(key)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainerCallback, TrainingArguments
 
 from modeling_seqvae import SeqVAEForTextModeling
 
@@ -43,7 +43,17 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     return batch
 
 
-def trainer(model, output_dir: Path, *, with_latents: bool = False, callbacks: Any = None, **arguments: Any) -> Trainer:
+def trainer(
+    model,
+    output_dir: Path,
+    trainer_class: type[Trainer] = Trainer,
+    *,
+    with_latents: bool = False,
+    callbacks: Any = None,
+    compute_loss_func: Any = None,
+    **arguments: Any,
+) -> Trainer:
+    arguments_class = Seq2SeqTrainingArguments if trainer_class is Seq2SeqTrainer else TrainingArguments
     settings = {
         "per_device_train_batch_size": 8,
         "per_device_eval_batch_size": 5,
@@ -59,13 +69,14 @@ def trainer(model, output_dir: Path, *, with_latents: bool = False, callbacks: A
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
     }
-    return Trainer(
+    return trainer_class(
         model=model,
-        args=TrainingArguments(str(output_dir), **{**settings, **arguments}),
+        args=arguments_class(str(output_dir), **{**settings, **arguments}),
         train_dataset=Sentences(with_latents),
         eval_dataset=Sentences(count=12),
         data_collator=collate,
         callbacks=callbacks,
+        compute_loss_func=compute_loss_func,
     )
 
 
@@ -121,6 +132,50 @@ def test_predictions_are_logits_alone(model, tmp_path) -> None:
     result = trainer(model, tmp_path).predict(Sentences(count=12))
     assert result.predictions.shape == (12, 9, 20)
     assert result.label_ids.shape == (12, 9)
+
+
+@pytest.mark.parametrize("trainer_class", [Trainer, Seq2SeqTrainer])
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_label_smoothing_is_refused_before_a_weight_changes(model, tmp_path, trainer_class, step) -> None:
+    """It would compare the prediction of the next word with the last one, and leave out the KL."""
+    before = weights(model)
+    generate = {"predict_with_generate": True} if trainer_class is Seq2SeqTrainer else {}
+    run = trainer(model, tmp_path, trainer_class, label_smoothing_factor=0.1, bf16=True, **generate)
+    with pytest.raises(ValueError, match=r"label_smoothing_factor must be 0 for a SeqVAE.*compute_loss_func"):
+        getattr(run, step)()
+    assert all(torch.equal(after, before[name]) for name, after in model.named_parameters())
+
+
+def smoothed(outputs: Any, labels: torch.Tensor, smoothing: float, kl_weight: float) -> torch.Tensor:
+    """-ELBO with a share of each target's weight spread over the vocabulary, nats per sentence."""
+    reconstruction = torch.nn.functional.cross_entropy(
+        outputs["logits"][:, :-1].transpose(1, 2), labels[:, 1:], label_smoothing=smoothing, reduction="none"
+    )
+    return (reconstruction.sum(1) + kl_weight * outputs["kl"]).mean()
+
+
+def test_a_loss_function_of_ones_own_gets_logits_kl_and_labels(model, tmp_path) -> None:
+    batch = collate(Sentences(with_latents=True).rows)
+    out = model(**batch)
+    torch.testing.assert_close(smoothed(out, batch["labels"], 0.0, 1.0), out.loss)
+    run = trainer(
+        model, tmp_path, with_latents=True, max_steps=1, per_device_train_batch_size=32,
+        compute_loss_func=lambda outputs, labels, num_items_in_batch: smoothed(outputs, labels, 0.1, 9.0),
+    )  # fmt: skip
+    run.train()
+    expected = smoothed(out, batch["labels"], 0.1, 9.0).item()
+    assert run.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-3)
+    assert expected > out.loss.item() + 0.5
+
+
+def test_a_seq2seq_trainer_evaluates_what_the_model_writes(model, tmp_path) -> None:
+    dataset = Sentences(count=10)  # two full batches: it does not weigh a shorter one
+    run = trainer(model, tmp_path, Seq2SeqTrainer, predict_with_generate=True, generation_max_length=9)
+    result = run.predict(dataset)
+    batch = collate(dataset.rows)
+    written = model.reconstruct(batch["input_ids"], batch["attention_mask"], max_length=9)
+    assert result.predictions[:, : written.shape[1]].tolist() == written.tolist()
+    assert result.metrics["test_loss"] == pytest.approx(model(**batch).loss.item(), rel=1e-5)
 
 
 class RisingWeight(TrainerCallback):
