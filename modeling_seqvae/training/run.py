@@ -193,7 +193,9 @@ def _to_measure(
     elif recipe.corpus.in_memory:
         raise ValueError(f"{checkpoint} was trained on data in memory, which cannot be read again: name a --corpus")
     elif data_dir is not None:
-        spec = moved_to(recipe.corpus, data_dir)
+        moved = moved_to(recipe.corpus, data_dir)
+        only_before = files_are_there(recipe.corpus, data_dir) and not files_are_there(moved, data_dir)
+        spec = recipe.corpus if only_before else moved
     else:
         spec, data_dir = recipe.corpus, _kept_place(recipe.corpus, recipe.data_dir)
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits)

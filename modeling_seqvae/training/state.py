@@ -199,9 +199,11 @@ class RunDirectory:
             )
 
     def _other_texts(self) -> ValueError:
+        before, now = Recipe.load(self.path / RECIPE).corpus.name, self.recipe.corpus.name
         return ValueError(
-            f"{self.path} holds a run on other texts: the corpus or its tokenizer has changed. Give it the texts it "
-            "began with (--corpus, --data-dir), wherever they are now, or train again in another directory"
+            f"{self.path} holds a run on other texts: it began with {before}, and {now} has other texts now or another "
+            "tokenizer. Give it the texts it began with (--corpus, --data-dir), wherever they are, or train again in "
+            "another directory"
         )
 
     @contextmanager

@@ -188,6 +188,13 @@ def test_what_stands_in_evaluation_json_by_hand_is_not_shared_as_the_test_set(tm
     assert json.loads((trained / f"evaluation-{report['texts'][:8]}.json").read_text()) == report
 
 
+def test_a_data_folder_that_has_nothing_of_the_runs_does_not_hide_its_files(tmp_path, trained):
+    assert evaluated(trained, data_dir=tmp_path) == trained / "evaluation.json"
+    write_corpus(tmp_path / "copy", 50)
+    with pytest.raises(ValueError, match="are not those that"):
+        evaluated(trained, data_dir=tmp_path / "copy")
+
+
 def test_a_run_of_an_earlier_version_knows_its_corpus_by_the_recipe(tmp_path, trained):
     Recipe.load(trained / "recipe.yaml").model_copy(update={"texts": {}}).save(trained / "recipe.yaml")
     assert evaluated(trained) == trained / "evaluation.json"
