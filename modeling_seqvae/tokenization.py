@@ -137,6 +137,16 @@ def normalisation_of(name: str, unknown_mark: str = UNKNOWN) -> Normalisation:
     return NORMALISATIONS[name](unknown_mark)
 
 
+def normalisation_name(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The name of the normalisation that a tokenizer reads text with; None for one that was not made here."""
+    pieces = pieces_of(tokenizer)
+    for name in NORMALISATIONS:
+        own = pieces_of(word_tokenizer([], unknown_mark=tokenizer.unk_token or UNKNOWN, normalisation=name))
+        if all(pieces[part] == own[part] for part in ("normalizer", "pre_tokenizer")):
+            return name
+    return None
+
+
 def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[str], list[str]]:
     """Function from a text to its words, the same that a tokenizer with this normalisation sees.
 

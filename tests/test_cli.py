@@ -28,6 +28,7 @@ training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
 """
 TRAIN = ("train", "--corpus", "texts", "--training", "preset.yaml", "--output-dir")
 QUICK = ("--nll-samples", "3")
+TOLD = "three.txt: 3 documents, 5.0 words on average\n"
 TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was warm"]
 
 
@@ -133,7 +134,7 @@ def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path)
         path.name for path in (folder / "another").iterdir()
     }
     assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
-    assert "texts train: 40 documents" in result.stdout and "best epoch" in result.stdout
+    assert "texts train: 40 documents" in result.stderr and "best epoch" in result.stdout
     assert "%|" not in result.stdout and "%|" in result.stderr
 
 
@@ -203,7 +204,7 @@ def test_encode_writes_a_row_a_text_in_order(folder: Path, vae: SeqVAE, suffix: 
     read = {".npy": np.load, ".csv": pd.read_csv, ".parquet": pd.read_parquet}[suffix.lower()]
     result = invoke("encode", "run", "three.txt", "-o", f"features{suffix}", "--batch-size", "2")
     np.testing.assert_allclose(read(folder / f"features{suffix}"), vae.encode(TEXTS), atol=1e-5)
-    assert result.stdout == "" and result.stderr == f"3 texts encoded: features{suffix}\n"
+    assert result.stdout == "" and result.stderr == f"{TOLD}3 texts encoded: features{suffix}\n"
 
 
 def test_encode_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: SeqVAE) -> None:
@@ -224,7 +225,7 @@ def test_score_writes_the_nll_and_the_tokens_of_each_text_in_order(folder: Path,
     expected = vae.nll(TEXTS, 5)
     np.testing.assert_allclose(table["nll"], expected, rtol=1e-6)
     perplexity = np.exp(expected.sum() / 18)
-    told = f"3 texts scored (NLL {expected.mean():.2f} nats a text, PPL {perplexity:.2f}): nll{suffix}\n"
+    told = f"{TOLD}3 texts scored (NLL {expected.mean():.2f} nats a text, PPL {perplexity:.2f}): nll{suffix}\n"
     assert result.stdout == "" and result.stderr == told
 
 
@@ -242,13 +243,13 @@ def test_score_of_the_empty_text_is_that_of_its_end(folder: Path) -> None:
     result = invoke("score", "lm", "gaps.jsonl", "-o", "gaps.csv")
     table = pd.read_csv(folder / "gaps.csv")
     assert list(table["tokens"]) == [6, 1, 1] and table["nll"][1] == table["nll"][2] < table["nll"][0]
-    assert "2 of 3 texts are empty" in result.stderr
+    assert "3 documents, 1.7 words on average; 2 empty, each a sentence without words" in result.stderr
 
 
 def test_empty_texts_keep_their_rows_and_are_counted(folder: Path, vae: SeqVAE) -> None:
     result = invoke("encode", "run", "gaps.jsonl", "-o", "gaps.npy")
     np.testing.assert_allclose(np.load(folder / "gaps.npy"), vae.encode([TEXTS[0], "", ""]), atol=1e-5)
-    assert "2 of 3 texts are empty" in result.stderr
+    assert "3 documents, 1.7 words on average; 2 empty, each a sentence without words" in result.stderr
 
 
 def test_sample_writes_sentences_and_nothing_else() -> None:
@@ -438,7 +439,7 @@ def test_debug_shows_where_an_error_arose() -> None:
 def test_a_very_long_line_is_cut_and_told(folder: Path) -> None:
     (folder / "long.txt").write_text("food " * 50_000 + "\n")
     result = invoke("encode", "run", "long.txt", "-o", "long.npy", "--features", "mean")
-    assert "were cut" in result.stderr and np.load(folder / "long.npy").shape == (1, 3)
+    assert "1 cut at 200 words" in result.stderr and np.load(folder / "long.npy").shape == (1, 3)
 
 
 def test_a_closed_pipe_ends_a_command_quietly(folder: Path) -> None:

@@ -69,7 +69,7 @@ def test_labels_of_declared_classes_are_their_names(vae: SeqVAE) -> None:
     assert "'glad', 'sad'" in told
     Dataset.from_dict({"review": TEXTS, "mood": [-1, *moods[1:]]}, features).to_parquet("gap.parquet")
     options = ("--examples", "gap.parquet", *options[2:], "--towards", "glad")
-    assert "row 1 lacks its label" in invoke("edit", CHECKPOINT, "our room was cold", *options, code=1).stderr
+    assert "row 1 has no label" in invoke("edit", CHECKPOINT, "our room was cold", *options, code=1).stderr
 
 
 @pytest.mark.parametrize("method", ["means", "logistic"])
@@ -93,9 +93,9 @@ def test_interpolate_takes_an_arc(vae: SeqVAE) -> None:
         ((*EDIT, "--examples", "reviews.csv", "--towards", "4"), "towards='4' is the label of no text; there are '5'"),
         ((*EDIT, "--examples", "reviews.csv", "--towards", "3"), "too few texts: towards has 1"),
         ((*EDIT, "--examples", "one.csv", "--towards", "5"), "needs two labels, and here is one only"),
-        ((*EDIT, "--examples", "gap.csv", "--towards", "5"), "gap.csv: row 7 lacks its label"),
+        ((*EDIT, "--examples", "gap.csv", "--towards", "5"), "gap.csv, row 7 has no label"),
         ((*EDIT, "--examples", "none.csv", "--towards", "5"), "there is no file none.csv"),
-        ((*EDIT, "--examples", "texts.txt", "--towards", "5"), "texts.txt is no table"),
+        ((*EDIT, "--examples", "texts.txt", "--towards", "5"), "texts.txt has lines and no columns"),
         ((*EDIT, "--examples", "reviews.csv", "--towards", "5", "--strengths", "much"), "--strengths 'much'"),
         ((*EDIT, "--examples", "reviews.csv", "--towards", "5", "--method", "svm"), "means, logistic"),
         (("neighbours", CHECKPOINT, "none.txt", "wow"), "there is no file none.txt"),

@@ -14,6 +14,9 @@ from typer.core import TyperGroup
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError, ModuleNotFoundError)
 """What mistakes of a user, and the limits of a machine, make the package and its libraries raise."""
 
+LONGEST = 2000
+"""Characters of a message."""
+
 
 class Commands(TyperGroup):
     """Turns expected errors and warnings into sentences on standard error; `--debug` shows where an error arose."""
@@ -22,7 +25,7 @@ class Commands(TyperGroup):
         logging.disable_progress_bar()
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *unused: note(f"seqvae: warning: {message}")
+                warnings.showwarning = lambda message, *unused: note(f"seqvae: warning: {_bounded(str(message))}")
                 result = super().invoke(ctx)
             sys.stdout.flush()  # a closed pipe or a full disk shows here
             return result
@@ -31,7 +34,7 @@ class Commands(TyperGroup):
         except EXPECTED as error:
             if ctx.params["debug"]:
                 raise
-            note(f"seqvae: {_sentence(error)}")
+            note(f"seqvae: {_bounded(_sentence(error))}")
             raise typer.Exit(1) from None
 
 
@@ -72,6 +75,13 @@ def require_unicode(texts: list[str]) -> list[str]:
         except UnicodeEncodeError:
             raise ValueError(f"text {number} is not UTF-8: {text[:80]!a}") from None
     return texts
+
+
+def _bounded(message: str) -> str:
+    """A message without the pages that a library may have put into it."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[:LONGEST]} ... ({len(message) - LONGEST:,} more characters, which `seqvae --debug` shows)"
 
 
 def _sentence(error: BaseException) -> str:

@@ -76,12 +76,17 @@ def evaluate(
     checkpoint: Checkpoint,
     corpus: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What to evaluate on, as for train. Default: what the run was trained on."),
+        typer.Option(
+            metavar="NAME",
+            help="What to evaluate on, as for train, but all of a single file is the test set. Default: what the run "
+            "was trained on.",
+        ),
     ] = None,
     data_dir: DataDir = None,
     split: Annotated[str, typer.Option(metavar="NAME", help="train, validation or test.")] = "test",
     limit: Limits = None,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a sentence.")] = 500,
     nll_sentences: Annotated[
         int | None,
@@ -122,9 +127,10 @@ def evaluate(
     require_device(device)
     if output:
         require_file(output)
-    if corpus is None and text_column is not None:
-        raise ValueError("--text-column says how to read a table: name it with --corpus")
-    spec = None if corpus is None else corpus_named(corpus, text_column, None)
+    for option, column in (("--text-column", text_column), ("--label-column", label_column)):
+        if corpus is None and column is not None:
+            raise ValueError(f"{option} says how to read a file of yours: name it with --corpus")
+    spec = None if corpus is None else corpus_named(corpus, text_column, label_column, checkpoint, evaluated=True)
     report = evaluate_checkpoint(
         checkpoint,
         spec,
@@ -139,6 +145,7 @@ def evaluate(
         device,
         precision,
     )
+    note(f"{report['corpus']} {report['split']}: {report['read']}")
     print(table([report], caption(report)))
     if output:
         write_report(output, report)
@@ -179,6 +186,7 @@ def reconstruct(
         typer.Option("--input", "-i", metavar="FILE", help="Read them from here, as encode does; - is standard input."),
     ] = None,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     beams: Annotated[
         int, typer.Option(min=1, metavar="COUNT", help="Beam search with so many beams; 1 takes the likeliest word.")
     ] = 1,
@@ -190,7 +198,9 @@ def reconstruct(
     """
     if bool(texts) == bool(input_file):
         raise typer.BadParameter("give either sentences or --input FILE")
-    listed = read_texts(input_file, text_column) if input_file else require_unicode(texts or [])
+    listed = (
+        read_texts(input_file, checkpoint, text_column, label_column) if input_file else require_unicode(texts or [])
+    )
     for sentence in load_model(checkpoint, device).reconstruct(listed, num_beams=beams):
         print(sentence)
 

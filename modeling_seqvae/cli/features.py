@@ -8,7 +8,7 @@ import typer
 
 from .app import app
 from .checks import note, require_device, require_file, require_writable
-from .inputs import corpus_named, limits_of, load_model, read_rows, tell_empty
+from .inputs import corpus_named, limits_of, load_model, read_rows
 from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
 
 Features = Annotated[
@@ -29,6 +29,7 @@ def encode(
     ],
     features: Features = "mean_variance",
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     batch_size: BatchSize = 32,
     device: Device = None,
 ) -> None:
@@ -52,9 +53,9 @@ def encode(
     if state.num_processes > 1 and str(texts) == "-":
         raise ValueError("several processes cannot share standard input: give a file")
     with state.main_process_first():
-        rows = read_rows(texts, text_column)
+        rows, told = read_rows(texts, checkpoint, text_column, label_column)
     if state.is_main_process:
-        tell_empty(rows)
+        note(told)
     vae = load_model(checkpoint, str(state.device) if state.num_processes > 1 else device)
     encode_to_file(vae, rows, output, features, batch_size, state=state)
     if state.is_main_process:
@@ -108,8 +109,9 @@ def classify(
     require_writable(output)
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError("a checkpoint is given twice: give each once")
-    spec = corpus_spec(corpus_named(corpus, text_column, label_column))
+    spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints[0]))
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
+    note(str(loaded.report))
     require_labels(loaded)
     vaes = {checkpoint: load_model(checkpoint, device) for checkpoint in checkpoints}
     report = classify(vaes, loaded, features, batch_size, seed)

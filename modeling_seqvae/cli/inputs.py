@@ -8,15 +8,22 @@ from typing import Any
 from .checks import note, require_device, require_unicode
 
 
-def corpus_named(name: str, text_column: str | None, label_column: str | None) -> Any:
-    """A corpus's name or YAML as it is; a file or folder of the user's own as a spec."""
+def corpus_named(
+    name: str, text_column: str | None, label_column: str | None, checkpoint: str | None = None, evaluated: bool = False
+) -> Any:
+    """A corpus's name or YAML as it is; a file or folder of the user's own as a spec.
+
+    With a `checkpoint` such a file is read as its model reads; a single one that is `evaluated` is the test set.
+    """
     from ..data.corpora import spec_from_path
     from ..training.recipe import available
+    from ..training.run import reading_of
 
     path = Path(name)
     own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
     if own:
-        return spec_from_path(path, text_column, label_column)
+        reading = reading_of(checkpoint) if checkpoint else None
+        return spec_from_path(path, text_column, label_column, reading=reading, evaluated=evaluated)
     if text_column or label_column:
         raise ValueError(f"corpus {name} says itself which columns it has; --text-column is for a table of yours")
     return name
@@ -35,37 +42,30 @@ def limits_of(limits: list[str] | None) -> dict[str, int]:
     return parsed
 
 
-def read_rows(path: Path, text_column: str | None) -> Any:
-    """The column `text` of a file, on disk, or the lines of standard input where it is `-`."""
-    from datasets import Dataset, Features, Value
+def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[Any, str]:
+    """The column `text` of a file, or of the lines of standard input where it is `-`, and what to tell of them.
 
-    from ..data.readers import Wanted, read_documents
+    They are read as the training corpus of the checkpoint's model was; empty ones keep their rows.
+    """
+    from ..data import corpora
     from ..training.report import quiet_libraries
+    from ..training.run import reading_of
 
+    source: Any = path
     if str(path) == "-":
         piped = TextIOWrapper(sys.stdin.buffer, "utf-8", "surrogateescape")
-        listed = require_unicode([line.rstrip("\n") for line in piped])
-        return Dataset.from_dict({"text": listed}, Features({"text": Value("string")}))
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        source = require_unicode([line.rstrip("\n") for line in piped])
+    reading = reading_of(checkpoint)
     with quiet_libraries():
-        return read_documents(path, Wanted(text_column=text_column)).rows
+        rows, report = corpora.read_texts(source, reading, text_column, label_column)
+    return rows, f"{report.source}: {report}"
 
 
-def tell_empty(rows: Any) -> None:
-    """Note how many texts of a column `text` have no words, which is no mistake but worth knowing."""
-    from ..data.columns import texts_of
-
-    empty = sum(not (text or "").strip() for text in texts_of(rows))
-    if empty:
-        note(f"{empty:,} of {len(rows):,} texts are empty; each is read as a sentence without words")
-
-
-def read_texts(path: Path, text_column: str | None) -> list[str]:
-    """The texts of a file, or the lines of standard input where it is `-`."""
-    rows = read_rows(path, text_column)
-    tell_empty(rows)
-    return require_unicode([text or "" for text in rows["text"]])
+def read_texts(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> list[str]:
+    """The texts of `read_rows`, once it is told what they are."""
+    rows, told = read_rows(path, checkpoint, text_column, label_column)
+    note(told)
+    return list(rows["text"])
 
 
 def load_model(checkpoint: str, device: str | None) -> Any:

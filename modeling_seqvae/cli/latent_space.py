@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from .app import app
-from .checks import require_unicode
+from .checks import note, require_unicode
 from .inputs import load_model, read_texts
-from .options import BatchSize, Checkpoint, Device, TextColumn
+from .options import BatchSize, Checkpoint, Device, LabelColumn, TextColumn
 
 Sentence = Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, in quotes.")]
 
@@ -21,6 +21,7 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", "--count", min=1, metavar="COUNT", help="How many texts to find.")] = 5,
     metric: Annotated[str, typer.Option(metavar="NAME", help="cosine or euclidean.")] = "cosine",
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     batch_size: BatchSize = 32,
     device: Device = None,
 ) -> None:
@@ -31,7 +32,7 @@ def neighbours(
     Example: seqvae neighbours RUN reviews.txt "this bistro was lovely."
     """
     require_unicode([query])
-    listed = read_texts(texts, text_column)
+    listed = read_texts(texts, checkpoint, text_column, label_column)
     vae = load_model(checkpoint, device)
     vae.batch_size = batch_size
     for found in vae.neighbours(query, listed, k, metric):
@@ -55,7 +56,11 @@ def edit(
     checkpoint: Checkpoint,
     texts: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What to edit; each in quotes.")],
     examples: Annotated[
-        Path, typer.Option(metavar="FILE", help="Texts with labels: a .csv, .tsv, .jsonl or .parquet table.")
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="Texts with labels: a .csv, .tsv, .jsonl or .parquet table, or a .txt of lines label<TAB>text.",
+        ),
     ],
     towards: Annotated[str, typer.Option(metavar="LABEL", help="The label to move towards.")],
     away: Annotated[
@@ -81,12 +86,15 @@ def edit(
 
     Example: seqvae edit RUN "the food was bad ." --examples reviews.csv --label-column stars --towards 5 --away 1
     """
+    from ..data.labels import label_name
+
     require_unicode(texts)
     steps = _numbers(strengths)
-    listed, labels = _read_labelled(examples, text_column, label_column)
+    listed, labels = _read_labelled(examples, checkpoint, text_column, label_column)
     vae = load_model(checkpoint, device)
     vae.batch_size = batch_size
-    direction = vae.direction(listed, labels, towards, away, method)
+    other = None if away is None else label_name(away)
+    direction = vae.direction(listed, labels, label_name(towards), other, method)
     for sentences in vae.edit(texts, direction, steps):
         for strength, sentence in zip(steps, sentences, strict=True):
             print(f"{strength:+g}\t{sentence}")
@@ -99,29 +107,16 @@ def _numbers(listed: str) -> list[float]:
         raise ValueError(f"--strengths {listed!r} is not a list of numbers, such as 0,0.5,1") from None
 
 
-def _read_labelled(path: Path, text_column: str | None, label_column: str) -> tuple[list[str], list[str]]:
-    """The texts of a table and their labels: the names of classes where it declares them, or as they are written.
-
-    Raises ValueError for a row that lacks one.
-    """
-    from datasets import ClassLabel
-
-    from ..data.readers import Wanted, read_documents
+def _read_labelled(
+    path: Path, checkpoint: str, text_column: str | None, label_column: str
+) -> tuple[list[str], list[str]]:
+    """The texts of a file and the names of their classes, once it is told what they are."""
+    from ..data.corpora import read_labelled
     from ..training.report import quiet_libraries
+    from ..training.run import reading_of
 
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    reading = reading_of(checkpoint)
     with quiet_libraries():
-        found = read_documents(path, Wanted(text_column, label_column, labelled=True))
-        if found.labels != "column":
-            raise ValueError(f"{path} is no table: labels are read from .csv, .tsv, .jsonl, .json and .parquet files")
-        rows = found.rows.to_dict()
-    declared = found.rows.features["label"]
-    if isinstance(declared, ClassLabel):  # which writes numbers, -1 for none
-        rows["label"] = [None if label in (None, -1) else declared.int2str(label) for label in rows["label"]]
-    for number, (text, label) in enumerate(zip(rows["text"], rows["label"], strict=True), start=1):
-        if not text or label is None or label == "":
-            raise ValueError(
-                f"{path}: row {number} lacks its {'label' if text else 'text'}: fill it in or leave it out"
-            )
-    return require_unicode(rows["text"]), [str(label) for label in rows["label"]]
+        rows, report = read_labelled(path, reading, text_column, label_column)
+    note(f"{report.source}: {report}")
+    return list(rows["text"]), list(rows["label"])

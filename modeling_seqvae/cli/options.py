@@ -65,7 +65,11 @@ TextColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that holds the text, in a table of yours.")
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column that holds the label, in a table of yours.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The column that holds the label, in a table of yours; of a .txt it says that a line is label<TAB>text.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="NUMBER", help="The seed of everything random.")]
 Device = Annotated[

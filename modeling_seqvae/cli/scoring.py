@@ -8,7 +8,7 @@ import typer
 from .app import app
 from .checks import note, require_device, require_file
 from .inputs import load_model, read_texts
-from .options import BatchSize, Checkpoint, Device, Seed, TextColumn, Texts
+from .options import BatchSize, Checkpoint, Device, LabelColumn, Seed, TextColumn, Texts
 
 
 @app.command()
@@ -23,6 +23,7 @@ def score(
     ],
     nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a text.")] = 500,
     text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     device: Device = None,
@@ -40,7 +41,7 @@ def score(
     require_suffix(output)
     require_file(output)
     require_device(device)
-    listed = read_texts(texts, text_column)
+    listed = read_texts(texts, checkpoint, text_column, label_column)
     scores = score_texts(load_model(checkpoint, device), listed, nll_samples, seed, batch_size)
     write_scores(scores, output)
     found = f" (NLL {scores['nll'].mean():.2f} nats a text, PPL {perplexity(scores):.2f})" if listed else ""

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..tokenization import UNKNOWN, normalisation_of
@@ -19,7 +19,8 @@ from .cleaning import Cleaned, class_names, clean
 from .columns import arrays_of
 from .hub_corpora import NORMALISATION as HUB_NORMALISATION
 from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
-from .readers import READERS, Documents, Labelled, Wanted, from_dataset, read_documents
+from .labels import quoted
+from .readers import READERS, Documents, Labelled, Wanted, from_dataset, have_labels, read_documents, require_file
 from .splitting import split_off
 
 SPLITS = ("train", "validation", "test")
@@ -27,13 +28,22 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev"
 
 
 class CorpusFiles(BaseModel):
-    """Paths of the splits, absolute or relative to the data folder; a missing one is split off from `train`."""
+    """Paths of the splits, absolute or relative to the data folder; a missing one is split off from `train`.
+
+    Without `train` there is a test set alone, which is for evaluation.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    train: str
+    train: str | None = None
     validation: str | None = None
     test: str | None = None
+
+    @model_validator(mode="after")
+    def _for_something(self) -> "CorpusFiles":
+        if self.train is None and (self.test is None or self.validation is not None):
+            raise ValueError("there must be `train`, or `test` alone")
+        return self
 
 
 class CorpusSpec(BaseModel):
@@ -70,10 +80,15 @@ class CorpusSpec(BaseModel):
     def _consistent(self) -> "CorpusSpec":
         if [self.files or self.hub, self.embedded, self.in_memory or None].count(None) != 2:
             raise ValueError("a corpus has `files`, `hub` or both, or else `embedded`.")
-        if self.label_column is not None and self.labelled is False:
+        if self.label_column is not None and self.labelled is False and not self.test_alone:
             raise ValueError("label_column is given, but labelled is false.")
         normalisation_of(self.normalisation, self.unknown_mark or UNKNOWN)
         return self
+
+    @property
+    def test_alone(self) -> bool:
+        """Whether all there is, is a test set: one can evaluate on it and not train."""
+        return self.files is not None and self.files.train is None
 
     def tokenizer_settings(self) -> dict[str, Any]:
         """Keyword arguments of `train_tokenizer` for this corpus."""
@@ -97,15 +112,21 @@ class SplitReport:
     source: str
     documents: int
     available: int  # before `limits`
-    empty: int  # left out, of the whole source
+    empty: int  # without words, of the whole source
     truncated: int  # cut at `max_words`
     max_words: int
     mean_words: float  # after cutting
+    empty_kept: bool = False  # else they are left out
+    labels: str = "none"  # "tab": of lines that are `label<TAB>text`; "column": of a table
+    column: str | None = None  # of the text, where nobody named it
 
     def __str__(self) -> str:
         parts = [f"{self.documents:,} documents, {self.mean_words:.1f} words on average"]
         parts += [f"the first of {self.available:,}"] if self.documents < self.available else []
-        parts += [f"{self.empty:,} empty left out"] if self.empty else []
+        parts += [f"the text from column {quoted(self.column)}"] if self.column else []
+        parts += ["lines read as label<TAB>text"] if self.labels == "tab" else []
+        what = "empty, each a sentence without words" if self.empty_kept else "empty left out"
+        parts += [f"{self.empty:,} {what}"] if self.empty else []
         parts += [f"{self.truncated:,} cut at {self.max_words} words"] if self.truncated else []
         return "; ".join(parts)
 
@@ -136,7 +157,7 @@ class Corpus:
 
     @property
     def labelled(self) -> bool:
-        return "label" in self.splits["train"].column_names
+        return all("label" in rows.column_names for rows in self.splits.values())
 
 
 @explaining_the_cache()
@@ -157,13 +178,13 @@ def load_corpus(
         for split, raw in documents.items()
     }
     unlabelled = [split.source for split in cleaned.values() if not split.labelled]
-    names = class_names(cleaned, spec.labels) if not unlabelled else None
+    names = class_names(cleaned, spec.labels) if not (unlabelled or spec.test_alone) else None
     if 0 < len(unlabelled) < len(cleaned):
         notes.append(f"Labels are not used, since there are none in {' and '.join(unlabelled)}.")
-    missing = [split for split in SPLITS if split not in cleaned]
+    missing = [split for split in SPLITS if split not in cleaned and not spec.test_alone]
     if missing:
         notes.append(split_off(cleaned, missing))
-    kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS}
+    kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS if split in cleaned}
     reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
     splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
     return Corpus(spec.name, splits, CorpusReport(spec.name, reports, tuple(notes)), spec)
@@ -207,34 +228,125 @@ def moved_to(spec: CorpusSpec, folder: str | Path) -> CorpusSpec:
     return next((found for found in places if files_are_there(found, now)), places[0])
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a user are read: as for training, or for a model as its training corpus was."""
+
+    normalisation: str = "words"
+    unknown_mark: str | None = None
+    max_words: int = CorpusSpec.model_fields["max_words"].default
+    labelled: Labelled = False  # lines of a .txt and of standard input; a table's labels are asked for by their name
+    text_column: str | None = None
+    label_column: str | None = None
+
+    def as_in(self, spec: CorpusSpec) -> "Reading":
+        """This one with the cut, the columns and the lines of a corpus; lines are known where it has .txt files."""
+        lines = spec.files is not None and _are_lines(spec.files)
+        return replace(
+            self,
+            max_words=spec.max_words,
+            labelled="auto" if spec.labelled and lines else False,  # lines without a TAB are text
+            text_column=None if lines else spec.text_column,
+            label_column=None if lines else spec.label_column,
+        )
+
+    def wanted(self, source: str, lines: bool, text_column: str | None, label_column: str | None) -> Wanted:
+        """What to read of a file; `label_column` says of lines that they are `label<TAB>text`.
+
+        Raises ValueError for a text column where there are lines.
+        """
+        if lines and text_column is not None:
+            raise ValueError(f"{source} has lines and no columns: --text-column is for tables.")
+        if lines:
+            return Wanted(labelled=label_column is not None or self.labelled)
+        return Wanted(text_column or self.text_column, label_column or self.label_column)
+
+
 def spec_from_path(
     path: str | Path,
     text_column: str | None = None,
     label_column: str | None = None,
     validation: str | Path | None = None,
     test: str | Path | None = None,
+    *,
+    reading: Reading | None = None,
+    evaluated: bool = False,
 ) -> CorpusSpec:
     """Spec of one's own raw text: a file, or a folder with files called train, validation (valid, dev, val) and test.
 
-    What is not there is split off from the training documents. For a .txt, `label_column` says that its lines are
-    `label<TAB>text`. Raises FileNotFoundError for a path that is not there or a folder without a training file, and
-    ValueError for a folder with two files for one split.
+    What is not there is split off from the training documents, but a single file that is `evaluated` is the test set.
+    For a .txt, `label_column` says that its lines are `label<TAB>text`. `reading` is that of a model's own corpus.
+
+    Raises FileNotFoundError for a path that is not there or a folder without a training file, and ValueError for a
+    folder with two files for one split, and for a text column where there are only lines.
     """
     path = Path(path).expanduser().resolve()
-    files = _files_in(path) if path.is_dir() else {"train": path}
+    files = _files_in(path) if path.is_dir() else {"test" if evaluated else "train": path}
     given = {"validation": validation, "test": test}
     files |= {split: Path(file).expanduser().resolve() for split, file in given.items() if file is not None}
-    missing = [str(file) for file in files.values() if not file.is_file()]
-    if missing:
-        raise FileNotFoundError(f"There is no file {' and no file '.join(missing)}.")
+    for file in files.values():
+        require_file(file)
+    reading = reading or Reading()
+    paths = CorpusFiles(**{split: str(file) for split, file in files.items()})
+    wanted = reading.wanted(str(path), _are_lines(paths), text_column, label_column)
+    alone = paths.train is None
     return CorpusSpec(
         name=path.name if path.is_dir() else path.stem,
-        files=CorpusFiles(**{split: str(file) for split, file in files.items()}),
-        labelled=label_column is not None,
-        text_column=text_column,
-        label_column=label_column,
-        normalisation="words",
+        files=paths,
+        labelled=wanted.labelled if alone or label_column is None else True,
+        text_column=wanted.text_column,
+        label_column=wanted.label_column if alone else label_column,
+        normalisation=reading.normalisation,
+        unknown_mark=reading.unknown_mark,
+        max_words=reading.max_words,
     )
+
+
+def _are_lines(files: CorpusFiles) -> bool:
+    paths = (files.train, files.validation, files.test)
+    return all(Path(path).suffix.lower() == ".txt" for path in paths if path is not None)
+
+
+@explaining_the_cache()
+def read_texts(
+    source: Path | Sequence[str], reading: Reading, text_column: str | None = None, label_column: str | None = None
+) -> tuple[Dataset, SplitReport]:
+    """The column `text` of a file, or of the lines of standard input, with a row for every one; empty texts are "".
+
+    They are read as by `load_corpus`: the same columns, labels, cuts and refusals.
+    """
+    if isinstance(source, Path):
+        wanted = reading.wanted(str(source), source.suffix.lower() == ".txt", text_column, label_column)
+        documents = read_documents(source, wanted)
+    else:
+        wanted = reading.wanted("standard input", True, text_column, label_column)
+        rows = Dataset.from_dict({"text": source}, Features({"text": Value("string")}))
+        labels: Literal["tab", "none"] = "tab" if have_labels(source, "standard input", wanted.labelled) else "none"
+        documents = Documents(rows, "standard input", "line", labels)
+    cleaned, report = _read(documents, reading, keep_empty=True)
+    return cleaned.rows.select_columns(["text"]), report
+
+
+@explaining_the_cache()
+def read_labelled(
+    path: Path, reading: Reading, text_column: str | None, label_column: str
+) -> tuple[Dataset, SplitReport]:
+    """The columns `text` and `label`, a class's name, of a file; documents without words are left out."""
+    lines = path.suffix.lower() == ".txt"
+    wanted = reading.wanted(str(path), lines, text_column, label_column)
+    cleaned, report = _read(read_documents(path, replace(wanted, labelled=True)), reading, keep_empty=False)
+    return cleaned.rows.select_columns(["text", "label"]), report
+
+
+def _read(documents: Documents, reading: Reading, keep_empty: bool) -> tuple[Cleaned, SplitReport]:
+    cleaned = clean(
+        documents,
+        normalisation=reading.normalisation,
+        unknown_mark=reading.unknown_mark or UNKNOWN,
+        max_words=reading.max_words,
+        keep_empty=keep_empty,
+    )
+    return cleaned, _report(cleaned, cleaned.rows, reading.max_words, keep_empty)
 
 
 def _files_in(folder: Path) -> dict[str, Path]:
@@ -313,7 +425,7 @@ def _first(rows: Dataset, limit: int | None) -> Dataset:
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
 
 
-def _report(cleaned: Cleaned, kept: Dataset, max_words: int) -> SplitReport:
+def _report(cleaned: Cleaned, kept: Dataset, max_words: int, empty_kept: bool = False) -> SplitReport:
     truncated = words = 0
     for counts in arrays_of(kept, "words"):
         truncated += int((counts > max_words).sum())
@@ -325,7 +437,10 @@ def _report(cleaned: Cleaned, kept: Dataset, max_words: int) -> SplitReport:
         empty=cleaned.empty,
         truncated=truncated,
         max_words=max_words,
-        mean_words=words / len(kept),
+        mean_words=words / max(1, len(kept)),
+        empty_kept=empty_kept,
+        labels=cleaned.labels,
+        column=cleaned.column,
     )
 
 

@@ -1,16 +1,16 @@
 """One corpus file -> rows: text lines, CSV, TSV, JSON lines, JSON and Parquet, memory-mapped and cached by `datasets`.
 
 Nothing is judged here but the file itself; `cleaning.py` looks at its documents and labels. Files are read in pieces (a
-Parquet file by row groups); only a .json, being one array, is read whole: .jsonl is for what is larger than memory.
+Parquet file by row groups); only a .json that is one array is read whole: .jsonl is for what is larger than memory.
 """
 
 import csv
 import glob
-import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +19,14 @@ from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .caching import explaining_the_cache, refuses_to_write
+from .json_rows import RowError, columns_of, load_rows, unit_of
+from .labels import listed, quoted, shortened
 
 Labelled = bool | Literal["auto"]
 _TEXT_TYPES = ("string", "large_string")
-_LENIENT = ("json", "parquet")  # builders that let bytes through that are not UTF-8
-_CLASS_TYPES = (*_TEXT_TYPES, "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+_NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+_CLASS_TYPES = (*_TEXT_TYPES, "bool", *_NUMBERS)
+_SAMPLE, _SHARE = 1000, 0.95  # lines that are looked at for labels, and those of them that must look so
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Documents:
     source: str  # what messages call it
     unit: Literal["line", "row"]  # what messages count, from 1
     labels: Literal["none", "column", "tab"]  # "tab": still in the text, as `label<TAB>text`
+    column: str | None = None  # of the text, where nobody named it
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,18 @@ class Wanted:
     """What to read from a file: which column holds the text, which the label, and whether there are labels."""
 
     text_column: str | None = None  # None: `text`, or the only column that can be meant
-    label_column: str | None = None  # None: `label`
+    label_column: str | None = None  # None: `label`; it is never the text
     labelled: Labelled = False  # "auto": as the file has it
+
+
+def require_file(path: Path) -> None:
+    """Raise FileNotFoundError for what is not there, and ValueError for what is no file that can be read twice."""
+    if path.is_dir():
+        raise FileNotFoundError(f"there is no file {path}: it is a folder")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is a pipe or a device, which can be read only once: write its content to a file")
 
 
 @explaining_the_cache()
@@ -50,8 +64,10 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
     """Rows of one file, in its order.
 
     Raises ValueError, naming file and line where there is one, for an unknown suffix, a file without content, bytes
-    that are not UTF-8, a malformed table or a missing column; OSError where the cache cannot be written.
+    that are not UTF-8, a malformed table, a missing column, and lines of a .txt that look like `label<TAB>text` where
+    nothing says so; OSError where the cache cannot be written; and what `require_file` raises.
     """
+    require_file(path)
     if path.suffix.lower() not in READERS:
         raise ValueError(f"{path}: its suffix is {path.suffix!r}; it must be one of {', '.join(READERS)}.")
     if path.stat().st_size == 0:
@@ -63,8 +79,31 @@ def _read_lines(path: Path, wanted: Wanted) -> Documents:
     # a file's byte-order mark is not part of its first word
     features = Features({"text": Value("string")})
     rows = _load(path, "text", features=features, encoding="utf-8-sig", chunksize=1 << 20)
-    labelled = _first_line_has_tab(path) if wanted.labelled == "auto" else wanted.labelled
+    with _explained(path), path.open(encoding="utf-8-sig") as file:
+        labelled = have_labels(file, str(path), wanted.labelled)
     return Documents(rows, str(path), "line", "tab" if labelled else "none")
+
+
+def have_labels(lines: Iterable[str], source: str, labelled: Labelled) -> bool:
+    """Whether lines are `label<TAB>text`: as `labelled` says, or with "auto" where any of them has a TAB.
+
+    Raises ValueError where they are said to be text and look otherwise: a label would be read as a word.
+    """
+    filled = (line for line in lines if line.strip())
+    if labelled == "auto":
+        return any("\t" in line for line in filled)
+    sample = [] if labelled else list(islice(filled, _SAMPLE))
+    if sample and sum(map(_looks_labelled, sample)) >= _SHARE * len(sample):
+        raise ValueError(
+            f"{source}: its lines look like `label<TAB>text`, such as {quoted(sample[0].rstrip())}. If so, give "
+            "--label-column label; if all of a line is text, replace the TABs by spaces, which are read the same."
+        )
+    return labelled
+
+
+def _looks_labelled(line: str) -> bool:
+    label, tab, text = line.partition("\t")
+    return bool(tab and text.strip()) and 1 <= len(label.split()) <= 3 and len(label) <= 50
 
 
 def _read_separated(path: Path, wanted: Wanted) -> Documents:
@@ -75,6 +114,12 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
     with _explained(path), path.open(encoding="utf-8-sig", newline="") as file:
         header = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
     columns = _columns(str(path), header, header, wanted)
+    others = [sign for sign in (",", ";", "\t", "|") if sign in header[0]]
+    if len(header) == 1 and others and wanted.text_column is None:
+        raise ValueError(
+            f"{path}: its header {quoted(header[0])} is one column, but holds {others[0]!r}: is that what separates "
+            f"them? A {path.suffix.lower()} is separated by {separator!r}."
+        )
     rows = _load(
         path,
         "csv",
@@ -86,23 +131,33 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
         sep=separator,
         quoting=quoting,
     )
-    return _table(str(path), rows, columns)
+    return _table(str(path), rows, columns, wanted)
 
 
 def _read_json(path: Path, wanted: Wanted) -> Documents:
-    return from_dataset(str(path), _load(path, "json"), wanted)
+    text, label, auto = wanted.text_column, wanted.label_column or "label", wanted.labelled == "auto"
+    with _explained(path):
+        names, text_columns = ([text], [text]) if text and not auto else columns_of(path, None if auto else "text")
+        if wanted.labelled is True and label not in names and (text or "text") in names:
+            names.append(label)  # the file has not been read to its end: load_rows will tell
+        columns = _columns(str(path), names, text_columns, wanted)
+        rows = load_rows(path, columns["text"], columns.get("label"))
+        unit: Literal["line", "row"] = "row" if unit_of(path) == "row" else "line"
+    if len(rows) == 0:
+        raise ValueError(f"{path} cannot be read: it holds no documents.")
+    return Documents(rows, str(path), unit, "column" if "label" in columns else "none", _unnamed(columns, wanted))
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     with _explained(path):
         features = Features.from_arrow_schema(pq.read_schema(path))
     columns = _columns(str(path), list(features), _text_columns(features), wanted)
-    return _table(str(path), _load(path, "parquet", columns=list(columns.values())), columns)
+    return _table(str(path), _load(path, "parquet", columns=list(columns.values())), columns, wanted)
 
 
 def from_dataset(source: str, rows: Dataset, wanted: Wanted) -> Documents:
     """Documents of a dataset that is already there. Raises ValueError for a column that is missing or of no use."""
-    return _table(source, rows, _columns(source, rows.column_names, _text_columns(rows.features), wanted))
+    return _table(source, rows, _columns(source, rows.column_names, _text_columns(rows.features), wanted), wanted)
 
 
 READERS: dict[str, Callable[[Path, Wanted], Documents]] = {
@@ -117,7 +172,7 @@ READERS: dict[str, Callable[[Path, Wanted], Documents]] = {
 
 def _columns(source: str, names: list[str], text_columns: list[str], wanted: Wanted) -> dict[str, str]:
     """Names in the file of our `text` and, if there are labels, `label`."""
-    there = f"its columns are {', '.join(names)}"
+    there = f"its columns are {listed(names)}"
     text, label = wanted.text_column, wanted.label_column or "label"
     if text is None:
         candidates = ["text"] if "text" in names else [name for name in text_columns if name != wanted.label_column]
@@ -129,19 +184,28 @@ def _columns(source: str, names: list[str], text_columns: list[str], wanted: Wan
     for kind, name in columns.items():
         if name not in names:
             raise ValueError(f"{source} has no column {name!r} for --{kind}-column; {there}.")
-    if columns["text"] == columns.get("label"):
+        if names.count(name) > 1:
+            raise ValueError(f"{source} has several columns {name!r}: give each a name of its own; {there}.")
+    if columns["text"] == label and (labelled or wanted.label_column):
         raise ValueError(f"{source}: column {text!r} cannot be both text and label; {there}.")
     return columns
 
 
-def _table(source: str, rows: Dataset, columns: dict[str, str]) -> Documents:
-    if _dtype(rows.features[columns["text"]]) not in _TEXT_TYPES:
-        raise ValueError(f"{source}: column {columns['text']!r} holds {rows.features[columns['text']]}, not text.")
-    label = rows.features[columns["label"]] if "label" in columns else None
+def _table(source: str, rows: Dataset, columns: dict[str, str], wanted: Wanted) -> Documents:
+    text, label = rows.features[columns["text"]], rows.features[columns["label"]] if "label" in columns else None
+    if _dtype(text) not in _TEXT_TYPES:
+        raise ValueError(f"{source}: column {columns['text']!r} holds {shortened(str(text), 100)}, not text.")
     if label is not None and not isinstance(label, ClassLabel) and _dtype(label) not in _CLASS_TYPES:
-        raise ValueError(f"{source}: column {columns['label']!r} holds {label}; labels are whole numbers or names.")
+        raise ValueError(
+            f"{source}: column {columns['label']!r} holds {shortened(str(label), 100)}; labels are whole numbers or "
+            "names."
+        )
     rows = rows.select_columns(list(columns.values())).rename_columns({name: kind for kind, name in columns.items()})
-    return Documents(rows, source, "row", "none" if label is None else "column")
+    return Documents(rows, source, "row", "none" if label is None else "column", _unnamed(columns, wanted))
+
+
+def _unnamed(columns: dict[str, str], wanted: Wanted) -> str | None:
+    return None if wanted.text_column or columns["text"] == "text" else columns["text"]
 
 
 def _text_columns(features: Features) -> list[str]:
@@ -163,8 +227,8 @@ def _load(path: Path, builder: str, **options: Any) -> Dataset:
         files = {"train": glob.escape(str(path))}
         size = f"{path.stat().st_size} bytes"
         rows = load_dataset(builder, data_files=files, split="train", description=size, **options)
-        if builder in _LENIENT:
-            rows.data.validate(full=True)
+        if builder == "parquet":
+            rows.data.validate(full=True)  # its bytes may be other than UTF-8
         return rows
 
 
@@ -177,6 +241,8 @@ def _explained(path: Path) -> Iterator[None]:
         cause = error.__cause__ or error
         if refuses_to_write(cause):
             raise cause from None
+        if isinstance(cause, RowError):
+            raise ValueError(str(cause)) from error
         raise ValueError(f"{path} cannot be read: {_bad_line(path) or _reason(cause)}") from error
 
 
@@ -185,26 +251,17 @@ def _reason(error: BaseException) -> str:
         return "its rows have more fields than its header; text that holds the separator must be in quotes."
     if "corresponds to no data" in str(error):
         return "it holds no documents."
-    return str(error).strip()
+    return shortened(str(error).strip())
 
 
 def _bad_line(path: Path) -> str | None:
-    """The first line that is not UTF-8 or, in JSON lines, not JSON."""
+    """The first line that is not UTF-8."""
     if path.suffix.lower() == ".parquet":
         return None
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
-                text = line.decode("utf-8-sig")
-                if path.suffix.lower() == ".jsonl" and text.strip():
-                    json.loads(text)
+                line.decode()
             except UnicodeDecodeError as error:
                 return f"line {number} is not UTF-8 (byte {line[error.start]:#04x}); convert the file to UTF-8."
-            except json.JSONDecodeError as error:
-                return f"line {number} is not JSON ({error.msg})."
     return None
-
-
-def _first_line_has_tab(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig") as file:
-        return "\t" in next((line for line in file if line.strip()), "")

@@ -20,7 +20,7 @@ def corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFas
     Raises what `train_tokenizer` raises, and OSError where the cache cannot be written.
     """
     tokenizer = _corpus_tokenizer(spec, train)
-    tokenizer.model_max_length = max(tokenizer.model_max_length, spec.max_words + 2)  # as long as what it is trained on
+    tokenizer.model_max_length = spec.max_words + 2  # as much of a text as training reads
     return tokenizer
 
 

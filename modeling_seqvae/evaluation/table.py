@@ -31,8 +31,9 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 def caption(report: Mapping[str, Any]) -> str:
     """What an evaluation's figures are of, and their unit."""
+    of = "all of the file is the test set" if report.get("file") else f"{report['split']} set"
     return (
-        f"{report['corpus']}, {report['split']} set, {report['sentences']:,} sentences, "
+        f"{report['corpus']}, {of}, {report['sentences']:,} sentences, "
         f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how_likelihoods([report])}."
         f"{precision_note([report])} Definitions: docs/metrics.md"
     )

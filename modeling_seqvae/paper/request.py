@@ -177,8 +177,9 @@ def _as_named(corpus: str | CorpusSpec) -> str:
         return corpus
     if corpus.files is None:
         return corpus.name
+    train = str(corpus.files.train)  # which a corpus to train on has
     alone = corpus.files.validation is None and corpus.files.test is None
-    return corpus.files.train if alone else str(Path(corpus.files.train).parent)
+    return train if alone else str(Path(train).parent)
 
 
 def preset_name(corpus: str | CorpusSpec, preset: str | None) -> str:

@@ -143,6 +143,13 @@ class Recipe(BaseModel):
     model: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
 
+    @field_validator("corpus")
+    @classmethod
+    def _can_be_trained_on(cls, corpus: CorpusSpec) -> CorpusSpec:
+        if corpus.test_alone:
+            raise ValueError("files.train is missing: there is a test set alone")
+        return corpus
+
     @field_validator("model")
     @classmethod
     def _known_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,25 +9,29 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import PreTrainedTokenizerBase
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.batching import tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
-from ..data.corpora import SPLITS, Corpus, CorpusSpec, files_are_there, load_corpus, moved_to
+from ..data.corpora import SPLITS, Corpus, CorpusSpec, Reading, files_are_there, load_corpus, moved_to
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
-from ..loading import best_of
+from ..loading import best_of, require_checkpoint
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
+from ..tokenization import normalisation_name
 from .checkpoint import CHECKSUMS, require_intact
-from .directory import RECIPE, holds_run
+from .directory import CHECKPOINTS, RECIPE, holds_run
 from .evaluations import weights
 from .recipe import Recipe, corpus_spec
 from .report import quiet_libraries
 from .state import WEIGHTS
 from .trainer import SeqVAETrainer
+from .yaml_files import read_yaml
 
 
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
@@ -73,7 +78,7 @@ def train(
         on_best,
     )  # fmt: skip
     if trainer.show:
-        print(describe(corpus, tokenizer))
+        print(describe(corpus, tokenizer), file=sys.stderr)
     trainer.train(resume=resume)
     return trainer
 
@@ -127,6 +132,41 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
     return SeqVAE.from_pretrained(best, device=device)
 
 
+def reading_of(checkpoint: str) -> Reading:
+    """How files are read for a run's model, or for any checkpoint: as its own corpus was where a recipe.yaml says how.
+
+    Without one it is known how the tokenizer cuts words, and how many it reads. Raises what `best_checkpoint` raises,
+    and FileNotFoundError or ValueError for what is no checkpoint.
+    """
+    best = best_checkpoint(checkpoint)
+    require_checkpoint(best, {})
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(best)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f"{best} holds no tokenizer that loads ({str(error).splitlines()[0]})") from error
+    reading = Reading(
+        normalisation=normalisation_name(tokenizer) or "whitespace",
+        unknown_mark=tokenizer.unk_token,
+        max_words=tokenizer.model_max_length - 2,
+    )
+    corpus = _corpus_beside(best)
+    return reading.as_in(corpus) if corpus else reading
+
+
+def _corpus_beside(checkpoint: str) -> CorpusSpec | None:
+    """The corpus in the recipe of a checkpoint: in its folder, in that of its run, or beside it on the hub."""
+    folder = Path(checkpoint)
+    for path in (folder / RECIPE, folder.absolute().parent / RECIPE):
+        if folder.is_dir() and path.is_file() and (path.parent == folder or folder.name in CHECKPOINTS):
+            return CorpusSpec.model_validate(read_yaml(path)["corpus"])
+    if folder.is_dir():
+        return None
+    try:
+        return CorpusSpec.model_validate(read_yaml(Path(hf_hub_download(checkpoint, RECIPE)))["corpus"])
+    except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
+        return None
+
+
 def evaluate_checkpoint(
     checkpoint: str,
     corpus: str | CorpusSpec | None = None,
@@ -154,6 +194,8 @@ def evaluate_checkpoint(
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     if precision not in (None, "no", "bf16"):
         raise ValueError(f"precision {precision!r} is not one of no, bf16")
+    if isinstance(corpus, CorpusSpec) and corpus.test_alone and split != "test":
+        raise ValueError(f"{corpus.name} is a single file, which is the test set: it has no {split} set")
     limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu")
     read = weights(Path(best_checkpoint(checkpoint)))
@@ -169,6 +211,8 @@ def evaluate_checkpoint(
         "texts": texts.sha256,
         "split": split,
         "limit": limits.get(split),
+        "read": str(loaded.report.splits[split]),
+        "file": loaded.report.splits[split].source if loaded.spec.test_alone else None,
         **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
         "unknown_share": unknown_share_of(sentences),
         "seed": seed,
