@@ -335,6 +335,7 @@ def read_labelled(
     lines = path.suffix.lower() == ".txt"
     wanted = reading.wanted(str(path), lines, text_column, label_column)
     cleaned, report = _read(read_documents(path, replace(wanted, labelled=True)), reading, keep_empty=False)
+    class_names({"train": cleaned})
     return cleaned.rows.select_columns(["text", "label"]), report
 
 

@@ -4,19 +4,29 @@
 row is read at a time, so that memory does not grow with a .jsonl, and a mistake names its line.
 """
 
+import hashlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Value
+import datasets
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import Dataset
+from huggingface_hub.utils import WeakFileLock
 
+from .caching import ROWS_AT_ONCE, explaining_the_cache
 from .labels import BYTE_ORDER_MARK, label_name, listed, quoted, shortened
 
 MOST_COLUMNS = 1000
 """Names of columns that are remembered: a file whose keys are data has millions."""
 
-_REVISION = 1  # raise it when `wanted_rows` changes: it is part of the cache's key, the code of a function is not
+Row = tuple[str | None, int, str]
+"""Text, number of the line, and label."""
+
+_REVISION = 1  # raise it when what is made of a row changes: it is part of the cache's key
 _KINDS = {bool: "the truth value", int: "the number", float: "the number", list: "the list", dict: "the object"}
 
 
@@ -25,39 +35,53 @@ class RowError(ValueError):
 
 
 def load_rows(path: Path, text: str, label: str | None) -> Dataset:
-    """`text`, `label` if there is one, and `row`, the number of each row's line; cached by `datasets`.
+    """`text`, `label` if there is one, and `row`, the number of each row's line; kept in the cache of `datasets`.
 
-    Raises what `wanted_rows` raises, as the cause of a DatasetGenerationError.
+    Raises RowError for what is no text or no label, and for a column that no row has; OSError where the cache cannot be
+    written.
     """
-    names = ["text", "label"] if label else ["text"]
-    features = Features({name: Value("string") for name in names} | {"row": Value("int64")})
     status = path.stat()
-    changes = f"{_REVISION} {status.st_size} {status.st_mtime_ns}"
-    kwargs = {"path": str(path.absolute()), "text": text, "label": label, "changes": changes, "source": str(path)}
-    return Dataset.from_generator(wanted_rows, features=features, gen_kwargs=kwargs)
+    known = [_REVISION, str(path.absolute()), status.st_size, status.st_mtime_ns, text, label]
+    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / f"json_rows-{key}"
+    file, unfinished = folder / "rows.arrow", folder / "rows.new"
+    with explaining_the_cache(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(folder / ".lock"):
+            if not file.is_file():
+                _write(_wanted(path, text, label), label is not None, unfinished)
+                os.replace(unfinished, file)
+        return Dataset.from_file(str(file))
 
 
-def wanted_rows(path: str, text: str, label: str | None, changes: str, source: str) -> Iterator[dict[str, Any]]:
-    """The rows of `load_rows`. Raises RowError for what is no text or no label, and for a column that no row has."""
+def _write(rows: Iterator[Row], labelled: bool, path: Path) -> None:
+    names = ["text", "row", "label"] if labelled else ["text", "row"]
+    schema = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in names])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        for chunk in iter(lambda: list(islice(rows, ROWS_AT_ONCE)), []):
+            columns = zip(*chunk, strict=True)
+            stream.write_table(pa.table(dict(zip(names, map(list, columns), strict=False)), schema))
+
+
+def _wanted(path: Path, text: str, label: str | None) -> Iterator[Row]:
     seen: dict[str, None] = {}
-    found: set[str] = set()
-    unit = unit_of(Path(path))
-    for number, record in records(Path(path), source):
+    unit = unit_of(path)
+    for number, record in records(path, (text, label or text)):
         if len(seen) < MOST_COLUMNS:
             seen.update(dict.fromkeys(record))
-        found |= {text, label or text} & record.keys()
-        where = f"{source}, {unit} {number}"
-        row = {"text": _text(record.get(text), text, where), "row": number}
-        yield row if label is None else row | {"label": _label(record.get(label), where)}
+        else:
+            seen.update(dict.fromkeys({text, label or text} & record.keys()))
+        where = f"{path}, {unit} {number}"
+        yield _text(record.get(text), text, where), number, "" if label is None else _label(record.get(label), where)
     for kind, name in (("text", text), ("label", label)):
-        if name is not None and name not in found and seen:
-            raise RowError(f"{source} has no column {name!r} for --{kind}-column; its columns are {listed([*seen])}.")
+        if name is not None and name not in seen and seen:
+            raise RowError(f"{path} has no column {name!r} for --{kind}-column; its columns are {listed([*seen])}.")
 
 
 def columns_of(path: Path, until: str | None) -> tuple[list[str], list[str]]:
     """The names of the columns and of those that hold text only; the search ends at a column called `until`."""
     text_only: dict[str, bool | None] = {}  # None: nothing but null so far
-    for _, record in records(path, str(path)):
+    for _, record in records(path):
         for name, value in record.items():
             if value is not None and (name in text_only or len(text_only) < MOST_COLUMNS):
                 text_only[name] = isinstance(value, str) and text_only.get(name) is not False
@@ -73,17 +97,21 @@ def unit_of(path: Path) -> str:
     return "row" if _is_array(path) else "line"
 
 
-def records(path: Path, source: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file and their numbers, from 1; blank lines are counted and left out."""
+def records(path: Path, once: Collection[str] = ()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a file and their numbers, from 1; blank lines are counted and left out.
+
+    Raises RowError for what is no JSON, no object, or an object that holds a name of `once` twice.
+    """
     with path.open(encoding="utf-8-sig") as file:
         if _is_array(path):
-            for number, record in enumerate(_parsed(file.read(), source), start=1):
-                yield number, _object(record, f"{source}, row {number}")
+            for number, record in enumerate(_parsed(file.read(), path), start=1):
+                yield number, _object(record, f"{path}, row {number}")
             return
         for number, line in enumerate(file, start=1):
             if line.strip():
-                where = f"{source}, line {number}"
-                yield number, _object(_parsed(line.removeprefix(BYTE_ORDER_MARK), source, number), where)
+                strict = any(line.count(f'"{name}"') > 1 for name in once)
+                record = _parsed(line.removeprefix(BYTE_ORDER_MARK), path, number, strict)
+                yield number, _object(record, f"{path}, line {number}")
 
 
 def _is_array(path: Path) -> bool:
@@ -93,9 +121,9 @@ def _is_array(path: Path) -> bool:
         return next((line.lstrip()[0] for line in file if line.strip()), "") == "["
 
 
-def _parsed(text: str, source: str, line: int | None = None) -> Any:
+def _parsed(text: str, source: Path, line: int | None = None, strict: bool = True) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition)
+        return json.loads(text, object_pairs_hook=_without_repetition if strict else None)
     except json.JSONDecodeError as error:
         reason, line = error.msg, line or error.lineno
     except RecursionError:

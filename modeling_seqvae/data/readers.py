@@ -23,7 +23,7 @@ from .json_rows import RowError, columns_of, load_rows, unit_of
 from .labels import listed, quoted, shortened
 
 Labelled = bool | Literal["auto"]
-_TEXT_TYPES = ("string", "large_string")
+_TEXT_TYPES = ("string", "large_string", "string_view")
 _NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 _CLASS_TYPES = (*_TEXT_TYPES, "bool", *_NUMBERS)
 _SAMPLE, _SHARE = 1000, 0.95  # lines that are looked at for labels, and those of them that must look so
@@ -137,21 +137,26 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
 def _read_json(path: Path, wanted: Wanted) -> Documents:
     text, label, auto = wanted.text_column, wanted.label_column or "label", wanted.labelled == "auto"
     with _explained(path):
+        unit: Literal["line", "row"] = "row" if unit_of(path) == "row" else "line"
         names, text_columns = ([text], [text]) if text and not auto else columns_of(path, None if auto else "text")
         if wanted.labelled is True and label not in names and (text or "text") in names:
             names.append(label)  # the file has not been read to its end: load_rows will tell
-        columns = _columns(str(path), names, text_columns, wanted)
+    columns = _columns(str(path), names, text_columns, wanted) if names else {"text": "text"}
+    with _explained(path):
         rows = load_rows(path, columns["text"], columns.get("label"))
-        unit: Literal["line", "row"] = "row" if unit_of(path) == "row" else "line"
     if len(rows) == 0:
-        raise ValueError(f"{path} cannot be read: it holds no documents.")
+        raise ValueError(f"{path} holds no documents.")
     return Documents(rows, str(path), unit, "column" if "label" in columns else "none", _unnamed(columns, wanted))
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     with _explained(path):
-        features = Features.from_arrow_schema(pq.read_schema(path))
-    columns = _columns(str(path), list(features), _text_columns(features), wanted)
+        metadata = pq.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
+        features = Features.from_arrow_schema(schema)
+    if metadata.num_rows == 0:
+        raise ValueError(f"{path} holds no documents.")
+    columns = _columns(str(path), schema.names, _text_columns(features), wanted)
     return _table(str(path), _load(path, "parquet", columns=list(columns.values())), columns, wanted)
 
 
