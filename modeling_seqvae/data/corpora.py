@@ -307,7 +307,6 @@ def _are_lines(files: CorpusFiles) -> bool:
     return all(Path(path).suffix.lower() == ".txt" for path in paths if path is not None)
 
 
-@explaining_the_cache()
 def read_texts(
     source: Path | Sequence[str], reading: Reading, text_column: str | None = None, label_column: str | None = None
 ) -> tuple[Dataset, SplitReport]:
@@ -327,7 +326,6 @@ def read_texts(
     return cleaned.rows.select_columns(["text"]), report
 
 
-@explaining_the_cache()
 def read_labelled(
     path: Path, reading: Reading, text_column: str | None, label_column: str
 ) -> tuple[Dataset, SplitReport]:

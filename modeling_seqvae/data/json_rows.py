@@ -31,7 +31,7 @@ _KINDS = {bool: "the truth value", int: "the number", float: "the number", list:
 
 
 class RowError(ValueError):
-    """What is wrong with a row, and where: a whole sentence."""
+    """What is wrong with a file's rows, and where: a whole sentence."""
 
 
 def load_rows(path: Path, text: str, label: str | None) -> Dataset:

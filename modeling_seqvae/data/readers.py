@@ -94,7 +94,7 @@ def have_labels(lines: Iterable[str], source: str, labelled: Labelled) -> bool:
         return any("\t" in line for line in filled)
     sample = [] if labelled else list(islice(filled, _SAMPLE))
     if sample and sum(map(_looks_labelled, sample)) >= _SHARE * len(sample):
-        raise ValueError(
+        raise RowError(
             f"{source}: its lines look like `label<TAB>text`, such as {quoted(sample[0].rstrip())}. If so, give "
             "--label-column label; if all of a line is text, replace the TABs by spaces, which are read the same."
         )

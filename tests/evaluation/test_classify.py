@@ -119,7 +119,7 @@ def test_an_mlp_is_trained_on_labels_too_few_to_hold_any_out():
 
 
 def test_a_corpus_without_labels_is_refused(folder):
-    with pytest.raises(ValueError, match="labelled has no labels"):
+    with pytest.raises(ValueError, match="--label-column"):
         require_labels(load_corpus(spec_from_path(folder)))
 
 
