@@ -150,7 +150,7 @@ def reading_of(checkpoint: str) -> Reading:
         max_words=tokenizer.model_max_length - 2,
     )
     corpus = _corpus_beside(best)
-    return reading.as_in(corpus) if corpus else reading
+    return reading if corpus is None or corpus.in_memory else reading.as_in(corpus)
 
 
 def _corpus_beside(checkpoint: str) -> CorpusSpec | None:
