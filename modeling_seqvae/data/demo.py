@@ -7,7 +7,7 @@ and how far a model stays above the true entropy is the mean of its NLL less `tr
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -374,9 +374,13 @@ def log_probability(text: str) -> float:
     return review_grammar().log_probability(text)
 
 
-def true_nll(texts: Iterable[str]) -> NDArray[np.float64]:
-    """-log p(text) of each text, (N,), in nats per sentence: what no model can beat on average."""
-    return -np.array([log_probability(text) for text in texts], dtype=np.float64)
+def true_nll(texts: Iterable[str], known: Container[str] | None = None) -> NDArray[np.float64]:
+    """-log p(text) of each text, (N,), in nats per sentence: what no model can beat on average.
+
+    With `known`, the words of a model's vocabulary, of the texts as that model sees them, all unknown words being one.
+    """
+    grammar = review_grammar()
+    return -np.array([grammar.log_probability(text, known) for text in texts], dtype=np.float64)
 
 
 def build(seed: int = 0, sizes: Sequence[int] = SIZES) -> DatasetDict:

@@ -23,7 +23,7 @@ import random
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import accumulate
@@ -96,15 +96,19 @@ class Grammar:
         self._expand(self.symbols[0], self._index[tuple(attributes.values())], rng, words)
         return Sentence(" ".join(words), attributes)
 
-    def log_probability(self, text: str) -> float:
-        """log p(text) in nats, exact, the end of the sentence included; -inf for a text the grammar cannot produce."""
-        probability = float(self.joint(text).sum())
+    def log_probability(self, text: str, known: Container[str] | None = None) -> float:
+        """log p(text) in nats, exact, the end of the sentence included; -inf for a text the grammar cannot produce.
+
+        With the words of a vocabulary, `known`, it is that of the text as a model of the vocabulary sees it: of all
+        texts together that differ from it in unknown words for unknown words.
+        """
+        probability = float(self.joint(text, known).sum())
         return math.log(probability) if probability > 0 else -math.inf
 
-    def joint(self, text: str) -> Vector:
+    def joint(self, text: str, known: Container[str] | None = None) -> Vector:
         """p(text, a) for each a of `assignments`, (A,): a sum over all derivations of the words given a."""
         words = text.split(" ") if text else []
-        chart = _Chart(self._rules, words)
+        chart = _Chart(self._rules, words, known)
         return self.prior * chart.spans(self.symbols[0], 0).get(len(words), 0.0)
 
     def _possible(self, head: str, attributes: Attributes) -> list[Choice]:
@@ -178,8 +182,9 @@ class _Rule:
 class _Chart:
     """The inside probabilities of one sentence, computed where they are asked for and kept."""
 
-    def __init__(self, rules: Mapping[str, _Rule], words: Sequence[str]) -> None:
-        self._rules, self._words = rules, words
+    def __init__(self, rules: Mapping[str, _Rule], words: Sequence[str], known: Container[str] | None = None) -> None:
+        self._rules, self._known_words = rules, known
+        self._words = [self._seen(word) for word in words]
         self._known: dict[tuple[str, int], dict[int, Vector]] = {}
 
     def spans(self, symbol: str, start: int) -> dict[int, Vector]:
@@ -201,10 +206,14 @@ class _Chart:
                 if item in self._rules:
                     spans = self.spans(item, end)
                     _add(following, {further: so_far * inside for further, inside in spans.items()})
-                elif end < len(self._words) and self._words[end] == item:
+                elif end < len(self._words) and self._words[end] == self._seen(item):
                     following[end + 1] = so_far
             ends = following
         return ends
+
+    def _seen(self, word: str) -> str | None:
+        """A word, or None for any that is unknown."""
+        return word if self._known_words is None or word in self._known_words else None
 
 
 def parse(source: str) -> dict[str, list[Choice]]:

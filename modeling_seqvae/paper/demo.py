@@ -68,7 +68,8 @@ def run_demo(
     recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
     _train(recipes, output_dir)
     corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
-    truth = true_nll(corpus["test"]["text"])
+    vocabulary = SeqVAE.from_pretrained(output_dir / methods[0] / "best").tokenizer.get_vocab()  # of all of them
+    truth = true_nll(corpus["test"]["text"], vocabulary)
     outcomes = [_outcome(recipe, output_dir / recipe.method, corpus["test"], truth) for recipe in recipes]
     rows = [{key: outcome.report[key] for key in COLUMNS} for outcome in outcomes]
     print(table(rows, caption=_caption(outcomes, truth)))

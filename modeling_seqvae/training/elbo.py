@@ -17,7 +17,16 @@ class Elbo:
 
     @staticmethod
     def require(config: SeqVAEConfig) -> None:
-        """Raise ValueError for a model that cannot be trained on this objective."""
+        """Raise ValueError for a model that cannot be trained on this objective.
+
+        Such as one whose posterior is known by its draws alone: its KL is that of another distribution, its `proposal`,
+        and reconstructions at its own draws plus that KL are no bound.
+        """
+        if config.posterior == "implicit" and config.sampler_layers > 1 and config.latent_size > 0:
+            raise ValueError(
+                "training.objective elbo needs a KL that is known, which a posterior known by its draws alone has not: "
+                "let model.sampler_layers be 1, or take the objective ivae or ivae_mi"
+            )
 
     def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):
         """What has state of its own has the accelerator prepare it, so that it is part of last/."""

@@ -92,6 +92,20 @@ def test_each_probability_is_the_sum_over_all_derivations(grammar, marginal):
         assert grammar.log_probability(text) == pytest.approx(math.log(probability), abs=1e-12)
 
 
+def test_with_unknown_words_it_is_of_all_texts_that_look_alike(grammar, marginal):
+    """As a model of a vocabulary sees a text: any word that it does not know is one and the same."""
+    known = {"the", "was", ".", "very", "tea", "room"}
+    alike: dict[str, Fraction] = defaultdict(Fraction)
+    for text, probability in marginal.items():
+        alike[" ".join(word if word in known else "?" for word in text.split())] += probability
+    assert len(alike) < len(marginal) / 2
+    for text in marginal:
+        seen = " ".join(word if word in known else "?" for word in text.split())
+        assert grammar.log_probability(text, known) == pytest.approx(math.log(alike[seen]), abs=1e-12)
+        every_word = {word for words in marginal for word in words.split()}
+        assert grammar.log_probability(text, every_word) == grammar.log_probability(text)
+
+
 def test_joint_gives_each_assignment_its_share(grammar, enumerated, marginal):
     assert len(grammar.assignments) == len(enumerated)
     for text in marginal:

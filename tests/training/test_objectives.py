@@ -183,6 +183,16 @@ def test_the_networks_go_back_with_the_model(make_trainer, tmp_path):
     assert all(torch.equal(trainer.objective.networks.state_dict()[name], best[name]) for name in best)
 
 
+def test_a_sampler_of_unknown_density_has_no_bound_to_train_on(make_recipe):
+    """Its draws and the KL of the proposal that is fitted to them are of two distributions: their sum bounds nothing."""
+    deep = ("model.posterior=implicit", "model.sampler_layers=2")
+    with pytest.raises(ValueError, match=r"--set: .*objective elbo .*sampler_layers be 1, or .* ivae or ivae_mi"):
+        make_recipe(*deep)
+    for method in ("ivae", "ivae_mi"):  # whose KL is in dual form
+        assert make_recipe("model.sampler_layers=2", method=method).model["sampler_layers"] == 2
+    make_recipe(deep[0])  # a linear one has an exact density
+
+
 @pytest.mark.parametrize(
     ("method", "override", "message"),
     [
