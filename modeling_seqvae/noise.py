@@ -1,8 +1,8 @@
 """Random numbers that depend on what they are for, never on the batch, process or call they are drawn in."""
 
+import hashlib
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -30,8 +30,13 @@ def _one_draw(like: torch.Tensor, generator: Generators) -> torch.Tensor:
 
 
 def seed_of(*parts: int) -> int:
-    """A 32-bit seed mixed from whole numbers, such as a seed and a sentence's number."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+    """A 32-bit seed mixed from whole numbers of any size, such as a seed and a sentence's number.
+
+    Of all of them and of how many they are: numpy's SeedSequence takes (1,), (1, 0) and (1, 0, 0) for the same, and a
+    number of more than 32 bits for two.
+    """
+    told = ",".join(str(int(part)) for part in parts)
+    return int.from_bytes(hashlib.blake2b(told.encode(), digest_size=4).digest(), "little")
 
 
 def sentence_generator(seed: int, *numbers: int) -> torch.Generator:

@@ -528,3 +528,17 @@ def test_seeds_are_mixed_from_all_their_parts() -> None:
     assert len(seeds) == 900
     assert seed_of(1, 2) == seed_of(1, 2) != seed_of(2, 1)
     assert all(0 <= seed < 2**32 for seed in seeds)
+    others = [
+        (1,),
+        (1, 0),
+        (1, 0, 0),
+        (1, 0, 0, 0, 0),
+        (0,),
+        (0, 0),
+        (5 + (3 << 32),),
+        (5, 3),
+        (11, 1),
+        (1, 11),
+        (1, 1, 1),
+    ]
+    assert len({seed_of(*parts) for parts in others}) == len(others)  # SeedSequence knows neither zeros nor sizes
