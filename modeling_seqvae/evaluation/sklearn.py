@@ -1,19 +1,28 @@
 """SeqVAEVectorizer: the features of a trained encoder inside scikit-learn's pipelines and searches."""
 
+import hashlib
 import os
+import warnings
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
+from ..loading import HUB_ARGUMENTS, best_of
 from ..text import SeqVAE
 
 LOADING = ("device", "revision", "token", "cache_dir", "local_files_only")
 """Parameters that decide which model is loaded, beside `id_or_path`."""
+
+FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*token*.json")
+"""The files of a checkpoint that decide its features."""
 
 
 class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
@@ -21,12 +30,14 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
 
     The estimator holds where the checkpoint is, not the model, so that it clones, pickles and crosses processes
     (`n_jobs`) at no cost; the model loads at the first `transform` of each copy, and again after a change of
-    `id_or_path`, `device` or an argument for the hub. With a `memory` in the pipeline, a search over a classifier's own
-    parameters encodes the training texts of each fold once; those it scores on are encoded for every candidate.
+    `id_or_path`, `device` or an argument for the hub, and where other files have taken the place of the checkpoint's.
+    A name on the hub is resolved to a commit once for each copy. With a `memory` in the pipeline, a search over a
+    classifier's own parameters encodes the training texts of each fold once; those it scores on are encoded for every
+    candidate. What the checkpoint holds is part of the memory's key: one that was trained again is encoded again.
 
     Args:
-        id_or_path: Folder or model id on the hub. (A loaded SeqVAE: write it with `save_pretrained` first. Cloning
-            would copy its weights for every candidate and fold.)
+        id_or_path: Folder, run (its best/) or model id on the hub. (A loaded SeqVAE: write it with `save_pretrained`
+            first. Cloning would copy its weights for every candidate and fold.)
         features: "mean_variance" (N, 2Z), "mean" or "centre" (N, Z) or "pooled" (N, H); see SeqVAE.encode.
         batch_size: Texts encoded at a time; changes no result.
         revision: Branch, tag or commit on the hub.
@@ -36,6 +47,10 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
             HF_TOKEN avoid.
         cache_dir: Where the hub's files are kept; None is the usual place.
         local_files_only: Whether the hub is never asked.
+
+    Attributes:
+        content_: SHA-256 of the checkpoint at `fit`, or its commit on the hub; None where there was none. `transform`
+            warns when it encodes with another: what was fitted on the earlier features must be fitted again.
     """
 
     def __init__(
@@ -62,36 +77,64 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.local_files_only = local_files_only
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
-        """Return the estimator unchanged: the encoder was trained before. Raises TypeError for a single string."""
+        """Note what the checkpoint holds; the encoder was trained before. Raises TypeError for a single string."""
         _require_several(X)
+        self.content_ = self._content()
         return self
 
     def transform(self, X: Iterable[str]) -> NDArray[np.float32]:
         """Features (N, D) of a list, array or Series of strings.
 
         Raises TypeError for anything else (a single string and a table included), ValueError for unknown features and
-        language models, FileNotFoundError where there is no checkpoint.
+        language models, FileNotFoundError where there is no checkpoint. Warns where it is not the checkpoint of `fit`.
         """
         _require_several(X)
-        return self._load().encode(X, self.features, self.batch_size, self.show_progress)
+        vae = self._load()
+        if getattr(self, "content_", None) not in (None, self._loaded_from[-1]):
+            warnings.warn(
+                f"{self.id_or_path} holds another model than at fit: what was fitted on its features before, such as a "
+                "classifier, must be fitted again",
+                stacklevel=2,
+            )
+        return vae.encode(X, self.features, self.batch_size, self.show_progress)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Names of the D columns: mean_0, ..., variance_0, ... or pooled_0, ..."""
         return np.array(self._load().feature_names(self.features), dtype=object)
 
     def _load(self) -> SeqVAE:
-        source = os.fspath(self.id_or_path)
-        options = {name: getattr(self, name) for name in LOADING}
-        if getattr(self, "_loaded_from", None) != (source, options):
+        asked, content = self._asked(), self._content()
+        if getattr(self, "_loaded_from", None) != (asked, content):
+            source, options = asked
+            if content is not None and not Path(source).exists():
+                options = {**options, "revision": content}
             self._vae = SeqVAE.from_pretrained(source, **options)
-            self._loaded_from = (source, options)
+            self._loaded_from = (asked, content)
         return self._vae
 
+    def _asked(self) -> tuple[str, dict[str, Any]]:
+        return os.fspath(self.id_or_path), {name: getattr(self, name) for name in LOADING}
+
+    def _content(self) -> str | None:
+        """What the checkpoint holds now, in a word; None where there is none, which `transform` tells."""
+        asked = source, options = self._asked()
+        if Path(source).exists():
+            return _checksum(source)
+        resolved_of, commit = getattr(self, "_resolved", (None, None))
+        if resolved_of != asked or commit is None:
+            commit = _commit(source, options)
+            self._resolved = (asked, commit)
+        return commit
+
     def __getstate__(self) -> dict[str, Any]:
+        """The parameters, and what the checkpoint holds, so that joblib's hash, the key of a memory, knows it."""
         state = super().__getstate__().copy()
-        for loaded in ("_vae", "_loaded_from"):
+        for loaded in ("_vae", "_loaded_from", "_resolved"):
             state.pop(loaded, None)
-        return state
+        return state | {"_hashed": self._content()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: value for name, value in state.items() if name != "_hashed"})
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -99,6 +142,38 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.requires_fit = False
         return tags
+
+
+def _checksum(source: str) -> str | None:
+    """The SHA-256 of the files in a folder that decide features; None where there are none."""
+    try:
+        folder = Path(best_of(source))
+        files = sorted({path for pattern in FILES for path in folder.glob(pattern)})
+        sums = [f"{path.name} {_sha256(path, *_stamp(path))}" for path in files]
+    except OSError:
+        return None
+    return hashlib.sha256("\n".join(sums).encode()).hexdigest() if sums else None
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Numbers that change whenever a file does."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+
+
+@cache
+def _sha256(path: Path, *stamp: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _commit(source: str, options: dict[str, Any]) -> str | None:
+    """The commit on the hub, or in its cache here, of a name and revision; None where there is none to be had."""
+    try:
+        asked = {name: value for name, value in options.items() if name in HUB_ARGUMENTS}
+        return Path(hf_hub_download(source, "config.json", **asked)).parent.name  # in snapshots/COMMIT
+    except Exception:  # whatever it is, loading the model tells it
+        return None
 
 
 def _require_several(X: Any) -> None:

@@ -1,5 +1,9 @@
+import json
 import pickle
+import shutil
+import warnings
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,6 +134,97 @@ def test_another_checkpoint_is_loaded_when_the_parameter_changes(checkpoint, loa
     assert loads == [checkpoint, other]
     assert not np.allclose(first, second)
     np.testing.assert_array_equal(second, SeqVAE.from_pretrained(other).encode(TEXTS))
+
+
+# a checkpoint that is trained again under its path
+
+
+def features_of(folder) -> np.ndarray:
+    return SeqVAE.from_pretrained(folder).encode(TEXTS)
+
+
+def test_the_same_object_loads_what_was_trained_again(tmp_path, loads):
+    vectorizer = SeqVAEVectorizer(save(tmp_path))
+    first = vectorizer.transform(TEXTS)
+    vectorizer.transform(TEXTS)
+    save(tmp_path, seed=1)
+    second = vectorizer.transform(TEXTS)
+    assert len(loads) == 2 and not np.allclose(first, second)
+    np.testing.assert_array_equal(second, features_of(tmp_path))
+    before = vectorizer.transform(["the food was great"])
+    tokenizer = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer | {"model_max_length": 3}))
+    with pytest.warns(UserWarning, match="were cut"):
+        assert not np.allclose(vectorizer.transform(["the food was great"]), before)
+
+
+def test_a_memory_encodes_again_what_was_trained_again(tmp_path):
+    folder = tmp_path / "checkpoint"
+    pipeline = make_pipeline(
+        SeqVAEVectorizer(save(folder)), LogisticRegression(), memory=Memory(tmp_path / "memory", verbose=0)
+    )
+    coefficients = []
+    for seed in (0, 1, 0, 0):
+        save(folder, seed=seed)
+        pipeline.fit(TEXTS, LABELS)
+        expected = LogisticRegression().fit(features_of(folder), LABELS)
+        np.testing.assert_allclose(pipeline[-1].coef_, expected.coef_, atol=1e-5)
+        coefficients.append(pipeline[-1].coef_)
+    assert not np.allclose(*coefficients[:2], atol=0.01)
+    assert len(list(tmp_path.rglob("output.pkl"))) == 2  # equal weights are found, whenever they were written
+
+
+def test_the_hash_follows_the_weights_and_nothing_that_loading_does(tmp_path):
+    vectorizer = SeqVAEVectorizer(save(tmp_path))
+    before = joblib.hash(vectorizer)
+    vectorizer.transform(TEXTS)
+    for same in (
+        vectorizer,
+        clone(vectorizer),
+        pickle.loads(pickle.dumps(vectorizer)),
+        SeqVAEVectorizer(str(tmp_path)),
+    ):
+        assert joblib.hash(same) == before
+    save(tmp_path, seed=1)
+    assert joblib.hash(vectorizer) == joblib.hash(clone(vectorizer)) != before
+    assert vectorizer.get_params() == SeqVAEVectorizer(str(tmp_path)).get_params()
+
+
+def test_a_run_is_known_by_its_best(tmp_path):
+    (tmp_path / "recipe.yaml").touch()
+    vectorizer = SeqVAEVectorizer(tmp_path)
+    before = joblib.hash(vectorizer)
+    hashes = {before}
+    for seed in (0, 1):
+        save(tmp_path / "best", seed=seed)
+        hashes.add(joblib.hash(vectorizer))
+        np.testing.assert_array_equal(vectorizer.transform(TEXTS), features_of(tmp_path / "best"))
+    assert len(hashes) == 3
+
+
+def test_a_pipeline_warns_when_its_features_are_of_other_weights(tmp_path):
+    pipeline = make_pipeline(SeqVAEVectorizer(save(tmp_path)), LogisticRegression()).fit(TEXTS, LABELS)
+    pickled = pickle.dumps(pipeline)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline.predict(TEXTS)
+    save(tmp_path, seed=1)
+    for fitted in (pipeline, pickle.loads(pickled)):
+        with pytest.warns(UserWarning, match="holds another model than at fit: .* must be fitted again"):
+            fitted.predict(TEXTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline.fit(TEXTS, LABELS).predict(TEXTS)
+
+
+def test_a_pickle_is_made_and_read_where_the_checkpoint_is_not(tmp_path):
+    vectorizer = pickle.loads(pickle.dumps(SeqVAEVectorizer("user/elsewhere")))
+    assert vectorizer.get_params() == SeqVAEVectorizer("user/elsewhere").get_params() == vectorizer.__dict__
+    folder = save(tmp_path / "here")
+    pickled = pickle.dumps(SeqVAEVectorizer(folder).fit(TEXTS))
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="no SeqVAE checkpoint"):
+        pickle.loads(pickled).transform(TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as write_tensors
 
 from modeling_seqvae.sharing import add_code
 
@@ -271,3 +273,27 @@ def test_the_package_takes_over_from_the_copy_once_it_is_imported(
     assert done.returncode == 0, done.stderr
     before, *after = done.stdout.split()
     assert before.startswith("transformers_modules.") and after == ["modeling_seqvae.modeling_seqvae"] * 2
+
+
+VECTORIZER = """
+import joblib
+from sklearn.base import clone
+from modeling_seqvae.evaluation.sklearn import SeqVAEVectorizer
+
+vectorizer = SeqVAEVectorizer(name)
+vectorizers = (vectorizer, clone(vectorizer), vectorizer)
+result = [[joblib.hash(each), each.transform(texts).tolist()] for each in vectorizers]
+"""
+
+
+def test_a_vectorizer_is_of_one_commit_and_its_hash_tells_which(hub: Any, package: Any) -> None:
+    files = files_of(CHECKPOINT)
+    repo = hub.add("user/trained-again", files)
+    first = package(VECTORIZER, name="user/trained-again", texts=TEXTS)
+    assert len({hashed for hashed, _ in first}) == 1 and all(is_expected(features) for _, features in first)
+    weights = {name: 2 * tensor for name, tensor in read_tensors(files["model.safetensors"]).items()}
+    changed = files | {"model.safetensors": write_tensors(weights, {"format": "pt"})}
+    repo.commit("main", "train again", changed, frozenset())
+    second = package(VECTORIZER, name="user/trained-again", texts=TEXTS)
+    assert len({hashed for hashed, _ in second}) == 1 and second[0][0] != first[0][0]
+    assert not any(is_expected(features) for _, features in second)
