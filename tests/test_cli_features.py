@@ -128,7 +128,7 @@ def test_encode_continues_what_was_interrupted(monkeypatch, features):
         assert "goes on from here" in invoke(*command, code=1).stderr
     assert Path("z.npy.parts").is_dir() and not Path("z.npy").exists()
     with monkeypatch.context() as patched:
-        patched.setattr("modeling_seqvae.evaluation.encoding._save", killed)  # nothing is left to encode
+        patched.setattr("modeling_seqvae.evaluation.shards.save", killed)  # nothing is left to encode
         invoke(*command)
     texts = [text for text, _ in ROWS]
     expected = SeqVAE.from_pretrained(CHECKPOINT).encode(texts, features)

@@ -1,6 +1,5 @@
 """The commands `encode` and `classify`: features for classifiers."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from .app import app
 from .checks import note, require_device, require_file, require_writable
-from .inputs import corpus_named, limits_of, load_model, read_rows
+from .inputs import corpus_named, limits_of, load_model, processes, shared_rows
 from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
 
 Features = Annotated[
@@ -40,24 +39,14 @@ def encode(
 
     Example: seqvae encode RUN reviews.csv -o features.npy
     """
-    from accelerate import PartialState
-    from torch.cuda import is_available
-
     from ..evaluation.encoding import encode_to_file
     from ..evaluation.features import require_suffix
 
     require_suffix(output)
     require_file(output)
-    require_device(device)
-    state = PartialState(cpu=device == "cpu" or not is_available(), timeout=timedelta(days=1))
-    if state.num_processes > 1 and str(texts) == "-":
-        raise ValueError("several processes cannot share standard input: give a file")
-    with state.main_process_first():
-        rows, told = read_rows(texts, checkpoint, text_column, label_column)
-    if state.is_main_process:
-        note(told)
-    vae = load_model(checkpoint, str(state.device) if state.num_processes > 1 else device)
-    encode_to_file(vae, rows, output, features, batch_size, state=state)
+    state, own = processes(device)
+    rows = shared_rows(texts, checkpoint, text_column, label_column, state)
+    encode_to_file(load_model(checkpoint, own), rows, output, features, batch_size, state=state)
     if state.is_main_process:
         note(f"{len(rows):,} texts encoded: {output}")
 

@@ -1,6 +1,7 @@
 """What commands are given, by name: corpora, limits, texts and checkpoints; and the JSON they write."""
 
 import sys
+from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,27 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
     rows, told = read_rows(path, checkpoint, text_column, label_column)
     note(told)
     return list(rows["text"])
+
+
+def processes(device: str | None) -> tuple[Any, str | None]:
+    """The processes of this launch, of torchrun or accelerate or one alone, and the device of this one."""
+    from accelerate import PartialState
+    from torch.cuda import is_available
+
+    require_device(device)
+    state = PartialState(cpu=device == "cpu" or not is_available(), timeout=timedelta(days=1))
+    return state, str(state.device) if state.num_processes > 1 else device
+
+
+def shared_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None, state: Any) -> Any:
+    """The texts of `read_rows` on every process, one of which reads first and tells what they are."""
+    if state.num_processes > 1 and str(path) == "-":
+        raise ValueError("several processes cannot share standard input: give a file")
+    with state.main_process_first():
+        rows, told = read_rows(path, checkpoint, text_column, label_column)
+    if state.is_main_process:
+        note(told)
+    return rows
 
 
 def load_model(checkpoint: str, device: str | None) -> Any:

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from .app import app
-from .checks import note, require_device, require_file
-from .inputs import load_model, read_texts
+from .checks import note, require_file
+from .inputs import load_model, processes, shared_rows
 from .options import BatchSize, Checkpoint, Device, LabelColumn, Seed, TextColumn, Texts
 
 
@@ -34,15 +34,18 @@ def score(
 
     The NLL is an importance-weighted estimate, and exact of a language model.
 
+    Large files, interruptions and several processes are as for encode.
+
     Example: seqvae score RUN reviews.csv -o nll.csv
     """
-    from ..evaluation.scoring import perplexity, require_suffix, score_texts, write_scores
+    from ..evaluation.scoring import require_suffix, score_to_file
 
     require_suffix(output)
     require_file(output)
-    require_device(device)
-    listed = read_texts(texts, checkpoint, text_column, label_column)
-    scores = score_texts(load_model(checkpoint, device), listed, nll_samples, seed, batch_size)
-    write_scores(scores, output)
-    found = f" (NLL {scores['nll'].mean():.2f} nats a text, PPL {perplexity(scores):.2f})" if listed else ""
-    note(f"{len(scores):,} texts scored{found}: {output}")
+    state, own = processes(device)
+    rows = shared_rows(texts, checkpoint, text_column, label_column, state)
+    totals = score_to_file(load_model(checkpoint, own), rows, output, nll_samples, seed, batch_size, state=state)
+    if state.is_main_process:
+        mean = totals.nll / max(1, totals.texts)
+        found = f" (NLL {mean:.2f} nats a text, PPL {totals.perplexity:.2f})" if totals.texts else ""
+        note(f"{totals.texts:,} texts scored{found}: {output}")

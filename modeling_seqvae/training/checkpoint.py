@@ -1,6 +1,5 @@
 """Directories and files that are complete or absent, whenever a process dies, and checked to be what was written."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
+
+from ..data.files import sha256_of
 
 CHECKSUMS = "checksums.json"
 
@@ -75,7 +76,7 @@ def sweep(directory: Path, names: Iterable[str]) -> None:
 def write_checksums(directory: Path) -> None:
     """Note the SHA-256 of every other file that stands in a directory, in its checksums.json."""
     files = (path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS)
-    sums = {path.name: _sha256(path) for path in files}
+    sums = {path.name: sha256_of(path) for path in files}
     (directory / CHECKSUMS).write_text(json.dumps(sums, indent=1), "utf-8")
 
 
@@ -90,13 +91,8 @@ def require_intact(directory: Path, names: Iterable[str] | None = None) -> None:
     for name in sums if names is None else names:
         if not (directory / name).is_file():
             raise ValueError(f"{name} is missing")
-        if _sha256(directory / name) != sums.get(name):
+        if sha256_of(directory / name) != sums.get(name):
             raise ValueError(f"{name} is not what was written")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _beside(path: Path, suffix: str) -> Path:

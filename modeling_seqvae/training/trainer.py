@@ -23,9 +23,10 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
+from ..data.files import alone_in
 from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
-from .directory import alone_in, holds_run
+from .directory import holds_run
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
 from .objectives import OBJECTIVES
@@ -132,7 +133,11 @@ class SeqVAETrainer:
         where another process trains in it, and OSError where it cannot be written.
         """
         holds_run(self.output_dir, self.recipe, resume)  # a mistake is told before anything is written there
-        with alone_in(self.output_dir) if self.accelerator.is_main_process else nullcontext():
+        with (
+            alone_in(self.output_dir, f"training in {self.output_dir}")
+            if self.accelerator.is_main_process
+            else nullcontext()
+        ):
             return self._train(resume)
 
     def _train(self, resume: bool) -> list[dict[str, Any]]:

@@ -14,7 +14,9 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 from modeling_seqvae import SeqVAE
+from modeling_seqvae.evaluation import shards
 from modeling_seqvae.evaluation.encoding import encode_to_file
+from modeling_seqvae.evaluation.scoring import score_to_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "model_cards" / "demo-max-pool"
@@ -165,13 +167,14 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from accelerate import PartialState
-import modeling_seqvae.evaluation.encoding as encoding
 from modeling_seqvae.cli import app
+from modeling_seqvae.evaluation import encoding, scoring, shards
 
 encoding.encode_to_file.__kwdefaults__["shard_rows"] = 5
+scoring.score_to_file.__kwdefaults__["shard_rows"] = 5
 saved = []
-save = encoding._save
-encoding._save = lambda encoded, path: (saved.append(path.name), save(encoded, path))
+save = shards.save
+shards.save = lambda encoded, path: (saved.append(path.name), save(encoded, path))
 try:
     app(sys.argv[2:])
 finally:
@@ -179,16 +182,20 @@ finally:
 """
 
 
-def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_path):
-    encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
+@pytest.mark.parametrize("command", ["encode", "score"])
+def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_path, command):
+    if command == "encode":
+        encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
+    else:
+        score_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "seen").mkdir()
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = ["encode", str(CHECKPOINT), "texts.jsonl", "-o", "two.parquet", "--device", "cpu"]
+    arguments = [command, str(CHECKPOINT), "texts.jsonl", "-o", "two.parquet", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launch, "program.py", "seen", *command],
+        [*launch, "program.py", "seen", *arguments],
         cwd=tmp_path, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -199,4 +206,22 @@ def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_p
     }
     assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
     assert not (tmp_path / "two.parquet.parts").exists()
-    assert done.stderr.count("23 texts encoded") == 1
+    assert done.stderr.count(f"23 texts {command.rstrip('e')}ed") == done.stderr.count("23 texts") == 1
+
+
+@pytest.mark.parametrize("write", [encode_to_file, score_to_file])
+def test_a_second_call_does_not_write_the_same_file(vae, rows, tmp_path, write, monkeypatch):
+    """The one whose shards it would mix with, remove, or read half written, goes on undisturbed."""
+    output, refused = tmp_path / "a.csv", []
+    save = shards.save
+
+    def beside(computed, path):
+        if not refused:
+            with pytest.raises(RuntimeError, match=f"another process is writing {output}: wait for it") as error:
+                write(vae, rows, output, shard_rows=SHARD)
+            refused.append(error)
+        save(computed, path)
+
+    monkeypatch.setattr(shards, "save", beside)
+    write(vae, rows, output, shard_rows=SHARD)
+    assert refused and len(pd.read_csv(output)) == len(TEXTS) and list(tmp_path.iterdir()) == [output]

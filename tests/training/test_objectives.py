@@ -184,7 +184,7 @@ def test_the_networks_go_back_with_the_model(make_trainer, tmp_path):
 
 
 def test_a_sampler_of_unknown_density_has_no_bound_to_train_on(make_recipe):
-    """Its draws and the KL of the proposal that is fitted to them are of two distributions: their sum bounds nothing."""
+    """Its draws, and the KL of the proposal that is fitted to them, are of two distributions: no bound."""
     deep = ("model.posterior=implicit", "model.sampler_layers=2")
     with pytest.raises(ValueError, match=r"--set: .*objective elbo .*sampler_layers be 1, or .* ivae or ivae_mi"):
         make_recipe(*deep)

@@ -12,8 +12,8 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
+from modeling_seqvae.data.files import alone_in
 from modeling_seqvae.training.checkpoint import write_checksums
-from modeling_seqvae.training.directory import alone_in
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.state import fingerprint
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
@@ -346,6 +346,9 @@ def test_a_folder_in_which_another_process_trains_is_left_to_it(make_trainer, tm
     run = tmp_path / "run"
     interrupt_at(make_trainer(run, *HALVING), 13)
     before = files_of(run)
-    with alone_in(run), pytest.raises(RuntimeError, match=r"another process is training in .*run: wait for it"):
+    with (
+        alone_in(run, f"training in {run}"),
+        pytest.raises(RuntimeError, match=r"another process is training in .*run: wait for it"),
+    ):
         make_trainer(run, *HALVING).train(resume=True)
     assert files_of(run) == before
