@@ -68,7 +68,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         invoke(*TRAIN, "--corpus", "table.csv", "--text-column", "review", "--output-dir", "on-table")
     finally:
         os.chdir(former)
-    shutil.copytree(folder / "on-labels" / "best", folder / "bare")
+    for name in ("bare", "shared"):
+        shutil.copytree(folder / "on-labels" / "best", folder / name)
+    shutil.copy(folder / "on-labels" / "recipe.yaml", folder / "shared")
     return folder
 
 
@@ -123,6 +125,7 @@ CUT = sum(len(text.split()) > 6 for text in TEXTS)
         ("on-labels", "new.txt", (), ""),
         ("on-labels", "tabs.txt", (), "label<TAB>text"),
         ("on-labels/best", "tabs.txt", (), "label<TAB>text"),
+        ("shared", "tabs.txt", (), "label<TAB>text"),
         ("bare", "new.txt", (), ""),
         ("bare", "tabs.txt", ("--label-column", "label"), "label<TAB>text"),
         ("on-table", "new.txt", (), ""),
@@ -196,6 +199,17 @@ def test_standard_input_is_a_file_of_lines() -> None:
         "--text-column is for tables"
         in invoke("encode", "on-lines", "-", "--text-column", "x", "-o", "never.npy", stdin="a\n", code=1).stderr
     )
+
+
+def test_checkpoints_that_are_compared_are_not_cut_shorter_than_each_cuts() -> None:
+    vae = SeqVAE.from_pretrained("bare")
+    vae.tokenizer.model_max_length = 9
+    vae.save_pretrained("longer")
+    options = ("--text-column", "review", "--label-column", "label", "-o", "compared", "--features", "mean")
+    assert "cut at 7 words" in invoke("classify", "on-labels", "longer", "--corpus", "new.csv", *options).stderr
+    vae.tokenizer.model_max_length = int(1e30)
+    vae.save_pretrained("endless")
+    assert " cut " not in invoke("encode", "endless", "new.txt", "-o", "endless.npy").stderr
 
 
 def test_the_column_of_the_run_is_the_default_and_must_be_there() -> None:

@@ -130,7 +130,7 @@ def evaluate(
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):
         if corpus is None and column is not None:
             raise ValueError(f"{option} says how to read a file of yours: name it with --corpus")
-    spec = None if corpus is None else corpus_named(corpus, text_column, label_column, checkpoint, evaluated=True)
+    spec = None if corpus is None else corpus_named(corpus, text_column, label_column, [checkpoint], evaluated=True)
     report = evaluate_checkpoint(
         checkpoint,
         spec,

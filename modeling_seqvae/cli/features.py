@@ -98,7 +98,7 @@ def classify(
     require_writable(output)
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError("a checkpoint is given twice: give each once")
-    spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints[0]))
+    spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints))
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
     note(str(loaded.report))
     require_labels(loaded)

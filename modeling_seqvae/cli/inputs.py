@@ -1,6 +1,7 @@
 """What commands are given, by name: corpora, limits, texts and checkpoints; and the JSON they write."""
 
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
@@ -10,11 +11,16 @@ from .checks import note, require_device, require_unicode
 
 
 def corpus_named(
-    name: str, text_column: str | None, label_column: str | None, checkpoint: str | None = None, evaluated: bool = False
+    name: str,
+    text_column: str | None,
+    label_column: str | None,
+    checkpoints: Sequence[str] = (),
+    evaluated: bool = False,
 ) -> Any:
     """A corpus's name or YAML as it is; a file or folder of the user's own as a spec.
 
-    With a `checkpoint` such a file is read as its model reads; a single one that is `evaluated` is the test set.
+    Such a file is read as the model of a checkpoint reads, the one of several that reads the most words; a single one
+    that is `evaluated` is the test set.
     """
     from ..data.corpora import spec_from_path
     from ..training.recipe import available
@@ -23,7 +29,8 @@ def corpus_named(
     path = Path(name)
     own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
     if own:
-        reading = reading_of(checkpoint) if checkpoint else None
+        readings = [reading_of(checkpoint) for checkpoint in checkpoints]
+        reading = max(readings, key=lambda reading: reading.max_words, default=None)
         return spec_from_path(path, text_column, label_column, reading=reading, evaluated=evaluated)
     if text_column or label_column:
         raise ValueError(f"corpus {name} says itself which columns it has; --text-column is for a table of yours")

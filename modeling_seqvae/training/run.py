@@ -147,7 +147,7 @@ def reading_of(checkpoint: str) -> Reading:
     reading = Reading(
         normalisation=normalisation_name(tokenizer) or "whitespace",
         unknown_mark=tokenizer.unk_token,
-        max_words=tokenizer.model_max_length - 2,
+        max_words=max(1, min(tokenizer.model_max_length, 1 << 30) - 2),  # it may be no limit at all
     )
     corpus = _corpus_beside(best)
     return reading if corpus is None or corpus.in_memory else reading.as_in(corpus)

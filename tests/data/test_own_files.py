@@ -127,6 +127,25 @@ FILES = {
     "an empty text": File(
         "a.csv", "text,label\n,1\na b,1\nc d,2\n", ["", "a b", "c d"], ["1", "2"], label_column="label"
     ),
+    "signs before numbers": File(
+        "a.csv", "text,label\na b,+1\nc d,-1\n", ["a b", "c d"], ["1", "-1"], label_column="label"
+    ),
+    "zeros before numbers": File(
+        "a.csv", "text,label\na b,01\nc d,1\n", ["a b", "c d"], ["01", "1"], label_column="label"
+    ),
+    "quotes in the header": File("a.csv", '\ufeff"text","label"\n"a b","1"\n"c d","2"\n', **AB),
+    "a cell of a million characters": File(
+        "a.csv", f"text,label\n{'x' * 1_000_000},1\nc d,2\n", ["x" * 1_000_000, "c d"], ["1", "2"], label_column="label"
+    ),
+    "old Mac line ends in quotes": File(
+        "a.csv", 'text,label\n"a\rb",1\nc d,2\n', ["a\rb", "c d"], ["1", "2"], label_column="label"
+    ),
+    "blank lines in .csv": File(
+        "a.csv", "text,label\na b,1\n\nc d,2\n", ["a b", "", "c d"], ["1", "2"], label_column="label"
+    ),
+    "a comma behind every row": File(
+        "a.csv", "text,label\na b,1,\nc d,2,\n", error="more fields than its header", label_column="label"
+    ),
     "NUL in .csv": File("a.csv", "text,label\na b,1\nc\0d,2\n", error="NUL", label_column="label"),
     "unbalanced quotes": File("a.csv", 'text,label\na b,1\n"c d,2\n', error="EOF inside string", label_column="label"),
     "header only": File("a.csv", "text,label\n", error="holds no documents", label_column="label"),
@@ -184,6 +203,12 @@ FILES = {
     "JSON lines in .json": File("a.json", rows({"text": "a b", "label": 1}, {"text": "c d", "label": 2}), **AB),
     "JSON with a byte-order mark": File(
         "a.jsonl", "\ufeff" + rows({"text": "a b", "label": 1}, {"text": "c d", "label": 2}), **AB
+    ),
+    "JSON array with a byte-order mark": File(
+        "a.json", "\ufeff" + json.dumps([{"text": "a b", "label": 1}, {"text": "c d", "label": 2}]), **AB
+    ),
+    "the name of a column in a text": File(
+        "a.jsonl", rows({"text": 'a "text" b', "x": {"text": "c"}}, {"x": "text", "text": "d"}), ['a "text" b', "d"]
     ),
     "JSON labels of all kinds": File(
         "a.jsonl",
@@ -354,6 +379,24 @@ FILES = {
         ["a b", "c d"],
         label_error="row 2 has the label 1.5",
         label_column="label",
+    ),
+    "bytes as text": File("a.parquet", parquet(text=[b"a", b"b"]), error="not text", text_column="text"),
+    "times as labels": File(
+        "a.parquet",
+        parquet(text=["a", "b"], label=pa.array([1, 2], pa.timestamp("s"))),
+        ["a", "b"],
+        label_error="labels are whole numbers or names",
+        label_column="label",
+    ),
+    "large whole numbers": File(
+        "a.parquet",
+        parquet(text=["a b", "c d"], label=[2**62, -(2**62)]),
+        ["a b", "c d"],
+        [str(2**62), str(-(2**62))],
+        label_column="label",
+    ),
+    "bytes that are no UTF-8 in Parquet": File(
+        "a.parquet", parquet(text=pa.array([b"a", b"\xff"]).view(pa.string())), error="cannot be read"
     ),
     "lists as text": File("a.parquet", parquet(text=[["a"], ["b"]]), error="not text", text_column="text"),
     "numbers as text in Parquet": File("a.parquet", parquet(text=[1, 2]), error="not text", text_column="text"),

@@ -449,7 +449,7 @@ def test_a_run_says_nothing_when_asked_to(make_recipe, tmp_path, capfd, monkeypa
 def test_a_run_prints_its_corpus_and_a_line_an_epoch(make_recipe, tmp_path, capfd):
     done = run.train(make_recipe(), tmp_path / "run")
     out, err = capfd.readouterr()
-    assert "tiny train: 57 documents" in out and "unknown words: train" in out
+    assert "tiny train: 57 documents" in err and "unknown words: train" in err
     lines = out.splitlines()
     header = next(number for number, line in enumerate(lines) if line.split()[:1] == ["epoch"])
     assert [line.split()[0] for line in lines[header + 1 : header + 4]] == ["1", "2", "3"]
