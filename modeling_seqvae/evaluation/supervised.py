@@ -3,10 +3,14 @@
 Letters in shapes: B sentences, T tokens, E embedding, H hidden units of each direction, C classes.
 """
 
+import hashlib
 import math
+import os
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,40 +92,99 @@ def train_classifier(
     batch_size: int = 32,
     device: str | torch.device = "cpu",
     show_progress: bool | None = None,
+    kept: Path | None = None,
 ) -> Trained:
     """Train on tokenised documents with labels 0 .. C - 1 by Adam, until validation accuracy stays for five passes.
 
     `config` gives the sizes. The global random state decides nothing and is left as it was: on one device, a seed fixes
-    the weights. The bar's time left is of all `epochs`, the longest it can take. Raises ValueError where there are no
-    documents.
+    the weights. The bar's time left is of all `epochs`, the longest it can take. With a file `kept` an interrupted call
+    goes on from its last pass, if it was of the same documents and arguments; the file goes at the end. Raises
+    ValueError where there are no documents.
     """
     labels = torch.from_numpy(array_of(train, "label", np.int64)).to(device)
     batches = LengthGroupedBatches(sentence_lengths(train), batch_size, seed)
-    accuracies: list[float] = []
-    with torch.random.fork_rng([device] if torch.device(device).type == "cuda" else []):
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
         torch.manual_seed(seed)
         classifier = BiLSTMClassifier(config, int(labels.max()) + 1).to(device)
         optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
-        best = deepcopy(classifier.state_dict())
+        passes = _Passes(classifier, optimizer, _what(config, train, validation, seed, batch_size), device)
+        if kept and kept.is_file():
+            passes.load(kept)
         with _bar(epochs * len(batches), show_progress) as bar:
-            for epoch in range(epochs):
+            bar.update(len(passes.accuracies) * len(batches))
+            while len(passes.accuracies) < epochs and not passes.stays():
                 classifier.train()
-                for numbers in batches.epoch(epoch):
+                for numbers in batches.epoch(len(passes.accuracies)):
                     loss = F.cross_entropy(_logits(classifier, train, numbers), labels[numbers])
                     optimizer.zero_grad()
                     loss.backward()
                     nn.utils.clip_grad_norm_(classifier.parameters(), MAX_GRAD_NORM)
                     optimizer.step()
                     bar.update()
-                accuracies.append(float((predict(classifier, validation) == array_of(validation, "label")).mean()))
-                bar.set_postfix(validation=f"{accuracies[-1]:.1%}")
-                best_epoch = int(np.argmax(accuracies))  # the first of equal ones
-                if best_epoch == epoch:
-                    best = deepcopy(classifier.state_dict())
-                if epoch - best_epoch == PATIENCE:
-                    break
-    classifier.load_state_dict(best)
-    return Trained(classifier.eval(), accuracies)
+                passes.add(float((predict(classifier, validation) == array_of(validation, "label")).mean()))
+                bar.set_postfix(validation=f"{passes.accuracies[-1]:.1%}")
+                if kept:
+                    passes.save(kept)
+    if kept:
+        kept.unlink(missing_ok=True)
+    classifier.load_state_dict(passes.best)
+    return Trained(classifier.eval(), passes.accuracies)
+
+
+class _Passes:
+    """The passes of a training so far, and what it goes on from after an interruption."""
+
+    def __init__(self, classifier: BiLSTMClassifier, optimizer: torch.optim.Optimizer, what: str, device: Any):
+        self.classifier, self.optimizer, self.what, self.device = classifier, optimizer, what, device
+        self.accuracies: list[float] = []
+        self.best: dict[str, torch.Tensor] = {}
+
+    def add(self, accuracy: float) -> None:
+        """Note the validation accuracy of a pass, and its weights if it is the best; the first of equal ones."""
+        if accuracy > max(self.accuracies, default=-1.0):
+            self.best = deepcopy(self.classifier.state_dict())
+        self.accuracies.append(accuracy)
+
+    def stays(self) -> bool:
+        """Whether so many passes in a row were no better that training ends."""
+        return len(self.accuracies) - 1 - int(np.argmax([*self.accuracies, -1.0])) >= PATIENCE
+
+    def save(self, path: Path) -> None:
+        random = [torch.get_rng_state()]
+        if torch.device(self.device).type == "cuda":
+            random.append(torch.cuda.get_rng_state(self.device))
+        state = {
+            "what": self.what, "accuracies": self.accuracies, "best": self.best, "random": random,
+            "classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
+        fresh = path.with_name(f".{path.name}.new")
+        torch.save(state, fresh)
+        os.replace(fresh, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file of `save`; one of something else, or that cannot be read, is left alone."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception:  # whatever a damaged file makes of it
+            return
+        if state["what"] != self.what:
+            return
+        self.accuracies, self.best = state["accuracies"], state["best"]
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"][0].cpu())
+        if len(state["random"]) > 1:
+            torch.cuda.set_rng_state(state["random"][1].cpu(), self.device)
+
+
+def _what(config: SeqVAEConfig, train: Dataset, validation: Dataset, seed: int, batch_size: int) -> str:
+    """A hash of what a pass of training depends on."""
+    digest = hashlib.sha256(f"{config.to_json_string()} {seed} {batch_size}".encode())
+    for documents in (train, validation):
+        for row in documents.select_columns(["input_ids", "label"]):
+            digest.update(f"{row['input_ids']} {row['label']}\n".encode())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

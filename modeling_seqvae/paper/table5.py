@@ -27,6 +27,8 @@ from .request import Request
 from .rows import corpus_of, is_benchmark, over_seeds, spreads
 from .work import Measurement, Step, Training
 
+UNFINISHED = "unfinished.pt"
+"""Where an interrupted bi-LSTM goes on from, in its folder."""
 COLUMNS = {
     "title": ("features", "{}"),
     "encoder": ("encoder\ntrained on", "{}"),
@@ -203,7 +205,9 @@ def measure_supervised(
     splits = {name: tokenise(rows, tokenizer) for name, rows in loaded.splits.items()}
     config = SeqVAEConfig(vocab_size=len(tokenizer), **model)
     device = Accelerator().device
-    trained = train_classifier(config, splits["train"], splits["validation"], seed, epochs, batch_size, device)
+    trained = train_classifier(
+        config, splits["train"], splits["validation"], seed, epochs, batch_size, device, kept=folder / UNFINISHED
+    )
     known, true = np.unique(array_of(splits["train"], "label")), array_of(splits["test"], "label")
     confusion = confusion_matrix(true, predict(trained.classifier, splits["test"]), labels=known)
     return {

@@ -1,5 +1,7 @@
 """The supervised baseline: its size, what it reads, and that a seed fixes it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,50 @@ def test_a_seed_fixes_it_whatever_the_global_state_and_leaves_that_alone() -> No
         found.append(parameters_to_vector(trained.classifier.parameters()))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_training_goes_on_from_its_last_pass_to_the_same_weights(tmp_path, monkeypatch, after) -> None:
+    train, validation = documents(60, 0), documents(20, 1)
+    options = {"epochs": 5, "show_progress": False}
+    whole = train_classifier(CONFIG, train, validation, **options)
+    kept, epoch, epochs = tmp_path / "kept.pt", module.LengthGroupedBatches.epoch, []
+
+    def noting(batches, number):
+        epochs.append(number)
+        if len(epochs) == after + 1:
+            raise Stopped
+        return epoch(batches, number)
+
+    monkeypatch.setattr(module.LengthGroupedBatches, "epoch", noting)
+    with pytest.raises(Stopped):
+        train_classifier(CONFIG, train, validation, kept=kept, **options)
+    other = train_classifier(CONFIG, train, validation, seed=1, **(options | {"epochs": 1}))  # without a file
+    assert kept.is_file() and other.accuracies
+    epochs[:] = [-1] * 10
+    found = train_classifier(CONFIG, train, validation, kept=kept, **options)
+    assert epochs[10:] == list(range(after, 5)) and found.accuracies == whole.accuracies
+    one, same = (parameters_to_vector(trained.classifier.parameters()) for trained in (whole, found))
+    assert torch.equal(one, same) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", ["seed", "documents", "damage"])
+def test_what_another_training_left_is_not_gone_on_from(tmp_path, monkeypatch, change) -> None:
+    train, validation = documents(60, 0), documents(20, 1)
+    kept = tmp_path / "kept.pt"
+    monkeypatch.setattr(Path, "unlink", lambda *unused, **options: None)  # as if it had been killed at the end
+    train_classifier(CONFIG, train, validation, epochs=2, show_progress=False, kept=kept)
+    seed, train = (1, train) if change == "seed" else (0, documents(60, 5))
+    if change == "damage":
+        kept.write_bytes(kept.read_bytes()[:100])
+    expected = train_classifier(CONFIG, train, validation, seed=seed, epochs=3, show_progress=False)
+    found = train_classifier(CONFIG, train, validation, seed=seed, epochs=3, show_progress=False, kept=kept)
+    one, same = (parameters_to_vector(trained.classifier.parameters()) for trained in (expected, found))
+    assert torch.equal(one, same)
 
 
 def test_predictions_do_not_depend_on_the_batch_size(classifier) -> None:
