@@ -17,9 +17,14 @@ from .corpora import CorpusSpec
 def corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
     """The tokenizer that `train_tokenizer` makes of training texts with the settings of their corpus.
 
-    Raises what `train_tokenizer` raises, and OSError where the cache cannot be written.
+    Raises what `train_tokenizer` raises, with the corpus and its file before it, and OSError where the cache cannot be
+    written.
     """
-    tokenizer = _corpus_tokenizer(spec, train)
+    try:
+        tokenizer = _corpus_tokenizer(spec, train)
+    except ValueError as error:
+        file = f" ({spec.files.train})" if spec.files and spec.files.train else ""
+        raise ValueError(f"corpus {spec.name}{file}: {error}") from None
     tokenizer.model_max_length = spec.max_words + 2  # as much of a text as training reads
     return tokenizer
 

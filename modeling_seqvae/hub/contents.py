@@ -128,7 +128,7 @@ def _evaluation(path: Path, best: Path, recipe: Recipe) -> tuple[dict[str, Any] 
         return None, ["there is no evaluation.json: the run's data were in memory, without a test set"]
     if not path.is_file():
         return None, ["evaluation.json is left out: the run has not been evaluated (seqvae evaluate RUN)"]
-    report = read_json(path, ("bound", "nll_gap_se"))
+    report = read_json(path, numbers=("bound", "nll_gap_se"))
     if not of_these_weights(report, best):
         return None, ["evaluation.json is left out: it is of an earlier checkpoint; evaluate the run again"]
     if not of_its_test_set(report, recipe):

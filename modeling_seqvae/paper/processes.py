@@ -11,8 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,8 @@ class Worker:
         if sys.platform == "linux":
             CONTEXT.set_forkserver_preload(list(PRELOADED))
         process = CONTEXT.Process(target=_call, args=(theirs, function, arguments, threads, log))
-        process.start()
+        with _ctrl_c_waits():
+            process.start()
         theirs.close()
         return cls(process, pipe)
 
@@ -152,6 +155,20 @@ def _stop(workers: Sequence[Worker]) -> None:
         worker.process.terminate()
     for worker in workers:
         worker.process.join()
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Processes that begin inside never hear a Ctrl-C, neither while they import; this one hears it at the end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # whose start would let it through
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def _call(

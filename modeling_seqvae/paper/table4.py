@@ -50,7 +50,7 @@ class Table4:
                 row[name] = spread([original[name] for original, _ in both])
                 row[f"shuffled_{name}"] = spread([shuffled[name] for _, shuffled in both])
                 row[f"{name}_difference"] = spread([shuffled[name] - original[name] for original, shuffled in both])
-            found = [report for pair in pairs for report in pair if report]
+            found = [report for pair in both for report in pair]
             rows.append(row | beside("table4", trainings, found, output_dir))
             reports += found
         return Report([Table(caption("Table 4", request, reports), COLUMNS, rows)])

@@ -68,7 +68,10 @@ class Table5:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        return seed_by_seed([system.measurements for system in _systems(request)])
+        systems, corpus = _systems(request), corpus_spec(request.corpus)
+        if corpus.labelled == "auto":  # its files say whether there are labels: it is learnt before hours of training
+            require_labels(load_corpus(corpus, data_dir=request.data_dir, limits=request.limits))
+        return seed_by_seed([system.measurements for system in systems])
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows: list[dict[str, Any]] = []

@@ -32,8 +32,8 @@ SECONDS = "measuring_seconds"
 """How long a measurement took, among its figures."""
 
 LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
-REPORT = ("title", "bound", "rec", "kl", "mi", "au", *LIKELIHOOD)
-"""What tables and figures need of an evaluation."""
+REPORT = ("bound", "rec", "kl", "mi", "au", *LIKELIHOOD)
+"""The numbers that tables and figures need of an evaluation."""
 
 
 class Step(Protocol):
@@ -240,7 +240,7 @@ class Evaluation:
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
         path = self._file(output_dir / self.folder) if self.training.ended(output_dir) else None
-        return read_json(path, REPORT) if path else None
+        return read_json(path, ["title"], REPORT) if path else None
 
     def took(self, folder: Path) -> float | None:
         path = self._file(folder)

@@ -77,3 +77,10 @@ def test_a_tokenizer_reads_as_much_of_a_text_as_training_does(corpus, words, tok
     spec = corpus.spec.model_copy(update={"max_words": words})
     for _ in range(2):  # counted, and from the cache
         assert corpus_tokenizer(spec, corpus.splits["train"]).model_max_length == tokens
+
+
+def test_a_corpus_too_small_for_a_vocabulary_is_named_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("".join(f"w{i} v{i}\n" for i in range(40)), "utf-8")
+    few = load_corpus(spec_from_path(tmp_path / "few.txt"))
+    with pytest.raises(ValueError, match=rf"corpus few \({tmp_path / 'few.txt'}\): No word occurs 2 times or more"):
+        corpus_tokenizer(few.spec, few.splits["train"])

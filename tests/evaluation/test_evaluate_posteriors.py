@@ -112,6 +112,13 @@ def test_information_is_that_of_the_base_and_units_are_of_the_means(model, datas
     expected = metrics.mutual_information_batch(mean, logvar, torch.cat(draws).detach(), seed=2)
     assert report["mi"] == pytest.approx(expected, abs=1e-6)
     assert report["au"] == metrics.active_units(torch.cat([q.mean for q in posteriors]))
+    whole = evaluate(evaluator(model, dataset, seed=2), 1)
+    given = (mean, logvar, torch.cat(draws).detach())
+    lengths = torch.tensor([len(ids) - 1 for ids in dataset["input_ids"]])
+    assert whole["mi_corpus"] == pytest.approx(metrics.mutual_information_corpus(*given), abs=1e-6)
+    assert whole["mi_corpus"] != pytest.approx(report["mi"], abs=1e-3)
+    by_length = metrics.mutual_information_by_length(*given, lengths)
+    assert whole["mi_equal_length"] == pytest.approx(by_length, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["deep sampler"])
@@ -152,6 +159,26 @@ def test_dual_measurements_are_those_of_each_sentence_alone(model, dataset, netw
         torch.testing.assert_close(found.marginal[number], marginal.value[0], rtol=0, atol=1e-7)
         torch.testing.assert_close(found.marginal_variance[number], marginal.variance[0], rtol=0, atol=1e-7)
         torch.testing.assert_close(found.reconstruction[number], output.reconstruction_loss[0], rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["linear sampler"])
+def test_with_shuffled_words_the_dual_kl_is_of_what_the_encoder_then_reads(model, dataset, networks) -> None:
+    """The encoder reads another order; the decoder's target, and so the sentence that is reconstructed, stays."""
+    found = evaluator(model, dataset, seed=3, shuffle_words=True).dual(networks, 6)
+    plain = evaluator(model, dataset, seed=3).dual(networks, 6)
+    for number, ids in enumerate(dataset["input_ids"][:10]):
+        order = np.random.default_rng((3, number)).permutation(len(ids) - 2)
+        read, row = torch.tensor([[ids[0], *(ids[1 + i] for i in order), ids[-1]]]), torch.tensor([ids])
+        generator = [sentence_generator(3, number)]
+        with torch.no_grad():
+            pooled = model.get_encoder().read(read, None)[1]
+            latents = model.encode(read).rsample(6, generator)
+            prior = standard_normal(6, latents[0], generator)
+            joint = dual_kl(networks.joint(pooled, latents), networks.joint(pooled, prior))
+            output = model(row, labels=row, latents=latents[0])
+        torch.testing.assert_close(found.joint[number], joint.value[0], rtol=0, atol=1e-7)
+        torch.testing.assert_close(found.reconstruction[number], output.reconstruction_loss[0], rtol=0, atol=1e-7)
+    assert not torch.allclose(found.joint, plain.joint)
 
 
 @pytest.mark.parametrize("kind", ["linear sampler"])

@@ -136,6 +136,14 @@ def test_other_posteriors_are_measured_at_the_draw_of_their_bound(make_model, da
     np.testing.assert_allclose(total(costs.given), measured.reconstruction.numpy(), atol=1e-10)
 
 
+def test_with_shuffled_words_the_costs_are_those_of_the_shuffled_bound(model, dataset) -> None:
+    measured = Evaluator(model, dataset, seed=3, progress=False, shuffle_words=True).measure()
+    costs = costs_of(model, dataset, seed=3, shuffle_words=True)
+    np.testing.assert_allclose(total(costs.given), measured.reconstruction.numpy(), atol=1e-10)
+    np.testing.assert_allclose(costs.kl, measured.kl.numpy(), atol=1e-12)
+    assert not np.allclose(costs.kl, costs_of(model, dataset, seed=3).kl)
+
+
 def test_a_language_model_and_no_draws_are_refused(make_model, model, dataset) -> None:
     with pytest.raises(ValueError, match="latent_size=0"):
         costs_of(make_model(latent_size=0), dataset)
@@ -185,6 +193,10 @@ def test_the_parts_add_up_and_the_report_is_plain_json(model, dataset) -> None:
         parts = [report[f"{name}_{part}"] for part in ("first", "between", "end")]
         assert report[name] == pytest.approx(sum(parts)) == pytest.approx(total(getattr(costs, name)).mean())
         assert (alone[f"{name}_first"], alone[f"{name}_between"]) == (0, pytest.approx(0))
+    given, kl, told = total(costs.given), costs.kl, costs.told[np.arange(COUNT), costs.tokens - 1]
+    for name, values in {"rec": given, "kl": kl, "saved": total(costs.saved), "told_end": told}.items():
+        expected = np.sqrt(((values - values.mean()) ** 2).sum() / (COUNT - 1) / COUNT)  # of a mean over sentences
+        assert report[f"{name}_se"] == pytest.approx(expected), name
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     json.dumps(alone, allow_nan=False)
 

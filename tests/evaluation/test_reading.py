@@ -87,6 +87,15 @@ def test_baselines_are_those_of_the_training_majority(means_are, train, test) ->
     assert found["label"]["majority"] == pytest.approx(np.mean([label == 0 for label in test["label"]]))
 
 
+def test_the_error_of_an_accuracy_is_that_of_a_share_of_the_test_sentences(means_are, train, test) -> None:
+    found = read_from_means(means_are(lambda words: [1.0]), train, test)
+    begins = sum(bool(text) for text in test["text"])
+    for name, count in (("label", len(test)), ("first_word", begins)):
+        right = np.arange(count) < round(found[name]["accuracy"] * count)  # each right or wrong
+        assert 0.2 < right.mean() < 0.95 and found[name]["sentences"] == count
+        assert found[name]["accuracy_se"] == pytest.approx(right.std() / np.sqrt(count))
+
+
 def test_only_the_most_frequent_first_words_are_told_apart(means_are, train, test, monkeypatch) -> None:
     monkeypatch.setattr(module, "FIRST_WORDS", 2)
     found = read_from_means(means_are(lambda words: [float(len(words))]), train, test)["first_word"]

@@ -186,3 +186,21 @@ def test_progress_goes_to_standard_error_a_line_for_each_step(
     printed = capsys.readouterr()
     assert printed.out == "" and "a: done in" in printed.err and "bad: failed: the corpus is empty\n" in printed.err
     assert "[2/2" in printed.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server process imports first")
+def test_a_ctrl_c_while_libraries_are_imported_is_the_parents_alone(tmp_path):
+    """The terminal sends it to every process; the one that imports for the others prints no traceback."""
+    (tmp_path / "slow_library.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "program.py").write_text(
+        "from modeling_seqvae.paper import processes\n"
+        "if __name__ == '__main__':\n"
+        "    processes.PRELOADED = ('slow_library',)\n"
+        "    print(processes.call(abs, -3, threads=1))\n"
+    )
+    root = Path(processes.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "", 0)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec
 from modeling_seqvae.paper.request import Request, _safe
+from modeling_seqvae.training.run import evaluate_checkpoint
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
 
@@ -149,3 +150,23 @@ def test_the_command_says_all_of_it():
         "--set training.epochs=5 --nll-sentences 100"
     )
     assert Request("demo").command("figure3") == "seqvae reproduce figure3 --corpus demo"
+
+
+def test_the_step_for_shuffled_words_measures_with_shuffled_words(request_for, make_runs, tmp_path):
+    """In a file of its own, which the step for plain words does not take for its own, nor the other way round."""
+    request = request_for(nll_sentences=2, limits={"test": 8})
+    training = request.training("max_pool", 0)
+    plain, shuffled = (replace(request.evaluation(training, words), nll_samples=2) for words in (False, True))
+    make_runs([plain, shuffled], tmp_path)
+    run = str(tmp_path / training.folder)
+    for step in (shuffled, plain):
+        assert not step.done(tmp_path)
+        step.run(tmp_path)
+        expected = evaluate_checkpoint(
+            run, limits={"test": 8}, nll_samples=2, nll_sentences=2, shuffle_words=step.shuffled
+        )
+        found = step.read(tmp_path)
+        assert {name: found[name] for name in ("bound", "nll", "shuffled")} == {
+            name: expected[name] for name in ("bound", "nll", "shuffled")
+        }
+    assert plain.read(tmp_path)["bound"] != shuffled.read(tmp_path)["bound"]

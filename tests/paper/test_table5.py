@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpora import load_corpus, spec_from_path
 from modeling_seqvae.evaluation.classify import classify
+from modeling_seqvae.paper import table5 as module
 from modeling_seqvae.paper.encoders import best_encoder
 from modeling_seqvae.paper.reproduce import in_order
 from modeling_seqvae.paper.table5 import Table5
@@ -125,6 +126,36 @@ def test_the_corpus_to_transfer_from_is_known_for_the_paper_s(request_for):
 def test_a_corpus_without_labels_is_refused(request_for):
     with pytest.raises(ValueError, match="corpus ptb has no labels"):
         TARGET.steps(request_for(corpus="ptb"))
+
+
+def test_a_file_that_turns_out_to_have_no_labels_is_refused_before_anything_is_trained(request_for, tmp_path):
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.txt").write_text("the soup was warm\nthe soup was cold\n" * 5)
+    with pytest.raises(ValueError, match=f"corpus {tmp_path.name} has no labels"):
+        TARGET.steps(request_for(corpus=spec_from_path(tmp_path).model_copy(update={"labelled": "auto"})))
+
+
+def test_the_bi_lstm_stops_by_the_validation_set_and_has_the_encoder_s_sizes(
+    request_, labelled_corpus, tmp_path, monkeypatch
+):
+    """Trained on the training documents of the request, chosen by its validation documents, kept in its own folder."""
+    given, train = [], module.train_classifier
+
+    def noting(config, documents, validation, seed, epochs, batch_size, device, kept):
+        given.append((config, documents, validation, seed, epochs, batch_size, kept))
+        return train(config, documents, validation, seed, 2, batch_size, device, False)
+
+    monkeypatch.setattr(module, "train_classifier", noting)
+    step, recipe = TARGET.steps(request_)[0], request_.training("seqvae", 0).recipe
+    step.run(tmp_path)
+    ((config, documents, validation, seed, epochs, batch_size, kept),) = given
+    splits = load_corpus(labelled_corpus, limits=LIMITS).splits
+    assert documents["label"][:] == splits["train"]["label"][:] and len(documents) == LIMITS["train"]
+    assert validation["label"][:] == splits["validation"]["label"][:] and len(validation) == LIMITS["validation"]
+    sizes = {name: getattr(config, name) for name in module.SIZES if name in recipe.model}
+    assert sizes == {name: recipe.model[name] for name in sizes} and {"embedding_size", "hidden_size"} <= sizes.keys()
+    assert (seed, batch_size) == (recipe.training.seed, recipe.training.batch_size)
+    assert epochs == min(module.EPOCHS, recipe.training.epochs) and kept.parent == tmp_path / step.folder
 
 
 def test_nothing_measured_gives_rows_without_figures(request_for, tmp_path):

@@ -212,6 +212,27 @@ def test_table4_compares_the_same_runs_with_and_without_shuffling(tmp_path):
     assert row["bound_difference"].mean == 2.0
 
 
+def test_table4_tells_of_the_evaluations_that_it_shows_alone(tmp_path):
+    """One without its shuffled counterpart is in no row, and so not in what the caption says of sentences and draws."""
+    request = replace(PTB, methods=("max_pool",), seeds=2)
+    report = evaluated(tmp_path, request.training("max_pool", 0), 101.0)
+    shuffled = report | {"nll": 102.5, "bound": 104.0, "shuffled": True}
+    (tmp_path / request.training("max_pool", 0).folder / "evaluation-shuffled.json").write_text(json.dumps(shuffled))
+    paired = TARGETS["table4"].report(request, tmp_path).tables[0]
+    evaluated(tmp_path, request.training("max_pool", 1), 109.0, nll_gap_se=0.7)
+    table = TARGETS["table4"].report(request, tmp_path).tables[0]
+    assert (table.caption, table.rows[0]["nll"].values) == (paired.caption, (101.0,))
+
+
+def test_an_evaluation_with_a_word_for_a_number_is_named(tmp_path):
+    request = replace(PTB, methods=("max_pool",))
+    training = request.training("max_pool", 0)
+    evaluated(tmp_path, training, 101.0, kl="much")
+    path = tmp_path / training.folder / "evaluation.json"
+    with pytest.raises(ValueError, match=rf"{path} is not what a run writes: its kl is 'much', where a number belongs"):
+        TARGETS["table1"].report(request, tmp_path)
+
+
 @pytest.mark.parametrize("target", ["figure3", "figure4"])
 def test_figures_draw_the_histories_and_tabulate_their_ends(tmp_path, target):
     for method in rows_of(target)[:2]:

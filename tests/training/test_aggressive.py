@@ -1,5 +1,6 @@
 """Aggressive inference: what the inner loop changes, when it ends, and what is counted."""
 
+import json
 import math
 
 import numpy as np
@@ -187,3 +188,39 @@ def test_a_run_tells_both_counts(make_trainer, tmp_path, monkeypatch):
     assert [record["decoder_updates"] for record in history] == [8, 16, 24]
     assert history[0]["encoder_updates"] == 8 * 16  # with so few batches, no block of 15 ends it before
     assert 16 <= history[1]["encoder_updates"] - history[0]["encoder_updates"] + 8 <= 8 * 16 + 8
+
+
+def test_its_last_mutual_information_survives_an_interruption(make_trainer, tmp_path):
+    """What falls in the first epoch after a resume falls below what was measured before it."""
+    first, resumed, other = (make_trainer(tmp_path / name, method="aggressive").update for name in "abc")
+    first.end_epoch({"mi": 0.9})
+    first.extra_updates = 7
+    resumed.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert resumed.active and resumed.encoder_updates(3) == 10
+    assert "fell from 0.900 to 0.800" in resumed.end_epoch({"mi": 0.8})
+    assert other.end_epoch({"mi": 0.8}) is None
+
+
+def test_every_step_has_the_kl_weight_of_its_update_and_the_objective_prepares_once(eager, monkeypatch):
+    """The inner steps' loss is the outer one's: for wae_rnf and ivae, too, whose networks are trained first."""
+    step, told = eager.update._step, []
+
+    def noting(optimizers, batch, kl_weight, *noise):
+        told.append(("step", kl_weight))
+        return step(optimizers, batch, kl_weight, *noise)
+
+    monkeypatch.setattr(eager.update, "_step", noting)
+    monkeypatch.setattr(eager.objective, "before_update", lambda batch, update: told.append((batch, update)))
+    batch = next(iter(eager.loader.epoch(0)))
+    eager.update(batch, 5, 0.3)
+    assert told[0] == (batch, 5)
+    assert len(told) > 16 and set(told[1:]) == {("step", 0.3)}
+
+
+@pytest.mark.parametrize(("update", "epoch"), [(0, 0), (7, 0), (8, 1), (23, 2)])
+def test_inner_batches_are_of_the_update_s_own_epoch(eager, update, epoch):
+    """With 8 batches an epoch; every epoch has others."""
+    batches = [{tuple(numbers) for numbers in eager.batches.epoch(number)} for number in range(3)]
+    drawn = eager.loader.random_batches(update, np.random.default_rng(0))
+    read = {tuple(next(drawn).numbers) for _ in range(40)}
+    assert read <= batches[epoch] and all(read - other for other in batches if other is not batches[epoch])
