@@ -5,13 +5,15 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .decoders import DECODERS
 from .pooling import POOLINGS
 from .posteriors import POSTERIORS
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """What the fields and weights of a checkpoint mean. It rises when older code would misread what newer code writes.
 
-This code writes the version above and reads all up to it; a checkpoint that does not say is of version 1.
+This code reads all versions up to this one, and writes the oldest that has what a checkpoint needs: 2 for decoders
+other than `lstm`, else 1. A checkpoint that does not say is of version 1.
 """
 
 
@@ -27,10 +29,15 @@ class SeqVAEConfig(PreTrainedConfig):
         num_hidden_layers: LSTM layers, in the encoder and in the decoder.
         latent_size: Dimensions of z. 0 is the LSTM language model: no encoder, KL 0, exact likelihood.
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
-        posterior: Family of q(z|x): `gaussian` (diagonal covariance), `planar_flow` (planar flows of a Gaussian, as in
-            WAE-RNF) or `implicit` (a sampler of features and noise, as in iVAE).
+        posterior: Family of q(z|x): `gaussian` (diagonal covariance), `normalised` (the same, its means normalised over
+            the batch, as in BN-VAE), `planar_flow` (planar flows of a Gaussian, as in WAE-RNF) or `implicit` (a sampler
+            of features and noise, as in iVAE).
+        mean_scale: Standard deviation of the means of a `normalised` posterior in each dimension, γ of Zhu et al.
+            (2020); the KL is at least latent_size * mean_scale**2 / 2 nats per sentence.
         num_flows: Flows of a `planar_flow` posterior.
         sampler_layers: Layers of an `implicit` posterior's sampler; 1 is linear, and its density exact.
+        decoder: What writes the sentence: `lstm`, or `unigram`, which draws every token from softmax(W z + b) without
+            reading the words before it; dropout does nothing there.
         decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
         embedding_dropout: Dropout on the decoder's word embeddings.
         output_dropout: Dropout on what the vocabulary layer reads.
@@ -47,7 +54,7 @@ class SeqVAEConfig(PreTrainedConfig):
     model_type = "seqvae"
     keys_to_ignore_at_inference = [
         "reconstruction_loss", "kl", "latents", "pooled", "cache", "decoder_hidden_states",
-        "encoder_last_hidden_state", "encoder_hidden_states", "flow_inputs",
+        "encoder_last_hidden_state", "encoder_hidden_states", "flow_inputs", "kl_per_dimension",
     ]  # fmt: skip
 
     vocab_size: int = 20004
@@ -58,8 +65,10 @@ class SeqVAEConfig(PreTrainedConfig):
     latent_size: int = 32
     pooling_mode: str = "max"
     posterior: str = "gaussian"
+    mean_scale: float | int = 0.5
     num_flows: int = 3
     sampler_layers: int = 1
+    decoder: str = "lstm"
     decoder_skip: bool = False
     embedding_dropout: float | int = 0.5
     output_dropout: float | int = 0.5
@@ -103,10 +112,14 @@ class SeqVAEConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with the version of their format."""
-        fields = super().to_dict() | {"format_version": FORMAT_VERSION}
+        fields = super().to_dict() | {"format_version": 1 if self.decoder == "lstm" else FORMAT_VERSION}
         if self._auto_class is None:  # then code that came with a checkpoint is not saved with it either
             fields.pop("auto_map", None)
         return fields
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
+        """Itself: `decoder` is a name here, where composite models of transformers have a configuration."""
+        return self
 
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""
@@ -127,19 +140,22 @@ class SeqVAEConfig(PreTrainedConfig):
             )
 
     def validate_choices(self) -> None:
-        """Aggregation and posterior are known names."""
-        for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS)):
+        """Aggregation, posterior and decoder are known names, and the decoder can be built."""
+        for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS), ("decoder", DECODERS)):
             if getattr(self, field) not in choices:
                 raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}")
+        DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:
-        """Dropouts are probabilities and initial ranges not negative."""
+        """Dropouts are probabilities, initial ranges not negative, and the scale of the means positive."""
         for field in ("embedding_dropout", "output_dropout", "word_dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
         for field in ("initializer_range", "embedding_initializer_range"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
+        if self.mean_scale <= 0:
+            raise ValueError(f"mean_scale must be above 0, got {self.mean_scale}")
 
 
 __all__ = ["SeqVAEConfig"]

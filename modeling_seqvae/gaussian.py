@@ -35,13 +35,15 @@ class Draw(NamedTuple):
 
     latents (B, Z); kl (B,) in nats, the KL to the prior or, without a closed form, its estimate at this draw; base
     (B, Z), the same draw in the coordinates of the posterior's `base`, None without one; flow_inputs (B, K, Z), what
-    each of K flows was given, None without flows.
+    each of K flows was given, None without flows; kl_per_dimension (B, Z), whose sum is the KL, None where the
+    dimensions are not independent.
     """
 
     latents: torch.Tensor
     kl: torch.Tensor
     base: torch.Tensor | None = None
     flow_inputs: torch.Tensor | None = None
+    kl_per_dimension: torch.Tensor | None = None
 
 
 class DiagonalGaussian:
@@ -93,16 +95,23 @@ class DiagonalGaussian:
 
         No draw is taken, so `generator` decides nothing.
         """
-        return 0.5 * (self.mean.square() + self.variance - 1 - self.logvar).sum(-1)
+        return self.kl_per_dimension().sum(-1)
+
+    def kl_per_dimension(self) -> torch.Tensor:
+        """The KL of each latent dimension in nats per sentence, (B, Z); their sum is the KL."""
+        return 0.5 * (self.mean.square() + self.variance - 1 - self.logvar)
 
     def draw(self, generator: Generators = None) -> Draw:
         """One reparametrised draw of each sentence, and the closed-form KL."""
-        latents = self.rsample(1, generator)[0]
-        return Draw(latents, self.kl(), base=latents)
+        return self._at(self.rsample(1, generator)[0])
 
     def at_centre(self) -> Draw:
         """The mean, and the closed-form KL."""
-        return Draw(self.mean, self.kl(), base=self.mean)
+        return self._at(self.mean)
+
+    def _at(self, latents: torch.Tensor) -> Draw:
+        per_dimension = self.kl_per_dimension()
+        return Draw(latents, per_dimension.sum(-1), base=latents, kl_per_dimension=per_dimension)
 
 
 class GaussianPosterior(nn.Module):

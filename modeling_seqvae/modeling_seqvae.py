@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_seqvae import SeqVAEConfig
-from .cross_entropy import linear_nll, upcast
-from .dropout import Dropout
+from .decoders import DECODERS, lstm_layers
 from .generation import DrawingFrom, SeqVAEGenerationMixin
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
@@ -28,16 +26,10 @@ from .outputs import (
 )
 from .pooling import build_pooling
 from .posteriors import POSTERIORS
-from .recurrence import run_layer, states_under_latents
+from .recurrence import run_layer
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
-
-
-def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
-    """`count` LSTM layers, kept apart so that the states of each can be returned."""
-    sizes = [input_size] + [hidden_size] * (count - 1)
-    return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
 
 
 class SeqVAEEncoder(nn.Module):
@@ -77,6 +69,7 @@ class SeqVAEEncoder(nn.Module):
             pooled=pooled,
             hidden_states=states if output_hidden_states else None,
             flow_inputs=drawn.flow_inputs,
+            kl_per_dimension=drawn.kl_per_dimension,
         )
 
     def read(
@@ -119,87 +112,6 @@ class NoEncoder(nn.Module):
         return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing, kl=nothing.sum(-1))
 
 
-class SeqVAEDecoder(nn.Module):
-    """Predicts each token from the ones before and z, which starts the LSTM and joins every input."""
-
-    def __init__(self, config: SeqVAEConfig):
-        super().__init__()
-        self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.embedding_dropout = Dropout(config.embedding_dropout)
-        self.output_dropout = Dropout(config.output_dropout)
-        self.layers: Any = lstm_layers(
-            config.embedding_size + config.latent_size, config.hidden_size, config.num_hidden_layers
-        )
-        if config.latent_size > 0:
-            self.initial_cell = nn.Linear(config.latent_size, config.num_hidden_layers * config.hidden_size, bias=False)
-        if config.decoder_skip:
-            self.skip_state = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-            self.skip_latent = nn.Linear(config.latent_size, config.hidden_size, bias=False)
-
-    def initial_state(self, latents: torch.Tensor) -> SeqVAECache:
-        """c_0 = W z and h_0 = tanh(c_0) for every layer; zeros in a language model. latents (B, Z)."""
-        layers, hidden_size = self.config.num_hidden_layers, self.config.hidden_size
-        if self.config.latent_size == 0:
-            zeros = latents.new_zeros(layers, latents.shape[0], hidden_size)
-            return SeqVAECache(zeros, zeros)
-        cell = self.initial_cell(latents).unflatten(-1, (layers, hidden_size)).transpose(0, 1).contiguous()
-        return SeqVAECache(cell.tanh(), cell)
-
-    def forward(
-        self,
-        latents: torch.Tensor,
-        input_ids: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        cache: SeqVAECache | None = None,
-    ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
-        """Embeddings and each layer's states, (B, T, .) each, and the state after the last token.
-
-        The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
-        """
-        embeds = self.embed_tokens(self._drop_words(input_ids)) if inputs_embeds is None else inputs_embeds
-        latents = latents.to(embeds.dtype)
-        past = self.initial_state(latents) if cache is None else cache
-        z = latents[:, None].expand(-1, embeds.shape[1], -1)
-        states = [torch.cat([self.embedding_dropout(embeds), z], -1)]  # (B, T, E + Z)
-        hidden, cell = [], []
-        for index, layer in enumerate(self.layers):
-            start = (past.hidden[index : index + 1].contiguous(), past.cell[index : index + 1].contiguous())
-            output, (last_hidden, last_cell) = run_layer(layer, states[-1], start)
-            states.append(output)
-            hidden.append(last_hidden)
-            cell.append(last_cell)
-        states[-1] = self._for_vocabulary(states[-1], latents)
-        seen_tokens = past.seen_tokens + embeds.shape[1]
-        return (embeds, *states[1:]), SeqVAECache(torch.cat(hidden), torch.cat(cell), seen_tokens)
-
-    def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
-        flat = latents.flatten(0, 1)
-        if self.training or input_ids.device.type != "cpu":
-            return self(flat, input_ids.repeat(len(latents), 1))[0][-1]
-        start = self.initial_state(flat)
-        first = (start.hidden[0], start.cell[0])
-        states = states_under_latents(self.layers[0], self.embed_tokens(input_ids), latents, first).flatten(0, 1)
-        for layer, *state in zip(self.layers[1:], start.hidden[1:, None], start.cell[1:, None], strict=True):
-            states = layer(states, state)[0]
-        return self._for_vocabulary(states, flat)
-
-    def _for_vocabulary(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-        if self.config.decoder_skip:
-            states = torch.tanh(self.skip_state(states) + self.skip_latent(latents)[:, None])
-        return self.output_dropout(states)
-
-    def _drop_words(self, input_ids: torch.Tensor | None) -> torch.Tensor:
-        """In training, every input word but `<s>` becomes the unknown token with probability word_dropout."""
-        if input_ids is None:
-            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
-        if not self.training or self.config.word_dropout == 0:
-            return input_ids
-        dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.config.word_dropout
-        return input_ids.masked_fill(dropped & (input_ids != self.config.bos_token_id), self.config.unk_token_id)
-
-
 class SeqVAEPreTrainedModel(PreTrainedModel):
     """Initial weights, and what transformers needs to know of a recurrent encoder-decoder."""
 
@@ -207,7 +119,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     config_class = SeqVAEConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["SeqVAEEncoder", "SeqVAEDecoder"]
+    _no_split_modules = ["SeqVAEEncoder", "LSTMDecoder", "UnigramDecoder"]
     _is_stateful = True
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
@@ -236,7 +148,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
         if embeddings.num_embeddings != self.config.vocab_size:
             self.config.vocabulary_hash = None
         decoder = self.base_model.decoder
-        if embeddings is not decoder.embed_tokens:
+        if decoder.embed_tokens is not None and embeddings is not decoder.embed_tokens:
             decoder.embed_tokens = self._get_resized_embeddings(
                 decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
             )
@@ -251,7 +163,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
         self.encoder: Any = SeqVAEEncoder(config) if config.latent_size > 0 else NoEncoder()
-        self.decoder = SeqVAEDecoder(config)
+        self.decoder: Any = DECODERS[config.decoder](config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -319,7 +231,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
         _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
         cache = one_cache(cache, past_key_values)
-        states, cache = self.decoder(latents, decoder_input_ids, decoder_inputs_embeds, cache)
+        states, cache = self.decoder(latents.to(self.dtype), decoder_input_ids, decoder_inputs_embeds, cache)
         output = SeqVAEModelOutput(
             last_hidden_state=states[-1],
             latents=latents,
@@ -330,6 +242,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             encoder_last_hidden_state=encoded.last_hidden_state,
             encoder_hidden_states=encoded.hidden_states,
             flow_inputs=encoded.flow_inputs,
+            kl_per_dimension=encoded.kl_per_dimension,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
 
@@ -367,7 +280,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
         self.model = SeqVAEModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = DECODERS[config.decoder].vocabulary_layer(config)
         self.kl_weight = 1.0
         self.post_init()
 
@@ -414,13 +327,16 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             output_hidden_states=output_hidden_states, return_dict=True, past_key_values=past_key_values,
         )  # fmt: skip
         states = outputs.last_hidden_state
+        read = next(x for x in (decoder_input_ids, decoder_inputs_embeds, input_ids) if x is not None)  # (B, T, ...)
         if return_logits is None:
             return_logits = labels is None or not self.training
-        logits = self.lm_head(states) if return_logits else None
+        logits = self.lm_head(states).expand(-1, read.shape[1], -1) if return_logits else None
         loss = reconstruction = None
         if labels is not None:
             if outputs.kl is None:
                 raise ValueError("labels need a sentence to encode: give input_ids or inputs_embeds")
+            if labels.shape != read.shape[:2]:
+                raise ValueError(f"labels are {tuple(labels.shape)}, the decoder's input is {tuple(read.shape[:2])}")
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
             mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
@@ -439,6 +355,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             encoder_last_hidden_state=outputs.encoder_last_hidden_state,
             encoder_hidden_states=outputs.encoder_hidden_states,
             flow_inputs=outputs.flow_inputs,
+            kl_per_dimension=outputs.kl_per_dimension,
         )
         return output if self.model._wants_dict(return_dict) else output.to_tuple()
 
@@ -450,18 +367,11 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """-log p(x|z) of each sentence, (B,) in nats: every token after `<s>`, `</s>` included."""
-        if labels.shape != states.shape[:2]:
-            raise ValueError(f"labels are {tuple(labels.shape)}, the decoder's input is {tuple(states.shape[:2])}")
         targets = labels[:, 1:]
         counted = targets != -100  # (B, T - 1)
         if mask is not None:
             counted = counted & mask[:, 1:].bool()
-        if logits is None and type(self.lm_head) is nn.Linear:
-            nll = linear_nll(states[:, :-1][counted], self.lm_head.weight, targets[counted])
-        else:  # a head that someone has wrapped or replaced is called, not taken apart
-            logits = self.lm_head(states) if logits is None else logits
-            nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
-        return nll.new_zeros(counted.shape).masked_scatter(counted, nll).sum(1)
+        return self.model.decoder.nll(self.lm_head, states, targets, counted, logits).sum(1)
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any) -> Any:
         """A `cache` that `generate` was given goes by the name that this transformers has for it."""

@@ -75,7 +75,8 @@ def one_cache(cache: SeqVAECache | None, past_key_values: SeqVAECache | None) ->
 class SeqVAEEncoderOutput(ModelOutput):
     """What the encoder made of a batch.
 
-    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior's mean or a draw; kl (B,) in nats;
+    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior's mean or a draw; kl (B,) in nats, and
+    kl_per_dimension (B, Z), None for a posterior whose dimensions are not independent;
     pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states; flow_inputs (B, K, Z), what
     each of K flows of the posterior was given.
     """
@@ -86,14 +87,15 @@ class SeqVAEEncoderOutput(ModelOutput):
     pooled: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     flow_inputs: torch.Tensor | None = None
+    kl_per_dimension: torch.Tensor | None = None
 
 
 @dataclass
 class SeqVAEModelOutput(CachedOutput):
     """Decoder states and everything the loss needs.
 
-    last_hidden_state (B, T, H), the decoder's states; latents (B, Z); kl (B,) in nats; pooled (B, H); flow_inputs
-    (B, K, Z).
+    last_hidden_state (B, T, H), the decoder's states, or (B, 1, Z) where a `unigram` decoder has one for all tokens;
+    latents (B, Z); kl (B,) in nats; kl_per_dimension (B, Z); pooled (B, H); flow_inputs (B, K, Z).
     """
 
     last_hidden_state: torch.Tensor | None = None
@@ -105,6 +107,7 @@ class SeqVAEModelOutput(CachedOutput):
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     flow_inputs: torch.Tensor | None = None
+    kl_per_dimension: torch.Tensor | None = None
 
 
 @dataclass
@@ -112,8 +115,10 @@ class SeqVAETextModelingOutput(CachedOutput):
     """The objective, its parts, and the logits.
 
     loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
-    sentence; logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z). transformers' LabelSmoother, which
-    a Trainer calls where `label_smoothing_factor` is set, is refused with a ValueError.
+    sentence; kl_per_dimension (B, Z); logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z).
+
+    transformers' LabelSmoother, which a Trainer calls where `label_smoothing_factor` is set, is refused with a
+    ValueError.
     """
 
     loss: torch.Tensor | None = None
@@ -127,6 +132,7 @@ class SeqVAETextModelingOutput(CachedOutput):
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     flow_inputs: torch.Tensor | None = None
+    kl_per_dimension: torch.Tensor | None = None
 
     def __getitem__(self, key: Any) -> Any:
         if key == "logits" and sys._getframe(1).f_code.co_qualname == "LabelSmoother.__call__":

@@ -14,6 +14,7 @@ from .flows import PlanarFlowPosterior
 from .gaussian import DiagonalGaussian, Draw, GaussianPosterior
 from .implicit import ImplicitPosterior
 from .noise import Generators
+from .normalised import NormalisedGaussianPosterior
 
 
 class Proposal(Protocol):
@@ -79,6 +80,9 @@ class Posterior(Protocol):
 
 POSTERIORS: dict[str, Callable[[int, Any], nn.Module]] = {
     "gaussian": lambda hidden_size, config: GaussianPosterior(hidden_size, config.latent_size),
+    "normalised": lambda hidden_size, config: NormalisedGaussianPosterior(
+        hidden_size, config.latent_size, config.mean_scale
+    ),
     "planar_flow": lambda hidden_size, config: PlanarFlowPosterior(hidden_size, config.latent_size, config.num_flows),
     "implicit": lambda hidden_size, config: ImplicitPosterior(hidden_size, config.latent_size, config.sampler_layers),
 }

@@ -288,7 +288,7 @@ def test_encoder_and_decoder_run_through_their_forward(make_model, batch, change
         module = getattr(model.model, name)
         module.register_forward_pre_hook(lambda module, inputs: called.append(type(module).__name__))
     model(**batch)
-    assert called == ["SeqVAEEncoder" if model.config.latent_size else "NoEncoder", "SeqVAEDecoder"]
+    assert called == ["SeqVAEEncoder" if model.config.latent_size else "NoEncoder", "LSTMDecoder"]
 
 
 def test_a_misspelt_argument_is_refused(make_model, batch):

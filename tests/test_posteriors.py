@@ -15,11 +15,12 @@ from modeling_seqvae.posteriors import POSTERIORS, Posterior, Proposal
 B, H, Z = 5, 4, 2
 KINDS: dict[str, dict[str, Any]] = {
     "gaussian": {"posterior": "gaussian"},
+    "normalised": {"posterior": "normalised", "mean_scale": 0.6},
     "flow": {"posterior": "planar_flow"},
     "linear sampler": {"posterior": "implicit"},
     "deep sampler": {"posterior": "implicit", "sampler_layers": 3},
 }
-WITH_DENSITY = ["gaussian", "flow", "linear sampler"]
+WITH_DENSITY = ["gaussian", "normalised", "flow", "linear sampler"]
 
 
 def make_head(kind: str, latent_size: int = Z) -> torch.nn.Module:
@@ -28,7 +29,7 @@ def make_head(kind: str, latent_size: int = Z) -> torch.nn.Module:
     head = POSTERIORS[fields["posterior"]](H, SimpleNamespace(**fields))
     for parameter in head.parameters():
         torch.nn.init.uniform_(parameter, -0.8, 0.8)
-    return head.double()
+    return head.double().eval()
 
 
 @pytest.fixture(params=KINDS)
@@ -228,6 +229,7 @@ def test_evaluation_takes_the_centre_and_training_draws(make_model: Callable[...
     torch.testing.assert_close(out.kl, posterior.at_centre().kl)
     assert torch.equal(model(**batch).loss, out.loss)
     model.train()
+    posterior = model.encode(batch["input_ids"])  # normalised means are by the batch in training
     torch.manual_seed(3)
     expected = posterior.draw()
     torch.manual_seed(3)

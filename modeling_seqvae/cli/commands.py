@@ -42,6 +42,14 @@ def train(
     overrides: Overrides = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
+    encoder_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Start with the encoder of a run, a checkpoint or a model on the hub, in place of the method's own "
+            "pretraining.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, exactly.")] = False,
     profile: Annotated[
         bool,
@@ -61,7 +69,8 @@ def train(
     from ..training import run
     from ..training.recipe import resolve
 
-    recipe = resolve(method, corpus_named(corpus, text_column, label_column), preset, overrides or (), limits_of(limit))
+    spec = corpus_named(corpus, text_column, label_column)
+    recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from)
     require_writable(output_dir)
     with sharing_the_best(push_to, private, resume) as on_best:
         trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, on_best=on_best)

@@ -73,6 +73,16 @@ def unknown_share_of(tokenised: Dataset) -> float:
     return unknown / words if words else 0.0
 
 
+def token_counts(tokenised: Dataset, vocab_size: int) -> np.ndarray:
+    """How often each token is one that a decoder predicts, (V,): all tokens of all sentences but `<s>`."""
+    counts = np.zeros(vocab_size, np.int64)
+    for table in tokenised.select_columns("input_ids").with_format("arrow").iter(batch_size=10_000):
+        sentences = table["input_ids"].combine_chunks()
+        first = np.concatenate([[0], sentences.value_lengths().to_numpy().cumsum()[:-1]])
+        counts += np.bincount(np.delete(sentences.flatten().to_numpy(), first), minlength=vocab_size)
+    return counts
+
+
 class Batches(Sequence[np.ndarray]):
     """The sentence numbers of batch after batch, each worked out when it is asked for; a slice is one as well."""
 

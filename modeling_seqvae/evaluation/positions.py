@@ -14,7 +14,6 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from ..cross_entropy import linear_nll
 from ..gaussian import log_prior
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
 from ..noise import standard_normal
@@ -110,9 +109,9 @@ def token_nll(
     """
     counted = attention_mask[:, 1:].bool().repeat(len(latents), 1)  # (S * B, T)
     targets = input_ids[:, 1:].repeat(len(latents), 1)
-    states = model.model.decoder.states_under(latents.to(model.dtype), input_ids)[:, :-1]  # (S * B, T, H)
-    nll = linear_nll(states[counted], model.lm_head.weight, targets[counted]).double()
-    return nll.new_zeros(counted.shape).masked_scatter(counted, nll).unflatten(0, (len(latents), -1))
+    decoder = model.model.decoder
+    states = decoder.states_under(latents.to(model.dtype), input_ids)
+    return decoder.nll(model.lm_head, states, targets, counted).double().unflatten(0, (len(latents), -1))
 
 
 def from_the_end(values: NDArray) -> NDArray:

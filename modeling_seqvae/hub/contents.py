@@ -9,7 +9,7 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpora import CorpusFiles
 from ..sharing import code_files, with_auto_map
 from ..text import SeqVAE
-from ..training.card import card
+from ..training.card import card, on_the_hub
 from ..training.checkpoint import CHECKSUMS
 from ..training.directory import RECIPE
 from ..training.evaluations import of_its_test_set, of_these_weights
@@ -101,7 +101,8 @@ def without_places(recipe: Recipe) -> Recipe:
     if corpus.files is not None:
         names = {split: name and _without_place(name) for split, name in corpus.files.model_dump().items()}
         corpus = corpus.model_copy(update={"files": CorpusFiles(**names)})
-    return recipe.model_copy(update={"data_dir": None, "corpus": corpus})
+    source = recipe.encoder_from if recipe.encoder_from and on_the_hub(recipe.encoder_from) else None
+    return recipe.model_copy(update={"data_dir": None, "corpus": corpus, "encoder_from": source})
 
 
 def _without_place(path: str) -> str:

@@ -12,16 +12,18 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import SeqVAEConfig
+from ..decoders import DECODERS
 from ..evaluation.table import how_likelihoods
 from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
 from ..modeling_seqvae import SeqVAEForTextModeling
+from .objectives import OBJECTIVES
 from .recipe import Recipe, TrainingSpec
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 SEQUENCE_VAE = (
     "A sequence VAE on text: an LSTM encoder, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
-    "latent dimensions, and an LSTM decoder that writes the sentence from a latent"
+    "latent dimensions, and {writer} that writes the sentence from a latent"
 )
 LANGUAGE_MODEL = "An LSTM language model on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
 
@@ -80,13 +82,15 @@ def card(
         metadata,
         template_str=template_path().read_text("utf-8"),
         title=title,
-        description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(**sizes.to_dict()),
+        description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(
+            **sizes.to_dict(), writer=DECODERS[sizes.decoder].title
+        ),
         note=note,
         source=source,
         latent=sizes.latent_size,
         data=list(_data(recipe)),
         sizes=list(_sizes(sizes, known=config is not None)),
-        schedule=_schedule(recipe.training, record, epochs),
+        schedule=_start(recipe, record) + _schedule(recipe.training, record, epochs),
         epoch=record["epoch"],
         updates=f"{record['encoder_updates']:,} / {record['decoder_updates']:,}",
         kl_weight=f"{record['kl_weight']:.2f}",
@@ -169,12 +173,34 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
         f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
     )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
+    chosen = {"bound": "-ELBO", "rec": "reconstruction loss"}[OBJECTIVES[training.objective].selects_by]
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
         f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`; KL weight "
         f"`{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}; seed {training.seed}. The "
-        "checkpoint is of the epoch with the lowest validation -ELBO."
+        f"checkpoint is of the epoch with the lowest validation {chosen}."
     )
+
+
+def _start(recipe: Recipe, record: Mapping[str, Any]) -> str:
+    """What the run began with, in a sentence; nothing where it began at random."""
+    stage = recipe.pretraining_recipe()
+    cost = "{pretraining_updates:,} updates in {pretraining_seconds:,.0f} seconds"
+    if stage:
+        taken = "encoder" if recipe.pretraining and recipe.pretraining.reset_decoder else "weights"
+        return (
+            f"It began with the {taken} of a pretraining with the decoder `{stage.sizes.decoder}` on the objective "
+            f"`{stage.training.objective}`, {cost.format(**record)}, which the table counts. "
+        )
+    if recipe.encoder_from:
+        named = f"`{recipe.encoder_from}`" if on_the_hub(recipe.encoder_from) else "another run"
+        return f"It began with the encoder of {named}, {cost.format(**record)}, which the table counts. "
+    return ""
+
+
+def on_the_hub(name: str) -> bool:
+    """Whether a checkpoint's name is one on the hub, which may be told, and not a folder of this machine."""
+    return name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).exists()
 
 
 def _options(options: Mapping[str, Any]) -> str:

@@ -13,7 +13,14 @@ from .loader import Batch
 
 
 class Elbo:
-    """The negative evidence lower bound, with the KL weighted (paper, section 2.1). It has no state."""
+    """The negative evidence lower bound, with the KL weighted (paper, section 2.1). It has no state.
+
+    Keyword-only arguments of a subclass's constructor are its options, `training.objective_options` in a recipe; their
+    annotations say which values are valid.
+    """
+
+    selects_by = "bound"
+    """The figure of the validation set by which best/ is chosen and the learning rate halved: lower is better."""
 
     @staticmethod
     def require(config: SeqVAEConfig) -> None:
@@ -48,8 +55,24 @@ class Elbo:
     def before_update(self, batch: Batch, update: int) -> None:
         """Called before the model's own update on a batch, the update-th of the run."""
 
+    def before_gradient(self, batch: Batch) -> None:
+        """Called before the gradient of a batch is taken, with this process's parts of it."""
+
     def save(self, directory: Path) -> None:
         """Write what evaluation needs beside a checkpoint of the model."""
 
     def load(self, directory: Path) -> None:
         """Return to what was saved beside a checkpoint, when the model returns to it."""
+
+
+class Autoencoder(Elbo):
+    """The reconstruction alone, z still drawn from the posterior: the pretraining of Li et al. (2019).
+
+    The KL is measured and has no weight, whatever the schedule says. The best epoch is that of the lowest validation
+    reconstruction.
+    """
+
+    selects_by = "rec"
+
+    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
+        return super().output(model, batch, 0.0)

@@ -21,7 +21,7 @@ from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
-from .objectives import OBJECTIVES
+from .objectives import OBJECTIVES, require_objective_options
 from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
@@ -43,6 +43,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "elbo"
+    objective_options: dict[str, Any] = {}
     scheme: str = "joint"
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = {}
@@ -59,6 +60,7 @@ class TrainingSpec(BaseModel):
     kl_stop: float = Field(1.0, ge=0)
     anneal_epochs: float = Field(10, ge=0)
     cycle_epochs: float = Field(10, gt=0)
+    freeze_encoder_epochs: float = Field(0, ge=0)
     plateau_from: int = Field(15, ge=1)
     plateau_patience: int = Field(2, ge=1)
     max_halvings: int = Field(5, ge=1)
@@ -78,6 +80,13 @@ class TrainingSpec(BaseModel):
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return _one_of(name, CHOICES[str(field.field_name)])
+
+    @field_validator("objective_options")
+    @classmethod
+    def _known_objective_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
+        if "objective" in field.data:  # missing where it is not known itself
+            require_objective_options(field.data["objective"], options)
+        return options
 
     @field_validator(*OPTIONS)
     @classmethod
@@ -129,6 +138,21 @@ class TrainingSpec(BaseModel):
         return Plateau(self.plateau_from, self.plateau_patience, ignored)
 
 
+class Pretraining(BaseModel):
+    """A run before the main one, whose encoder starts it: the fields of the recipe in which it differs.
+
+    Objective, scheme and freezing are not those of the main run, but the defaults, where `training` does not name them.
+
+    With `reset_decoder: false` the whole model starts the main run, which must then have a model of the same sizes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    reset_decoder: bool = True
+
+
 class Recipe(BaseModel):
     """Everything a run is: corpus, model and training. Written to `recipe.yaml` in the run's directory."""
 
@@ -142,6 +166,8 @@ class Recipe(BaseModel):
     texts: dict[str, Texts] = {}  # what the splits' texts, as limited, are known by
     model: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
+    pretraining: Pretraining | None = None
+    encoder_from: str | None = None  # a run, checkpoint or name on the hub, whose encoder starts this run
 
     @field_validator("corpus")
     @classmethod
@@ -166,7 +192,48 @@ class Recipe(BaseModel):
         config = SeqVAEConfig(**self.model)
         OBJECTIVES[self.training.objective].require(config)
         SCHEMES[self.training.scheme].require(config)
+        if config.posterior == "normalised" and self.training.accumulation_steps > 1:
+            raise ValueError(
+                "model.posterior normalised needs the whole batch at once: training.accumulation_steps must be 1"
+            )
+        if self.starts_from_encoder and config.latent_size == 0:
+            raise ValueError("pretraining and encoder_from need an encoder: model.latent_size is 0")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_pretrained_so(self) -> "Recipe":
+        try:
+            stage = self.pretraining_recipe()
+        except ValidationError as error:
+            raise ValueError("pretraining." + "; pretraining.".join(map(_sentence, error.errors()))) from None
+        if stage and self.pretraining:
+            kept = ENCODER_FIELDS if self.pretraining.reset_decoder else (*ENCODER_FIELDS, *DECODER_FIELDS)
+            changed = ", ".join(name for name in kept if getattr(stage.sizes, name) != getattr(self.sizes, name))
+            if changed:
+                raise ValueError(f"pretraining.model cannot change what the main run takes over: {changed}")
+            if stage.training.precision != self.training.precision:
+                raise ValueError("pretraining.training.precision must be that of training, one for a process")
+        return self
+
+    @property
+    def sizes(self) -> SeqVAEConfig:
+        """The configuration of the model but for its vocabulary."""
+        return SeqVAEConfig(**self.model)
+
+    @property
+    def starts_from_encoder(self) -> bool:
+        """Whether the run begins with an encoder that another one has trained."""
+        return self.pretraining is not None or self.encoder_from is not None
+
+    def pretraining_recipe(self) -> "Recipe | None":
+        """The recipe of the run before this one: this one with what `pretraining` changes. None without that."""
+        if self.pretraining is None:
+            return None
+        fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
+        fields["model"] |= self.pretraining.model
+        shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
+        fields["training"] = shared | self.pretraining.training
+        return Recipe.model_validate(fields)
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
         """The configuration of the model, sized to a tokenizer, whose words it remembers."""
@@ -225,6 +292,17 @@ MODEL_FIELDS = tuple(
 )
 """What a recipe may say of the model; the tokenizer decides the rest."""
 
+OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "freeze_encoder_epochs")
+"""Fields of `training` that a pretraining does not share."""
+
+ENCODER_FIELDS = (
+    "embedding_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode", "posterior",
+    "mean_scale", "num_flows", "sampler_layers",
+)  # fmt: skip
+"""Fields of a configuration that say what an encoder is; another model takes it over only where they are equal."""
+DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings")
+"""The same of a decoder, beside those of its encoder."""
+
 MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps")
 """Fields in which a run may differ from the one it continues: files move, and the number of shards is what counts."""
 PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded", "in_memory", "text_column", "label"))
@@ -267,11 +345,14 @@ def resolve(
     preset: str | None = None,
     overrides: Sequence[str] = (),
     limits: Mapping[str, int] | None = None,
+    encoder_from: str | None = None,
 ) -> Recipe:
     """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
 
-    Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to small. Raises
-    ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
+    Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to small. `encoder_from`
+    names a run, checkpoint or model on the hub whose encoder starts the run, in place of a method's own pretraining.
+
+    Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
     corpus = corpus or IN_MEMORY
     spec, own_preset = (corpus, "small") if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
@@ -279,15 +360,22 @@ def resolve(
     name = Path(method).stem
     merged: dict[str, Any] = {"method": name, "title": chosen.pop("title", name)}
     merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
+    merged["encoder_from"] = encoder_from
     recipe = _checked(merged, "--limit")
     preset_layer = named_settings("training", preset or own_preset)
-    for layer, source in (preset_layer, (chosen, method_source), (_parse(overrides), "--set")):
-        _known_keys(layer, ("corpus", "model", "training"), source)
+    if encoder_from:
+        chosen.pop("pretraining", None)
+    for layer, source in (preset_layer, (chosen, method_source)):
+        _known_keys(layer, ("corpus", "model", "training", "pretraining"), source)
         for section, values in layer.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
-            merged[section] = {**merged[section], **values}
+            merged[section] = {**merged.get(section, {}), **values}
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
+    if overrides:
+        for override in overrides:
+            _override(merged, override)
+        recipe = _checked(merged, "--set")
     return recipe
 
 
@@ -301,16 +389,21 @@ def _corpus_settings(name: str) -> tuple[CorpusSpec, str]:
         raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
 
 
-def _parse(overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """`["training.epochs=5"]` -> `{"training": {"epochs": 5}}`; values are read as YAML."""
-    parsed: dict[str, dict[str, Any]] = {}
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        section, dot, field = key.strip().partition(".")
-        if not (equals and dot and field):
-            raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
-        parsed.setdefault(section, {})[field] = yaml_value(value, override)
-    return parsed
+def _override(merged: dict[str, Any], override: str) -> None:
+    """Set one field, `training.epochs=5` or `pretraining.training.epochs=2`; its value is read as YAML."""
+    key, equals, value = override.partition("=")
+    *sections, field = key.strip().split(".")
+    if not (equals and field and sections and all(sections)):
+        raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
+    _known_keys({sections[0]: {}}, ("corpus", "model", "training", "pretraining"), "--set")
+    place = merged
+    for section in sections:
+        inner = place.get(section)
+        if inner is not None and not isinstance(inner, Mapping):
+            raise ValueError(f"--set {key.strip()}: {section} is one value and has no fields")
+        place[section] = dict(inner or {})  # a layer's own mapping stays as it is
+        place = place[section]
+    place[field] = yaml_value(value, override)
 
 
 def _checked(merged: dict[str, Any], source: str) -> Recipe:
@@ -335,6 +428,7 @@ FIELDS_OF: dict[tuple[str, ...], type[BaseModel]] = {
     ("corpus",): CorpusSpec,
     ("corpus", "files"): CorpusFiles,
     ("corpus", "hub"): HubSource,
+    ("pretraining",): Pretraining,
 }
 
 

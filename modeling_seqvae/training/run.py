@@ -7,13 +7,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+import torch
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
+from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..data.batching import tokenise, unknown_share_of
+from ..data.batching import token_counts, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
 from ..data.corpora import SPLITS, Corpus, CorpusSpec, Reading, files_are_there, load_corpus, moved_to
 from ..data.vocabulary import corpus_tokenizer
@@ -27,11 +29,16 @@ from ..tokenization import normalisation_name
 from .checkpoint import CHECKSUMS, require_intact
 from .directory import CHECKPOINTS, RECIPE, holds_run
 from .evaluations import weights
-from .recipe import Recipe, corpus_spec
+from .history import read_history
+from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe, corpus_spec
 from .report import quiet_libraries
 from .state import WEIGHTS
 from .trainer import SeqVAETrainer
 from .yaml_files import read_yaml
+
+LAST = "last"
+PRETRAINING = "pretraining"
+"""The folder of a run's pretraining, a run of its own."""
 
 
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
@@ -65,20 +72,22 @@ def train(
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
-    begun = _recipe(Path(output_dir)) if resume else None
+    begun = _recipe(Path(output_dir)) or _recipe(Path(output_dir) / PRETRAINING) if resume else None
     recipe = _placed(recipe, data_dir, begun)
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
     recipe = recipe.with_texts(corpus.splits)
-    set_seed(recipe.training.seed)
-    model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
-    trainer = SeqVAETrainer(
-        model, tokenizer, recipe, splits["train"], splits["validation"], output_dir, accelerator, progress, profile,
-        on_best,
-    )  # fmt: skip
-    if trainer.show:
+    arguments: dict[str, Any] = {"tokenizer": tokenizer, "train": splits["train"], "validation": splits["validation"]}
+    arguments |= {"accelerator": accelerator, "progress": progress}
+    if progress and PartialState().is_main_process:
         print(describe(corpus, tokenizer), file=sys.stderr)
+    pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)
+    model = fresh_model(recipe, tokenizer, splits["train"])
+    if pretrained and not (Path(output_dir) / LAST).is_dir():
+        take_over(model, pretrained, whole=recipe.pretraining is not None and not recipe.pretraining.reset_decoder)
+    arguments |= {"profile": profile, "on_best": on_best, "pretraining": _cost(pretrained)}
+    trainer = SeqVAETrainer(model=model, recipe=recipe, output_dir=output_dir, **arguments)
     trainer.train(resume=resume)
     return trainer
 
@@ -104,6 +113,57 @@ def _kept_place(spec: CorpusSpec, kept: str | None) -> str | None:
     """The folder in which a run had its corpus's files, unless they are in the working folder only."""
     gone = kept is not None and spec.hub is None and not files_are_there(spec, kept)
     return None if gone and files_are_there(spec, None) else kept
+
+
+def fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, train_set: Dataset) -> SeqVAEForTextModeling:
+    """A recipe's model with its initial weights, which are a function of the seed and the training set.
+
+    A vocabulary layer with a bias begins at the logarithms of the tokens' frequencies: z need not learn to say them.
+    """
+    set_seed(recipe.training.seed)
+    model = SeqVAEForTextModeling(recipe.config(tokenizer))
+    if model.lm_head.bias is not None:
+        counts = torch.from_numpy(token_counts(tokenise(train_set, tokenizer), len(tokenizer))) + 1.0
+        with torch.no_grad():
+            model.lm_head.bias.copy_((counts / counts.sum()).log())
+    return model
+
+
+def _pretrain(recipe: Recipe, output_dir: Path, resume: bool, arguments: Mapping[str, Any]) -> str | None:
+    """Train what the recipe's run begins with, or go on with it; where that is, None if it begins with nothing."""
+    stage = recipe.pretraining_recipe()
+    if stage is None:
+        return recipe.encoder_from
+    directory = output_dir / PRETRAINING
+    if not (output_dir / LAST).is_dir():
+        model = fresh_model(stage, arguments["tokenizer"], arguments["train"])
+        trainer = SeqVAETrainer(model=model, recipe=stage, output_dir=directory, **arguments)
+        if trainer.show:
+            print(f"pretraining, in {directory}", file=sys.stderr)
+        trainer.train(resume=resume)
+        trainer.accelerator.free_memory()
+    return str(directory)
+
+
+def _cost(pretrained: str | None) -> dict[str, Any] | None:
+    """The last record of the run an encoder comes from; None where that is no run, or there is none."""
+    history = read_history(Path(pretrained)) if pretrained else []
+    return history[-1] if history else None
+
+
+def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False) -> None:
+    """Give a model the encoder of a run, a checkpoint or a name on the hub, or with `whole` all of its weights.
+
+    Raises ValueError that names the fields of the configuration in which the two differ, and what `load_best` raises.
+    """
+    source = load_best(checkpoint).model
+    fields = ("vocab_size", "vocabulary_hash", *ENCODER_FIELDS, *(DECODER_FIELDS if whole else ()))
+    pairs = {name: (getattr(source.config, name), getattr(model.config, name)) for name in fields}
+    told = ", ".join(f"{name} {theirs} for {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours)
+    if told:
+        raise ValueError(f"the encoder of {checkpoint} does not fit this run: it has {told}")
+    for own, other in ((model, source),) if whole else ((model.get_encoder(), source.get_encoder()),):
+        own.load_state_dict(other.state_dict())
 
 
 def best_checkpoint(checkpoint: str) -> str:

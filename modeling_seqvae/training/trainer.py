@@ -9,7 +9,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,8 @@ class SeqVAETrainer:
     `accelerate launch` or `torchrun` every process constructs one with the same arguments. After `train` the model
     holds the weights of last/; the best ones are in best/. With `profile`, a trace of a few updates is written to
     profile/. `on_best` is called by one process, with `output_dir`, when a new best/ and the state that goes with it
-    are on disk.
+    are on disk. `pretraining` is the last history record of the run that the model's encoder comes from: its seconds and
+    updates count as this one's.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class SeqVAETrainer:
         progress: bool = True,
         profile: bool = False,
         on_best: Callable[[Path], None] | None = None,
+        pretraining: Mapping[str, Any] | None = None,
     ):
         self.spec = recipe.training
         self.recipe = recipe.of_data(train, validation)
@@ -97,7 +99,8 @@ class SeqVAETrainer:
         ]
         self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
-        self.objective = OBJECTIVES[self.spec.objective](model, self.accelerator, self.spec.seed)
+        make_objective = OBJECTIVES[self.spec.objective]
+        self.objective = make_objective(model, self.accelerator, self.spec.seed, **self.spec.objective_options)
         self.loader = BatchLoader(
             self.train_set, self.batches, tokenizer.pad_token_id, self.accelerator, self.spec.accumulation_steps
         )
@@ -106,7 +109,11 @@ class SeqVAETrainer:
             self.spec.seed,
         )  # fmt: skip
         self.plateau = self.spec.plateau()
-        self.progress = Progress(learning_rate=self.spec.learning_rate)
+        self.pretraining = {
+            f"pretraining_{name}": pretraining[key] if pretraining else 0
+            for name, key in (("seconds", "seconds"), ("updates", "encoder_updates"))
+        }
+        self.progress = Progress(learning_rate=self.spec.learning_rate, seconds=self.pretraining["pretraining_seconds"])
         self.clock = PhaseClock(self.progress.phase_seconds)
         self.signals = NotedSignals()
         self._saved_at = time.monotonic()
@@ -174,7 +181,9 @@ class SeqVAETrainer:
             self.objective.begin_epoch(annealed, lambda: self._evaluator(self.train_set).means())
         with closing(self.loader.epoch(progress.epoch, start=progress.batch)) as batches:
             for batch in batches:
-                kl_weight = self.spec.kl_weight(progress.updates / len(self.batches))
+                passed = progress.updates / len(self.batches)
+                kl_weight = self.spec.kl_weight(passed)
+                self.update.encoder_frozen = passed < self.spec.freeze_encoder_epochs
                 self._set_learning_rate()
                 try:
                     figures = self.update(batch, progress.updates, kl_weight)
@@ -206,11 +215,12 @@ class SeqVAETrainer:
     def _end_epoch(self) -> None:
         """Evaluate, keep the best, apply the learning-rate rule, and write everything down."""
         progress, model = self.progress, self.accelerator.unwrap_model(self.model)
+        self._take_population(model)
         summary = summarise(self._evaluator(self.validation_set).measure(), self.spec.seed)
         (summary,) = broadcast_object_list([summary])  # machines may round differently, and all must decide the same
-        bound = summary["bound"]
+        bound = summary[self.objective.selects_by]
         if not math.isfinite(bound):
-            raise self._diverged("bound on the validation set")
+            raise self._diverged(f"{self.objective.selects_by} on the validation set")
         progress.seconds += self.clock.end("evaluate")
         progress.epoch += 1
         progress.batch = 0
@@ -233,6 +243,12 @@ class SeqVAETrainer:
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
         self.clock.end("save")  # what is told to others is no time of training either
 
+    def _take_population(self, model: SeqVAEForTextModeling) -> None:
+        """Give a posterior that normalises its means the statistics of the whole training set."""
+        set_population = getattr(getattr(model.get_encoder(), "posterior", None), "set_population", None)
+        if set_population:
+            set_population(self._evaluator(self.train_set).means())
+
     def _evaluator(self, sentences: Dataset) -> Evaluator:
         model = self.accelerator.unwrap_model(self.model)
         return Evaluator(
@@ -248,16 +264,22 @@ class SeqVAETrainer:
         peak = self.accelerator.gather(torch.tensor([peak_megabytes(device)], device=device)).max().item()
         return {
             "epoch": progress.epoch,
-            "encoder_updates": self.update.encoder_updates(progress.updates) if latent else 0,
+            "encoder_updates": self._encoder_updates() if latent else 0,
             "decoder_updates": progress.updates,
             "seconds": round(progress.seconds, 2),
             "kl_weight": self.spec.kl_weight((progress.updates - 1) / len(self.batches)),  # of the last update
             **summary,
+            **(self.pretraining if self.recipe.starts_from_encoder else {}),
             "lr": self.optimizers[0].param_groups[0]["lr"],
             "words_per_second": round(words / max(seconds["train"], 1e-9)),
             **{f"{phase}_seconds": round(passed, 2) for phase, passed in seconds.items()},
             "peak_memory_mb": round(peak),
         }
+
+    def _encoder_updates(self) -> int:
+        """Steps that the encoder has taken, those of its pretraining included and those it was frozen in not."""
+        frozen = min(self.progress.updates, math.ceil(self.spec.freeze_encoder_epochs * len(self.batches)))
+        return self.update.encoder_updates(self.progress.updates) - frozen + self.pretraining["pretraining_updates"]
 
     def _diverged(self, what: str) -> TrainingDiverged:
         best = self.directory.best

@@ -49,6 +49,8 @@ class JointUpdate:
         self.loader = loader
         self.max_grad_norm = max_grad_norm
         self.seed = seed
+        self.encoder_frozen = False
+        """Whether the encoder keeps its weights; the trainer says so before each batch."""
 
     def __call__(self, batch: Batch, update: int, kl_weight: float) -> torch.Tensor:
         """Change the weights by the gradient of the whole batch's loss, a mean over sentences.
@@ -65,7 +67,7 @@ class JointUpdate:
         return None
 
     def encoder_updates(self, updates: int) -> int:
-        """Steps that the encoder has taken when there were `updates` batches, each a step of the decoder."""
+        """Steps of an encoder that was never frozen, after `updates` batches, each a step of the decoder."""
         return updates
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,7 +84,11 @@ class JointUpdate:
         KL and loss over this process's sentences, (3,).
         """
         with fast_matmul(self.accelerator.device):
+            self.objective.before_gradient(batch)
             sums = self._accumulate(batch, kl_weight, noise)
+            if self.encoder_frozen:  # no gradient, so that neither the norm nor an optimiser's averages know of it
+                for weight in self.accelerator.unwrap_model(self.model).get_encoder().parameters():
+                    weight.grad = None
             with record_function("clip and step"):
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
                 if not torch.isfinite(norm):  # waits for the device, before a weight is touched

@@ -210,3 +210,103 @@ def test_every_objective_keeps_to_the_parts_of_the_first():
     public = {name for name in dir(OBJECTIVES["elbo"]) if not name.startswith("_")}
     for objective in OBJECTIVES.values():
         assert {name for name in dir(objective) if not name.startswith("_")} - public <= {"divergence"}
+
+
+def kl_of(trainer):
+    """The KL of each dimension of the first batch's sentences, (B, Z), and that batch."""
+    batch = first_batch(trainer)
+    with torch.no_grad():
+        posteriors = [trainer.objective.model.encode(part.tensors["input_ids"]) for part in batch.parts]
+    return torch.cat([posterior.kl_per_dimension() for posterior in posteriors]), batch
+
+
+FREE = ("training.objective=free_bits",)
+
+
+@pytest.mark.parametrize("floor", ["dimension", "total"])
+@pytest.mark.parametrize("hinge", ["batch", "sentence"])
+def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_path, floor, hinge):
+    options = f"training.objective_options={{nats: 0.05, floor: {floor}, hinge: {hinge}}}"
+    trainer = make_trainer(tmp_path, *FREE, options)
+    kl, batch = kl_of(trainer)
+    terms = kl if floor == "dimension" else kl.sum(1, keepdim=True)
+    terms = terms.mean(0, keepdim=True) if hinge == "batch" else terms
+    assert floor == "total" or ((terms < 0.05).any() and (terms > 0.05).any())
+    trainer.objective.before_gradient(batch)
+    found, plain = output_of(trainer, 0.6)
+    expected = plain.reconstruction_loss.mean() + 0.6 * terms.clamp_min(0.05).sum(1).mean()
+    torch.testing.assert_close(found.loss, expected)
+    torch.testing.assert_close(found.kl, kl.sum(1))
+
+
+def test_below_the_floor_the_kl_has_no_gradient(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, *FREE, "training.objective_options={nats: 100}")
+    trainer.objective.before_gradient(first_batch(trainer))
+    part = first_batch(trainer).parts[0]
+    gradients = []
+    for kl_weight in (0.0, 1.0):
+        torch.manual_seed(5)
+        trainer.objective.output(trainer.model, part.tensors, kl_weight).loss.backward()
+        gradients.append({name: weight.grad.clone() for name, weight in trainer.model.named_parameters()})
+        trainer.model.zero_grad()
+    assert all(torch.equal(gradients[1][name], gradient) for name, gradient in gradients[0].items())
+
+
+def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
+    found = []
+    for steps in (1, 4):
+        parts = f"training.accumulation_steps={steps}"
+        trainer = make_trainer(tmp_path / str(steps), *FREE, "training.objective_options={nats: 0.05}", parts)
+        kl, batch = kl_of(trainer)
+        trainer.objective.before_gradient(batch)
+        assert torch.equal(trainer.objective.above, kl.mean(0) > 0.05)
+        found.append(trainer.objective.above)
+    in_parts = [part.mean(0) > 0.05 for part in kl.split([part.sentences for part in batch.parts])]
+    assert torch.equal(*found) and any(not torch.equal(found[0], part) for part in in_parts)
+
+
+def test_what_is_logged_and_selected_is_the_bound_without_a_floor(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, *FREE, *SHORT, "training.objective_options={nats: 5}")
+    for record in trainer.train():
+        assert record["bound"] == pytest.approx(record["rec"] + record["kl"])
+        assert record["kl"] < 15
+
+
+def test_the_autoencoder_has_no_kl_in_its_loss_and_is_chosen_by_its_reconstruction(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, "training.objective=autoencoder", "training.epochs=4")
+    found, plain = output_of(trainer, 1.0)
+    torch.testing.assert_close(found.loss, plain.reconstruction_loss.mean())
+    history = trainer.train()
+    chosen = min(history, key=lambda record: record["rec"])
+    assert trainer.progress.best_bound == chosen["rec"]
+    assert "lowest validation reconstruction loss" in (tmp_path / "best" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "told"),
+    [
+        ("free_bits", "{nat: 1}", "free_bits has no option 'nat', only nats, floor, hinge"),
+        ("elbo", "{nats: 1}", "elbo has no option 'nats', nor any other"),
+        ("free_bits", "{nats: -1}", "nats: Input should be greater than or equal to 0, not -1"),
+        ("free_bits", "{nats: much}", "nats: Input should be a valid number, not 'much'"),
+        ("free_bits", "{hinge: word}", "hinge: Input should be 'batch' or 'sentence', not 'word'"),
+    ],
+)
+def test_options_that_an_objective_does_not_have_are_refused_with_those_it_has(make_recipe, objective, options, told):
+    with pytest.raises(ValueError, match=told):
+        make_recipe(f"training.objective={objective}", f"training.objective_options={options}")
+
+
+@pytest.mark.parametrize("posterior", ["planar_flow", "implicit"])
+def test_free_bits_need_a_kl_of_each_dimension(make_recipe, posterior):
+    with pytest.raises(ValueError, match=f"free_bits needs a KL of each dimension, .* {posterior} has not"):
+        make_recipe(*FREE, f"model.posterior={posterior}")
+
+
+def test_normalised_means_have_the_population_s_statistics_when_they_are_measured(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, *SHORT, method="bn_vae")
+    records = trainer.train()
+    floor = 0.5 * 3 * 0.5**2
+    assert all(record["kl"] > 0.7 * floor for record in records)
+    means = trainer._evaluator(trainer.train_set).means()
+    torch.testing.assert_close(means.std(0, correction=0), torch.full((3,), 0.5), atol=1e-3, rtol=0)

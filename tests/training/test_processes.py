@@ -86,12 +86,30 @@ def test_with_given_noise_and_no_dropout_two_processes_are_one(worker, tiny, tog
     assert_close(together / "given noise", tmp_path, history_of)
 
 
+def test_normalised_means_are_normalised_over_all_processes(worker, tiny, together, tmp_path, history_of):
+    trainer = worker.make(tiny, tmp_path, *worker.SHORT, *worker.NOISELESS, method="bn_vae")
+    with worker.noise_of_the_sentence(trainer):
+        trainer.train()
+    assert_close(together / "normalised", tmp_path, history_of, halved=False)
+
+
+def test_both_stages_of_a_run_are_those_of_one_process_with_two_parts(worker, tiny, together, tmp_path, history_of):
+    recipe = worker.resolve(
+        "unigram_pretraining", str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), [*worker.STAGES, TWO_PARTS]
+    )
+    worker.run.train(recipe, tmp_path, progress=False)
+    for name in ("bound", "kl", "pretraining_updates", "encoder_updates"):
+        found, expected = ([record[name] for record in history_of(place)] for place in (together / "stages", tmp_path))
+        assert found == pytest.approx(expected, rel=1e-4, abs=1e-4)
+    assert_close(together / "stages" / "pretraining", tmp_path / "pretraining", history_of, halved=False)
+
+
 def test_a_language_model_in_four_shards_is_the_one_in_one(worker, tiny, together, tmp_path, history_of):
     worker.make(tiny, tmp_path, *worker.PLATEAU, *worker.NOISELESS, method="lstm_lm").train()
     assert_close(together / "language model", tmp_path, history_of)
 
 
-@pytest.mark.parametrize("method", ["aggressive", "wae_rnf", "ivae"])
+@pytest.mark.parametrize("method", ["aggressive", "wae_rnf", "ivae", "free_bits"])
 def test_methods_with_a_state_of_their_own_are_those_of_one_process_with_two_parts(
     worker, tiny, together, tmp_path, history_of, method, monkeypatch
 ):

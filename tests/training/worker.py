@@ -20,6 +20,7 @@ from datasets import Dataset
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.evaluation.evaluate import Evaluator, Measurements, evaluate
+from modeling_seqvae.training import run
 from modeling_seqvae.training.recipe import resolve
 from modeling_seqvae.training.run import read_corpus
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
@@ -29,14 +30,15 @@ PLATEAU = [
 ]  # fmt: skip
 """Some epochs, and a halving as soon as one is no better."""
 SHORT = ["training.epochs=2", "training.anneal_epochs=1"]
-METHODS = ("aggressive", "wae_rnf", "ivae")
-"""With state of their own, beside the model's."""
+METHODS = ("aggressive", "wae_rnf", "ivae", "free_bits")
+"""With state of their own, or what is of a whole batch, beside the model's."""
+STAGES = [*SHORT, "pretraining.training.epochs=2"]
 NOISELESS = ["model.embedding_dropout=0", "model.output_dropout=0"]
 COUNTS = (1, 2, 33, 70)
 """Sentences to evaluate on, in batches of 16: fewer than processes, and odd numbers of batches."""
 
 
-def make(tiny: Path, run: Path, *overrides: str, method: str = "max_pool") -> SeqVAETrainer:
+def make(tiny: Path, directory: Path, *overrides: str, method: str = "max_pool") -> SeqVAETrainer:
     """A trainer on the tiny corpus, on as many processes as there are."""
     recipe = resolve(method, str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), overrides)
     corpus, tokenizer = read_corpus(recipe, None)
@@ -45,7 +47,14 @@ def make(tiny: Path, run: Path, *overrides: str, method: str = "max_pool") -> Se
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     splits = corpus.splits
     return SeqVAETrainer(
-        model, tokenizer, recipe, splits["train"], splits["validation"], run, Accelerator(cpu=True), progress=False
+        model,
+        tokenizer,
+        recipe,
+        splits["train"],
+        splits["validation"],
+        directory,
+        Accelerator(cpu=True),
+        progress=False,
     )
 
 
@@ -94,7 +103,12 @@ def main(tiny: Path, out: Path) -> None:
     given = make(tiny, out / "given noise", *PLATEAU, *NOISELESS)
     with noise_of_the_sentence(given):
         given.train()
+    normalised = make(tiny, out / "normalised", *SHORT, *NOISELESS, method="bn_vae")
+    with noise_of_the_sentence(normalised):
+        normalised.train()
     make(tiny, out / "language model", *PLATEAU, *NOISELESS, "training.accumulation_steps=2", method="lstm_lm").train()
+    staged = resolve("unigram_pretraining", str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), STAGES)
+    run.train(staged, out / "stages", accelerator=Accelerator(cpu=True), progress=False)
     with patch("modeling_seqvae.training.aggressive.MOST_INNER_UPDATES", 16):
         for method in METHODS:
             make(tiny, out / method, *SHORT, method=method).train()

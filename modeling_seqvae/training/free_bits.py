@@ -1,0 +1,75 @@
+"""The negative ELBO with a floor under the KL, so that the first nats of the latent cost nothing."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import torch
+from accelerate import Accelerator
+from pydantic import Field
+
+from ..configuration_seqvae import SeqVAEConfig
+from ..modeling_seqvae import SeqVAEForTextModeling
+from ..posteriors import POSTERIORS
+from .elbo import Elbo
+from .loader import Batch
+
+
+class FreeBits(Elbo):
+    """Rec + w sum_d max(nats, KL_d), of each latent dimension d or, with floor="total", of the KL as a whole.
+
+    KL_d is the mean over the batch, of all processes and parts (Kingma et al. 2016), or with hinge="sentence" that of
+    each sentence (Li et al. 2019). Only the loss has the floor: what is measured, and what best/ is chosen by, is the
+    -ELBO.
+    """
+
+    @staticmethod
+    def require(config: SeqVAEConfig) -> None:
+        if config.latent_size == 0:
+            raise ValueError("training.objective free_bits needs a latent: model.latent_size is 0")
+        posterior = POSTERIORS[config.posterior](1, config).eval()(torch.zeros(1, 1))
+        if posterior.at_centre().kl_per_dimension is None:
+            raise ValueError(
+                "training.objective free_bits needs a KL of each dimension, which model.posterior "
+                f"{config.posterior} has not"
+            )
+
+    def __init__(
+        self,
+        model: SeqVAEForTextModeling,
+        accelerator: Accelerator,
+        seed: int,
+        *,
+        nats: Annotated[float, Field(ge=0)] = 0.25,
+        floor: Literal["dimension", "total"] = "dimension",
+        hinge: Literal["batch", "sentence"] = "batch",
+    ):
+        self.model = model
+        self.accelerator = accelerator
+        self.nats = nats
+        self.floor = floor
+        self.hinge = hinge
+        self.above: torch.Tensor | None = None  # (D,), where the batch's mean KL is above the floor
+
+    def before_gradient(self, batch: Batch) -> None:
+        if self.hinge == "sentence":
+            return
+        total = torch.zeros((), device=self.accelerator.device)
+        with torch.no_grad(), self.accelerator.autocast():
+            for part in batch.parts:
+                posterior = self.model.encode(part.tensors["input_ids"], part.tensors["attention_mask"])
+                if part.sentences:  # else one stands in that does not count
+                    total = total + self._terms(posterior.kl_per_dimension()).sum(0)
+        terms = 1 if self.floor == "total" else self.model.config.latent_size
+        self.above = self.accelerator.reduce(total.expand(terms), "sum") / len(batch.numbers) > self.nats
+
+    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
+        output = super().output(model, batch, kl_weight)
+        terms = self._terms(output.kl_per_dimension)  # (B, D)
+        above = terms > self.nats if self.above is None else self.above
+        floored = torch.where(above, terms, self.nats).sum(-1)
+        output.loss = output.reconstruction_loss.mean() + kl_weight * floored.mean()
+        return output
+
+    def _terms(self, kl_per_dimension: torch.Tensor) -> torch.Tensor:
+        """What has a floor, (B, D): the KL of each dimension, or D = 1 for the whole."""
+        return kl_per_dimension.sum(-1, keepdim=True) if self.floor == "total" else kl_per_dimension
