@@ -56,8 +56,8 @@ class SeqVAETrainer:
     `accelerate launch` or `torchrun` every process constructs one with the same arguments. After `train` the model
     holds the weights of last/; the best ones are in best/. With `profile`, a trace of a few updates is written to
     profile/. `on_best` is called by one process, with `output_dir`, when a new best/ and the state that goes with it
-    are on disk. `pretraining` is the last history record of the run that the model's encoder comes from: its seconds and
-    updates count as this one's.
+    are on disk. `pretraining` is the last history record of the run that the model's encoder comes from: its seconds
+    and updates count as this one's.
     """
 
     def __init__(
