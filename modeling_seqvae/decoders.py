@@ -31,7 +31,7 @@ class Decoder(nn.Module):
     `embed_tokens` are its word embeddings, None for a decoder that reads no words.
     """
 
-    embed_tokens: nn.Embedding | None
+    embed_tokens: Any
     title = "a decoder"
     """What it is, in a model card's sentence."""
 
@@ -211,7 +211,7 @@ class UnigramDecoder(Decoder):
         logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         words = targets.masked_fill(~counted, 0)  # -100 is no token
-        rows = max(1, LOGITS_AT_ONCE // vocabulary_layer.out_features)
+        rows = max(1, LOGITS_AT_ONCE // int(vocabulary_layer.out_features))  # type: ignore[arg-type]
         parts = zip(states[:, 0].split(rows), words.split(rows), strict=True)
         found = [upcast(vocabulary_layer(z)).log_softmax(-1).gather(1, word) for z, word in parts]
         return -torch.cat(found).masked_fill(~counted, 0)  # (B, T - 1)
