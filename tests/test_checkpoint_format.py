@@ -52,9 +52,11 @@ def test_a_later_format_is_refused_with_what_to_do(tmp_path: Path, loader: Any, 
         loader.from_pretrained(folder)
 
 
-def test_what_is_saved_says_its_format(tmp_path: Path) -> None:
+def test_what_is_saved_says_the_oldest_format_that_has_what_it_needs(tmp_path: Path) -> None:
+    SeqVAEConfig(decoder="unigram").save_pretrained(tmp_path / "unigram")
+    assert json.loads((tmp_path / "unigram" / "config.json").read_text("utf-8"))["format_version"] == 2
     config = SeqVAEConfig.from_pretrained(with_version(tmp_path / "silent", None))
     config.save_pretrained(tmp_path / "saved")
-    assert json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["format_version"] == FORMAT_VERSION
+    assert json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["format_version"] == 1
     assert SeqVAEConfig.from_pretrained(tmp_path / "saved") == config
     assert SeqVAEConfig(**config.to_dict()) == config

@@ -18,6 +18,7 @@ from modeling_seqvae.data.batching import (
     rows,
     sentence_lengths,
     tokenise,
+    token_counts,
     unknown_share_of,
 )
 from modeling_seqvae.tokenization import train_tokenizer, unknown_share
@@ -284,3 +285,13 @@ def test_another_tokenizer_or_text_is_tokenised_anew(on_disk: Dataset, tokenizer
     fewer = tokenise(on_disk.select([4, 0]), tokenizer)
     assert fewer["input_ids"][:] == [first["input_ids"][4], first["input_ids"][0]]
     assert fewer["index"][:] == [0, 1]
+
+
+def test_predicted_tokens_are_counted_without_the_start_of_each_sentence(split: Dataset, tokenizer) -> None:
+    tokenised = tokenise(split, tokenizer)
+    expected = np.zeros(len(tokenizer), int)
+    for sentence in tokenised["input_ids"]:
+        for token in sentence[1:]:
+            expected[token] += 1
+    assert token_counts(tokenised, len(tokenizer)).tolist() == expected.tolist()
+    assert expected[tokenizer.eos_token_id] == len(TEXTS) and expected[tokenizer.bos_token_id] == 0

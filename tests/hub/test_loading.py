@@ -157,7 +157,7 @@ def test_what_may_not_be_read_is_told(hub: Any, not_loaded: Any) -> None:
     files = files_of(CHECKPOINT)
     hub.add("other/gated", files, gated=True)
     hub.add("other/secret", files, private=True)
-    later = json.loads(files["config.json"]) | {"format_version": 2, "pooling_mode": ["a", "list"]}
+    later = json.loads(files["config.json"]) | {"format_version": 99, "pooling_mode": ["a", "list"]}
     hub.add("user/later", {**files, "config.json": json.dumps(later).encode()})
     hub.add("user/no-tokenizer", {name: file for name, file in files.items() if not name.startswith("tokenizer")})
     for name, options, kind, words in (
@@ -168,7 +168,7 @@ def test_what_may_not_be_read_is_told(hub: Any, not_loaded: Any) -> None:
         ("other/nothing", {}, "FileNotFoundError", "no SeqVAE checkpoint at 'other/nothing'"),
         ("user/later", {"revision": "nowhere"}, "FileNotFoundError", "nowhere is not a valid git identifier"),
         ("user/unseen", {"local_files_only": True}, "FileNotFoundError", "find them in the cached files"),
-        ("user/later", {}, "ValueError", "of format 2, and this version of seqvae reads formats up to 1: upgrade it"),
+        ("user/later", {}, "ValueError", "of format 99, and this version of seqvae reads formats up to 2: upgrade it"),
         ("user/no-tokenizer", {}, "FileNotFoundError", "holds a model but no tokenizer that loads"),
     ):
         raised = not_loaded(name, **options)

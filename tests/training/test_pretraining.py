@@ -63,6 +63,15 @@ def test_the_main_run_starts_with_the_encoder_of_the_best_pretraining_and_a_fres
         assert torch.equal(tensor, started["fresh"][name])
 
 
+def test_a_unigram_model_begins_at_the_frequencies_of_the_tokens(make_recipe):
+    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining").pretraining_recipe()
+    corpus, tokenizer = run.read_corpus(recipe, None)
+    model = run.fresh_model(recipe, tokenizer, corpus.splits["train"])
+    tokens = [token for ids in tokenizer(list(corpus.splits["train"]["text"]))["input_ids"] for token in ids[1:]]
+    expected = torch.tensor([tokens.count(token) + 1.0 for token in range(len(tokenizer))])
+    torch.testing.assert_close(model.lm_head.bias.softmax(0), expected / expected.sum())
+
+
 def test_the_pretraining_is_a_run_of_its_own_with_its_recipe(pretrained, history_of):
     stage = Recipe.load(pretrained / "pretraining" / "recipe.yaml")
     main = Recipe.load(pretrained / "recipe.yaml")
