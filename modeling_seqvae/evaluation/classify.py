@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from ..data.columns import array_of, texts_of
 from ..data.corpora import Corpus
 from ..text import SeqVAE
-from .probe import logistic_regression, mlp
+from .probe import logistic_regression, mlp, tf_idf
 
 RESAMPLES = 1000
 """Bootstrap samples of the test sentences behind the standard error of macro-F1."""
@@ -27,12 +26,7 @@ CLASSIFIERS: dict[str, Callable[[NDArray, int], Any]] = {
 """What is trained on an encoder's features: name -> (training labels, seed) -> estimator."""
 
 BASELINES: dict[str, tuple[str, Callable[[], Any]]] = {
-    "TF-IDF": (
-        "logistic regression",
-        lambda: make_pipeline(
-            TfidfVectorizer(token_pattern=r"\w+|[^\w\s]+", sublinear_tf=True), LogisticRegression(max_iter=1000)
-        ),
-    ),
+    "TF-IDF": ("logistic regression", lambda: make_pipeline(tf_idf(), LogisticRegression(max_iter=1000))),
     "none": ("majority class", DummyClassifier),
 }
 """What is trained on the texts themselves: features -> name and estimator."""

@@ -18,9 +18,13 @@ from ..gaussian import log_prior
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
 from ..noise import standard_normal
 from .evaluate import Evaluator, standard_error
+from .verdict import COLLAPSED_BELOW
 
 DRAWS = 8
 """Draws of the prior a sentence, and as many of q(z|x)."""
+
+FIRST_WORDS = 3
+"""Words at a sentence's start that a local latent remembers; what is told of later ones counts as global."""
 
 SHARE = 0.1
 """Positions that fewer of the sentences have are left out of a curve: its end would be of a few long ones alone."""
@@ -141,18 +145,35 @@ def curves(costs: TokenCosts, from_end: bool = False) -> dict[str, list[Any]]:
     return found
 
 
+def _share(part: NDArray, whole: NDArray) -> dict[str, float | None]:
+    """The mean of a part (N,) over the mean of the whole, and the standard error of such a ratio (Cochran 1977, 2.11).
+
+    None where the whole is next to nothing: a share of it would be of noise.
+    """
+    total = float(whole.mean())
+    if total < COLLAPSED_BELOW:
+        return {"later_share": None, "later_share_se": None}
+    share, error = float(part.mean()) / total, standard_error(part - part.mean() / total * whole)
+    return {"later_share": share, "later_share_se": None if error is None else error / total}
+
+
 def position_report(costs: TokenCosts) -> dict[str, Any]:
     """What z saves and tells in all and where, fit for JSON; nats per sentence, with standard errors over them (`_se`).
 
     `saved` is the sum of `saved_first` (the first word), `saved_between` and `saved_end` (`</s>`), and so is `told`.
-    `rec` and `kl` are those of the same draw.
+    `told_later` is the part of `told` at words after the first three, `</s>` left out, and `later_share` its share of
+    `told`: None where `told` is below a tenth of a nat. `rec` and `kl` are those of the same draw.
     """
     means = {"rec": np.nansum(costs.given, 1), "kl": costs.kl}
     for name, values in {"saved": costs.saved, "told": costs.told}.items():
         total, end = np.nansum(values, 1), values[np.arange(len(values)), costs.tokens - 1]
         first = np.where(costs.tokens > 1, values[:, 0], 0.0)  # a sentence without words has none
         means |= {name: total, f"{name}_first": first, f"{name}_between": total - first - end, f"{name}_end": end}
-    report: dict[str, Any] = {"sentences": len(costs.number)}
+    told = means["told"]
+    means["told_later"] = np.nansum(costs.told[:, FIRST_WORDS:], 1) - np.where(
+        costs.tokens > FIRST_WORDS, means["told_end"], 0.0
+    )
+    report: dict[str, Any] = {"sentences": len(costs.number), **_share(means["told_later"], told)}
     for name, values in means.items():
         report |= {name: float(values.mean()), f"{name}_se": standard_error(values)}
     return report | {"from_start": curves(costs), "from_end": curves(costs, from_end=True)}

@@ -1,10 +1,13 @@
 """How well a label can be read from features: accuracy of a classifier on a frozen encoder's output."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from sklearn.decomposition import TruncatedSVD
 from sklearn.dummy import DummyClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -29,6 +32,23 @@ class Probe:
 def logistic_regression() -> Pipeline:
     """Logistic regression on standardised features, with scikit-learn's own penalty (C = 1)."""
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
+def tf_idf() -> TfidfVectorizer:
+    """Words and signs of a text, weighted by TF-IDF with logarithmic counts."""
+    return TfidfVectorizer(token_pattern=r"\w+|[^\w\s]+", sublinear_tf=True)
+
+
+def lsa(train_texts: Sequence[str], test_texts: Sequence[str], size: int, seed: int = 0) -> tuple[NDArray, NDArray]:
+    """Latent semantic analysis: TF-IDF of the texts on its first `size` singular vectors of the training texts.
+
+    Two arrays (N, size), with fewer columns where the training texts have fewer different words. The `seed` is that of
+    the randomised decomposition. Raises ValueError, from scikit-learn, where the training texts have no words.
+    """
+    words = tf_idf()
+    train = words.fit_transform(train_texts)
+    decomposition = TruncatedSVD(min(size, train.shape[1]), random_state=seed)
+    return decomposition.fit_transform(train), decomposition.transform(words.transform(test_texts))
 
 
 def mlp(labels: ArrayLike, seed: int = 0) -> Pipeline:

@@ -26,6 +26,7 @@ SAVED = {
     "told_first": ("told:\nfirst word", "{:z.2f}"),
     "told_between": ("told:\nbetween", "{:z.2f}"),
     "told_end": ("told:\n</s>", "{:z.2f}"),
+    "later_share": ("beyond\n3 words", "{:.0%}"),
     "saved": ("saved", "{:z.2f}"),
     "saved_first": ("saved:\nfirst word", "{:z.2f}"),
     "saved_between": ("saved:\nbetween", "{:z.2f}"),
@@ -46,6 +47,10 @@ NOTE = (
     "and what is between. A majority is the accuracy of always giving the commonest answer of the training sentences; "
     "always giving their mean length has an R² of 0."
 )
+SHARE_NOTE = (
+    "Beyond 3 words: the share of what is told that lies at the fourth word and later ones, `</s>` left out; a "
+    "dash where less than a tenth of a nat is told."
+)
 
 
 class Positions:
@@ -63,7 +68,7 @@ class Positions:
         for seeds in encoder_runs(request, "positions"):
             found = findings([_measurement(request, training) for training in seeds], output_dir)
             row = {"method": seeds[0].recipe.method, "title": title_of(seeds, len(found))}
-            keys = [name for name in SAVED if name != "title"]
+            keys = [*(name for name in SAVED if name != "title"), "told_later"]
             mean = _mean_curves(found)
             saved.append(row | spreads(found, [*keys, *(f"{key}_se" for key in keys)]) | mean)
             read.append(row | _read([one["read"] for one in found]))
@@ -79,7 +84,7 @@ class Positions:
                 Table(f"{of_saved}{over_seeds(request)}.", SAVED, saved),
                 Table(f"{of_read}{over_seeds(request)}.", READ, read),
             ],
-            [NOTE],
+            [NOTE, SHARE_NOTE] if any(row["later_share"] for row in saved) else [NOTE],
             (lambda path: positions_figure(curves, path, f"{drawn}; bands: ± {BAND} s.e.")) if curves else None,
         )
 

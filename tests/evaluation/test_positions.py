@@ -201,6 +201,28 @@ def test_the_parts_add_up_and_the_report_is_plain_json(model, dataset) -> None:
     json.dumps(alone, allow_nan=False)
 
 
+def test_what_lies_beyond_the_first_three_words_is_a_share_of_what_is_told() -> None:
+    """By hand: `</s>` belongs to neither side, and a sentence of three words has nothing beyond them."""
+    told = np.array([[1.0, 0.5, 0.25, 2.0, 1.0, 4.0], [1.0, 1.0, 1.0, 8.0, np.nan, np.nan]])  # 5 and 3 words
+    short = np.array([[np.nan] * 6, [np.nan] * 6])
+    short[:, :2] = [[2.0, 1.0], [0.0, 1.0]]  # a word and </s>
+    told = np.concatenate([told, short])
+    report = position_report(TokenCosts(np.arange(4), np.zeros(4), told, told, told))
+    assert report["told"] == pytest.approx((8.75 + 11 + 3 + 1) / 4)
+    assert report["told_later"] == pytest.approx(3.0 / 4)
+    assert report["later_share"] == pytest.approx(3.0 / 23.75)
+    residual = np.array([3.0, 0, 0, 0]) - 3.0 / 23.75 * np.array([8.75, 11, 3, 1])
+    assert report["later_share_se"] == pytest.approx(residual.std(ddof=1) / 2 / (23.75 / 4))
+
+
+def test_of_next_to_nothing_there_is_no_share() -> None:
+    for values in (np.full((3, 5), 0.01), np.full((3, 5), -1.0)):
+        report = position_report(TokenCosts(np.arange(3), np.zeros(3), values, values, values))
+        assert (report["later_share"], report["later_share_se"]) == (None, None)
+    one = position_report(TokenCosts(np.arange(1), np.zeros(1), *np.ones((3, 1, 6))))
+    assert (one["later_share"], one["later_share_se"]) == (pytest.approx(2 / 6), None)
+
+
 def test_from_either_side_every_position_that_all_have_counts_every_sentence(model, dataset) -> None:
     report = position_report(costs_of(model, dataset))
     assert report["from_start"]["sentences"] == report["from_end"]["sentences"]

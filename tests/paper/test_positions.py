@@ -7,6 +7,7 @@ import pytest
 from modeling_seqvae.evaluation.reading import read_from_means
 from modeling_seqvae.paper.encoders import best_encoder, corpus_of_run
 from modeling_seqvae.paper.positions import Positions
+from modeling_seqvae.paper.work import Measurement
 from modeling_seqvae.training.run import evaluate_checkpoint
 
 TARGET = Positions()
@@ -33,7 +34,7 @@ def test_first_come_all_methods_of_the_first_seed(request_):
     found = [
         (step.trainings[0].recipe.method, step.trainings[0].recipe.training.seed) for step in TARGET.steps(request_)
     ]
-    assert found == [("seqvae", 0), ("max_pool", 0), ("seqvae", 1), ("max_pool", 1)]
+    assert found == [(method, seed) for seed in (0, 1) for method in ("seqvae", "max_pool", "unigram_pretraining")]
 
 
 def test_the_runs_are_those_of_table_1(request_):
@@ -56,16 +57,34 @@ def test_the_figures_are_those_of_the_evaluation_and_its_draw(request_, measured
 def test_the_tables_hold_what_was_found_for_each_method(request_, measured):
     report = TARGET.report(request_, measured)
     saved, read = report.tables
-    assert [row["title"] for row in saved.rows] == ["SeqVAE", "SeqVAE + MaxPool"]
+    assert [row["title"] for row in saved.rows] == [
+        "SeqVAE", "SeqVAE + MaxPool", "SeqVAE + MaxPool + unigram pretraining"
+    ]  # fmt: skip
     steps = [step for step in TARGET.steps(request_) if step.trainings[0].recipe.method == "max_pool"]
     found = [step.read(measured) for step in steps]
-    for name in ("rec", "kl", "told", "told_first", "saved", "saved_end", "saved_se"):
+    for name in ("rec", "kl", "told", "told_first", "told_later", "saved", "saved_end", "saved_se"):
         assert list(saved.rows[1][name].values) == [one[name] for one in found]
     assert list(read.rows[1]["label_accuracy"].values) == [one["read"]["label"]["accuracy"] for one in found]
     curve = saved.rows[1]["from_start"]
     assert curve["told"][0] == pytest.approx(sum(one["from_start"]["told"][0] for one in found) / 2)
     json.dumps(report.as_dict(), allow_nan=False)
     assert "30 test sentences" in report.markdown() and "30 test sentences" in report.text()
+
+
+def test_the_share_beyond_three_words_is_explained_where_it_is_shown(request_, measured, monkeypatch):
+    read = Measurement.read
+    for share, shown in ((0.25, True), (None, False)):  # None: next to nothing is told
+        changes = {"later_share": share}
+        monkeypatch.setattr(Measurement, "read", lambda step, folder, new=changes: read(step, folder) | new)
+        text = TARGET.report(request_, measured).markdown()
+        assert ("| beyond 3 words |" in text, "Beyond 3 words: " in text, "25% ± 0%" in text) == (shown,) * 3
+    earlier = ("later_share", "later_share_se", "told_later")  # which older measurements do not have
+
+    def without(step, folder):
+        return {name: value for name, value in read(step, folder).items() if name not in earlier}
+
+    monkeypatch.setattr(Measurement, "read", without)
+    assert "eyond 3 words" not in TARGET.report(request_, measured).markdown()
 
 
 def test_what_is_measured_is_not_measured_again(request_, measured):
