@@ -29,7 +29,7 @@ $(INSTALLED): setup.py constraints.txt
 	@touch $@
 	@echo "Ready: .venv/bin/seqvae --help"
 
-demo: venv ## train with and without pooling on the embedded corpus and compare (about 4 minutes); ARGS="..." adds options
+demo: venv ## train three models on the embedded corpus and compare them (about 5 minutes); ARGS="..." adds options
 	@$(BIN)/seqvae demo $(ARGS)
 
 lint: venv ## ruff and mypy

@@ -244,9 +244,10 @@ def demo(
     limit: Limits = None,
     overrides: Overrides = None,
 ) -> None:
-    """See on a small corpus whether pooling prevents collapse.
+    """See on a small corpus what a latent holds.
 
-    Trains a model with and one without pooling on the embedded corpus, in minutes on a CPU, and compares them.
+    Trains a model without pooling, one with it and one with unigram pretraining on the embedded corpus, in minutes on
+    a CPU, and compares them.
     """
     from ..paper.demo import run_demo
 

@@ -1,12 +1,8 @@
-"""What the figures say: collapsed or not, and whether one model's bound is lower than another's beyond the error."""
+"""What the figures say: collapsed or not, and whether one model's NLL is lower than another's beyond chance."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-
-from .evaluate import standard_error
 
 COLLAPSED_BELOW = 0.1
 """Nats of KL per sentence under which a latent is as good as ignored."""
@@ -20,16 +16,14 @@ def collapsed(report: Mapping[str, Any]) -> bool:
     return report["au"] is not None and report["kl"] < COLLAPSED_BELOW
 
 
-def difference(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Mean of first - second over the same sentences (N,), in nats, and its standard error (infinite if N is 1)."""
-    error = standard_error(first - second)
-    return float((first - second).mean()), math.inf if error is None else error
+def compare(title: str, nll: float, other: str, other_nll: float, spread: float) -> str:
+    """A sentence that says which of two models has the lower NLL, if they differ by more than their seeds would.
 
-
-def compare(title: str, bounds: np.ndarray, other: str, other_bounds: np.ndarray) -> str:
-    """A sentence that says which of two models has the lower -ELBO, if the paired difference exceeds two errors."""
-    gap, error = difference(bounds, other_bounds)
+    `spread` is the standard deviation of a model's NLL between seeds, in nats per sentence. That of the difference of
+    two models is sqrt(2) as large, and the difference has to exceed it twice.
+    """
+    gap, error = nll - other_nll, math.sqrt(2) * spread
     if abs(gap) <= 2 * error:
-        return f"no difference in -ELBO between {title} and {other} beyond the error ({gap:+z.2f} ± {error:.2f} nats)"
+        return f"no difference in NLL between {title} and {other} beyond that of seeds ({gap:+z.2f} ± {error:.2f} nats)"
     lower, higher = (title, other) if gap < 0 else (other, title)
-    return f"{lower} has a lower -ELBO than {higher} by {abs(gap):.2f} ± {error:.2f} nats per sentence"
+    return f"{lower} has a lower NLL than {higher} by {abs(gap):.2f} ± {error:.2f} nats per sentence"

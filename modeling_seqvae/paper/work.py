@@ -20,7 +20,7 @@ from ..training.evaluations import keep_evaluation, of_these_weights, weights
 from ..training.history import HISTORY, read_history
 from ..training.json_files import read_json, write_json
 from ..training.recipe import Recipe
-from ..training.run import evaluate_checkpoint, train
+from ..training.run import PRETRAINING, evaluate_checkpoint, train
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
@@ -102,7 +102,9 @@ class Training:
         return bool(end)
 
     def progress(self, output_dir: Path) -> float:
-        return len(self.read(output_dir) or ()) / self.recipe.training.epochs
+        stage, run = self.recipe.pretraining_recipe(), output_dir / self.folder
+        epochs = self.recipe.training.epochs + (stage.training.epochs if stage else 0)
+        return (len(read_history(run)) + (len(read_history(run / PRETRAINING)) if stage else 0)) / epochs
 
     def run(self, output_dir: Path) -> None:
         folder = output_dir / self.folder

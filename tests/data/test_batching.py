@@ -17,8 +17,8 @@ from modeling_seqvae.data.batching import (
     in_order_of_length,
     rows,
     sentence_lengths,
-    tokenise,
     token_counts,
+    tokenise,
     unknown_share_of,
 )
 from modeling_seqvae.tokenization import train_tokenizer, unknown_share
