@@ -139,15 +139,19 @@ class Request:
 def _require_common(method: str, overrides: Sequence[str]) -> None:
     """Refuses overrides of the seed, and of what a method's own file sets, which is what makes it that method."""
     sections = {name: part for name, part in named_settings("methods", method)[0].items() if isinstance(part, Mapping)}
-    own = {f"{section}.{field}": value for section, part in sections.items() for field, value in part.items()}
+    own = dict(leaves(sections)) | {
+        f"{section}.{field}": value for section, part in sections.items() for field, value in part.items() if not value
+    }
     for name in _fields(overrides):
         if name == "training.seed":
             raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")
-        if name in own:
-            raise ValueError(
-                f"--set {name}: {method} would not be {method} without its own {name}, {_plain(own[name])}; leave one "
-                "of the two out, or give a preset file of yours with --preset, which leaves methods their own values"
-            )
+        for field, value in own.items():
+            if f"{name}.".startswith(f"{field}.") or f"{field}.".startswith(f"{name}."):
+                raise ValueError(
+                    f"--set {name}: {method} would not be {method} without its own {field}, {_plain(value)}; leave one "
+                    "of the two out, or give a preset file of yours with --preset, which leaves methods their own "
+                    "values"
+                )
 
 
 def _require_titles(methods: Sequence[str]) -> None:
@@ -202,12 +206,17 @@ def settings_name(preset: str, limits: Mapping[str, int], recipe: Recipe, plain:
     here, there = (dict(leaves(made.model_dump(mode="json"))) for made in (recipe, plain))
     changed = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     parts = [f"{split}{count}" for split, count in sorted(limits.items())]
-    parts += [f"{name.rpartition('.')[2]}={_plain(here.get(name))}" for name in changed]
+    parts += [f"{_short(name)}={_plain(here.get(name))}" for name in changed]
     name = "-".join([preset, *parts])
     if _safe(name) == name and len(name) <= LONGEST:
         return name
     digest = hashlib.sha256(json.dumps([name, *changed]).encode()).hexdigest()[:8]
     return f"{_safe(name)[:LONGEST]}-{digest}"
+
+
+def _short(name: str) -> str:
+    """The last part of a field's name, `pretraining` before one of these, which the main run has as well."""
+    return f"pretraining.{name.rpartition('.')[2]}" if name.startswith("pretraining.") else name.rpartition(".")[2]
 
 
 def _corpus_folder(corpus: CorpusSpec) -> Path:

@@ -47,6 +47,8 @@ def test_other_settings_give_other_folders():
         folder(replace(PTB, overrides=("training.epochs=6",))),
         folder(replace(PTB, overrides=("training.trackers=[tensorboard]",))),
         folder(replace(PTB, overrides=("training.trackers=[wandb]",))),
+        folder(PTB, "unigram_pretraining", 0, "training.epochs=5"),
+        folder(PTB, "unigram_pretraining", 0, "pretraining.training.epochs=5"),
     ]
     assert len(set(others)) == len(others)
 
@@ -58,6 +60,10 @@ def test_other_settings_give_other_folders():
         ("avg_pool", "model.pooling_mode=max"),
         ("seqvae", "training.seed=3"),
         ("ivae", "training.table_options={lr: 0.1}"),
+        ("free_bits", "training.objective_options={nats: 1}"),
+        ("free_bits", "training.objective_options.nats=1"),
+        ("unigram_pretraining", "pretraining.training.epochs=1"),
+        ("unigram_pretraining", "pretraining.model.decoder=lstm"),
     ],
 )
 def test_no_override_makes_another_model_of_a_method(method, override):
