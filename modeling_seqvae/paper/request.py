@@ -145,10 +145,10 @@ def _require_common(method: str, overrides: Sequence[str]) -> None:
     for name in _fields(overrides):
         if name == "training.seed":
             raise ValueError("--set training.seed: seeds are 0, 1, ...; say with --seeds how many")
-        for field, value in own.items():
-            if f"{name}.".startswith(f"{field}.") or f"{field}.".startswith(f"{name}."):
+        for its, value in own.items():
+            if f"{name}.".startswith(f"{its}.") or f"{its}.".startswith(f"{name}."):
                 raise ValueError(
-                    f"--set {name}: {method} would not be {method} without its own {field}, {_plain(value)}; leave one "
+                    f"--set {name}: {method} would not be {method} without its own {its}, {_plain(value)}; leave one "
                     "of the two out, or give a preset file of yours with --preset, which leaves methods their own "
                     "values"
                 )
