@@ -7,10 +7,11 @@ Parquet file by row groups); only a .json that is one array is read whole: .json
 import csv
 import glob
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ Labelled = bool | Literal["auto"]
 _TEXT_TYPES = ("string", "large_string", "string_view")
 _NUMBERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 _CLASS_TYPES = (*_TEXT_TYPES, "bool", *_NUMBERS)
-_SAMPLE, _SHARE = 1000, 0.95  # lines that are looked at for labels, and those of them that must look so
+_SAMPLE = 1000  # lines whose form is looked at
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,41 @@ def _read_lines(path: Path, wanted: Wanted) -> Documents:
 def have_labels(lines: Iterable[str], source: str, labelled: Labelled) -> bool:
     """Whether lines are `label<TAB>text`: as `labelled` says, or with "auto" where any of them has a TAB.
 
-    Raises ValueError where they are said to be text and look otherwise: a label would be read as a word.
+    Raises ValueError where most of them look otherwise: a label would be read as a word, or a text as a label.
     """
     filled = (line for line in lines if line.strip())
+    sample = list(islice(filled, _SAMPLE))
     if labelled == "auto":
-        return any("\t" in line for line in filled)
-    sample = [] if labelled else list(islice(filled, _SAMPLE))
-    if sample and sum(map(_looks_labelled, sample)) >= _SHARE * len(sample):
-        raise RowError(
-            f"{source}: its lines look like `label<TAB>text`, such as {quoted(sample[0].rstrip())}. If so, give "
-            "--label-column label; if all of a line is text, replace the TABs by spaces, which are read the same."
-        )
+        labelled = any("\t" in line for line in chain(sample, filled))
+    forms = Counter(map(_form, sample))
+    for form, advice in forms.keys() - ({_TEXT, _LABELLED} if labelled else {_TEXT}):
+        if 2 * forms[form, advice] > len(sample):
+            example = next(line.rstrip() for line in sample if _form(line) == (form, advice))
+            raise RowError(f"{source}: its lines look like {form}, such as {quoted(example)}. {advice}")
     return labelled
 
 
-def _looks_labelled(line: str) -> bool:
-    label, tab, text = line.partition("\t")
-    return bool(tab and text.strip()) and 1 <= len(label.split()) <= 3 and len(label) <= 50
+_TEXT = ("text", "")
+_LABELLED = (
+    "`label<TAB>text`",
+    "If so, give --label-column label; if all of a line is text, replace the TABs by spaces, which are read the same.",
+)
+_REVERSED = ("`text<TAB>label`", "If so, put the labels first; if all of a line is text, replace the TABs by spaces.")
+_FASTTEXT = ("`__label__NAME text`", "Write them as `NAME<TAB>text`, and give --label-column label.")
+_JSON = ("JSON", "Write them to a file whose name ends in .jsonl.")
+
+
+def _form(line: str) -> tuple[str, str]:
+    """What a line looks like, and what to do where that is not what it is read as."""
+    if line.startswith("__label__"):
+        return _FASTTEXT
+    if line.startswith('{"') and line.rstrip().endswith("}"):
+        return _JSON
+    fields = line.strip().split("\t")
+    first, last = (len(field.split()) <= 3 and len(field) <= 50 for field in (fields[0], fields[-1]))
+    if len(fields) == 1 or not (first or last):
+        return _TEXT
+    return _LABELLED if first else _REVERSED
 
 
 def _read_separated(path: Path, wanted: Wanted) -> Documents:

@@ -4,6 +4,7 @@ The trainer writes one into every best/, so this stands beside it; what a run kn
 shared. The text is that of `model_cards/template.md`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _results(recipe: Recipe, figures: Mapping[str, Any], split: str) -> Iterator
         if figures.get(key) is not None:
             yield EvalResult(
                 task_type="text-generation",
-                dataset_type=recipe.corpus.name,
+                dataset_type=re.sub(r"[^\w.-]+", "-", recipe.corpus.name),  # the hub wants an identifier
                 dataset_name=recipe.corpus.name,
                 dataset_split=split,
                 metric_type=key,

@@ -86,6 +86,17 @@ FILES = {
     "labelled lines of which nothing says so": File("a.txt", LINES, error="look like `label<TAB>text`, such as '5"),
     "numbers in front of lines": File("a.txt", "".join(f"id-{i}\ta b\n" for i in range(30)), error="--label-column"),
     "labels of several words": File("a.txt", "very good\ta b\nvery bad\tc d\n", error="--label-column"),
+    "labels before most lines": File("a.txt", "1\ta b\n2\tc d\n1\te f\nc d e\n", error="--label-column"),
+    "labels behind the texts": File(
+        "a.txt", "a b c d e f\t1\ng h i j\t2\nk\t1\n", error="look like `text<TAB>label`, such as 'a b c"
+    ),
+    "labels behind the texts, with the option for those before": File(
+        "a.txt", "a b c d e f\t1\ng h i j\t2\nk\t1\n", error="look like `text<TAB>label`", label_column="label"
+    ),
+    "labels of fastText": File(
+        "a.txt", "__label__1 a b\n__label__2 c d\n", error="look like `__label__NAME text`, such as '__label__1 a b'"
+    ),
+    "JSON lines in .txt": File("a.txt", rows({"text": "a b"}, {"text": "c d"}), error="look like JSON"),
     "a TAB behind labels": File("a.txt", "1\ta\tb\n2\tc d\n", ["a\tb", "c d"], ["1", "2"], label_column="label"),
     "a byte-order mark before a label": File("a.txt", "\ufeff1\ta b\n2\tc d\n", **AB),
     "labels that are floats": File("a.txt", "1.0\ta b\n2.0\tc d\n", **AB),

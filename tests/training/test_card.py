@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec
 from modeling_seqvae.training.card import card
 from modeling_seqvae.training.recipe import Recipe, resolve
 
@@ -50,6 +51,12 @@ def test_metadata_says_what_was_measured(tmp_path: Path, make_recipe: Callable[.
         key: RECORD[key] for key in ("bound", "rec", "kl", "mi", "au", "cosine")
     }
     assert {result.dataset_split for result in data.eval_results} == {"validation"}
+
+
+def test_the_metadata_has_an_identifier_for_a_corpus_of_any_name(tmp_path: Path) -> None:
+    recipe = resolve("max_pool", CorpusSpec(name="my reviews, 2nd", files=CorpusFiles(train="train.txt")), "tiny")
+    results = saved(tmp_path, recipe, RECORD).data.eval_results
+    assert {(result.dataset_name, result.dataset_type) for result in results} == {("my reviews, 2nd", "my-reviews-2nd")}
 
 
 def test_it_claims_no_licence_for_texts_of_others(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
