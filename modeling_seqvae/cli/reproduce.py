@@ -17,7 +17,8 @@ def reproduce(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="table1, table2, table3, table4, table5, figure2, figure3, figure4 or positions.",
+            help="table1 to table5, figure2, figure3, figure4; beyond the paper table6 (what the latent holds, and "
+            "what it costs) and positions (at which words z helps).",
         ),
     ],
     output_dir: Annotated[

@@ -137,6 +137,23 @@ class Evaluator:
         return _in_order(gather_object(parts))["mean"]
 
     @torch.no_grad()
+    def features(self) -> dict[str, torch.Tensor]:
+        """`mean`, one `draw` of z (N, Z) and `pooled` features (N, H) of all sentences, in order, on the CPU.
+
+        Of a Gaussian posterior the draw is that of `measure`. Raises ValueError for a language model.
+        """
+        self.model.model._require_latent("read features")
+        encoder, parts = self.model.get_encoder(), []
+        for numbers, batch in self._batches(len(self.dataset), "encoding"):
+            pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])[1]
+            posterior = encoder.posterior(pooled)
+            latents = posterior.rsample(1, self._generators(numbers))[0]
+            part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
+            parts.append({"number": torch.from_numpy(numbers)} | {name: tensor.cpu() for name, tensor in part.items()})
+        found = _in_order(gather_object(parts))
+        return {name: found[name].float() for name in ("mean", "draw", "pooled")}
+
+    @torch.no_grad()
     def dual(self, networks: DualNetworks, num_samples: int = 128) -> DualMeasurements:
         """The dual KLs of every sentence by trained networks, from `num_samples` draws of q(z|x) and of the prior.
 

@@ -1,4 +1,4 @@
-"""What can be read from posterior means by the simplest means: a sentence's length, its first word, its label."""
+"""What can be read from a latent by the simplest means: a sentence's length, its first word, its label."""
 
 from typing import Any
 
@@ -12,8 +12,12 @@ from sklearn.preprocessing import StandardScaler
 
 from ..data.batching import sentence_lengths, tokenise
 from ..data.columns import array_of, texts_of
+from ..modeling_seqvae import SeqVAEForTextModeling
+from ..noise import seed_of
 from ..text import SeqVAE
-from .probe import probe
+from .classify import BASELINES
+from .evaluate import Evaluator
+from .probe import lsa, probe
 
 FIRST_WORDS = 20
 """First words that are told apart: the most frequent ones in training."""
@@ -44,6 +48,41 @@ def read_from_means(vae: SeqVAE, train: Dataset, test: Dataset, show_progress: b
     }
 
 
+def labels_from_features(
+    model: SeqVAEForTextModeling, train: Dataset, test: Dataset, seed: int = 0, progress: bool = True
+) -> dict[str, dict[str, Any] | None]:
+    """Accuracy of labels of tokenised sentences, read from the `mean`, one `draw` of z and the `pooled` features.
+
+    Logistic regression on standardised features of `train`, scored on `test`; see `read_from_means` for the figures.
+    The test sentences' draws are those of an Evaluator of the seed, the training sentences' are others. Raises
+    ValueError for a language model.
+    """
+    sides = [
+        Evaluator(model, rows, seed=number, progress=progress).features()
+        for rows, number in ((train, seed_of(seed, 1)), (test, seed))
+    ]
+    labels = [array_of(rows, "label") for rows in (train, test)]
+    return {name: _class([side[name].numpy() for side in sides], labels) for name in sides[0]}
+
+
+def labels_from_lsa(train: Dataset, test: Dataset, size: int, seed: int = 0) -> dict[str, Any] | None:
+    """The same figures of logistic regression on latent semantic analysis of the texts, and its `dimensions`."""
+    features = lsa(list(texts_of(train)), list(texts_of(test)), size, seed)
+    found = _class(list(features), [array_of(rows, "label") for rows in (train, test)])
+    return None if found is None else found | {"dimensions": features[0].shape[1]}
+
+
+def labels_from_words(train: Dataset, test: Dataset) -> dict[str, dict[str, Any]]:
+    """Accuracy of the systems that read the texts themselves, `BASELINES` of `classify`, by their names there."""
+    texts = [list(texts_of(rows)) for rows in (train, test)]
+    labels = [array_of(rows, "label") for rows in (train, test)]
+    found = {}
+    for name, (_, make) in BASELINES.items():
+        accuracy = make().fit(texts[0], labels[0]).score(texts[1], labels[1])
+        found[name] = _figures(float(accuracy), len(labels[1]))
+    return found
+
+
 def _length(means: list[NDArray], lengths: list[NDArray]) -> dict[str, Any] | None:
     if np.ptp(lengths[0]) == 0 or np.ptp(lengths[1]) == 0:
         return None
@@ -65,11 +104,10 @@ def _class(means: list[NDArray], classes: list[NDArray]) -> dict[str, Any] | Non
     if len(np.unique(classes[0])) < 2 or len(classes[1]) == 0:
         return None
     found = probe(means[0], classes[0], means[1], classes[1])
-    count = len(classes[1])
-    return {
-        "accuracy": found.accuracy,
-        "accuracy_se": float(np.sqrt(found.accuracy * (1 - found.accuracy) / count)),
-        "majority": found.majority,
-        "classes": found.classes,
-        "sentences": count,
-    }
+    figures = _figures(found.accuracy, len(classes[1]))
+    return figures | {"majority": found.majority, "classes": found.classes, "sentences": len(classes[1])}
+
+
+def _figures(accuracy: float, count: int) -> dict[str, Any]:
+    """An accuracy over so many sentences, and its standard error."""
+    return {"accuracy": accuracy, "accuracy_se": float(np.sqrt(accuracy * (1 - accuracy) / count))}

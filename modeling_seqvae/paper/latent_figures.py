@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .figures import STYLES, require_matplotlib, save
+from .report import Spread
 
 BAND = 2
 """Standard errors to either side of a curve."""
@@ -21,6 +23,19 @@ ROWS = (
     ("told", "nats told by z beyond\nthe words before"),
     ("saved", "nats saved by z against\na z of the prior"),
 )
+NAME_WIDTH = 28
+"""Characters of a line of a name beside its point."""
+NAME_PLACES: dict[tuple[float, float], dict[str, str]] = {
+    (7, 0): {"ha": "left", "va": "center"},
+    (-7, 0): {"ha": "right", "va": "center"},
+    (0, 7): {"ha": "center", "va": "bottom"},
+    (0, -7): {"ha": "center", "va": "top"},
+    (6, 6): {"ha": "left", "va": "bottom"},
+    (-6, 6): {"ha": "right", "va": "bottom"},
+    (6, -6): {"ha": "left", "va": "top"},
+    (-6, -6): {"ha": "right", "va": "top"},
+}
+"""Where a name may stand, in points from its point, the better place first."""
 WALLS = ((0, -1.0), (1, 1.0), (2, -1.0))
 """Axes of the cube, and where the wall behind the points stands on each."""
 
@@ -55,6 +70,87 @@ def _curve(axis: Any, curve: Mapping[str, Sequence[float]], key: str, color: str
     every = max(1, len(position) // 10)
     axis.plot(position, mean, color=color, markevery=every, markersize=4, linewidth=1.2, **style)
     axis.fill_between(position, mean - BAND * error, mean + BAND * error, color=color, alpha=0.2, linewidth=0)
+
+
+def price_figure(
+    points: Mapping[str, Mapping[str, Any]], path: Path, cost: str, baseline: bool = False, caption: str = ""
+) -> None:
+    """Likelihood against nats in z, a point a method with its name, coloured by how well labels are read from z's mean.
+
+    Each of `points` has `kl`, `cost` and `accuracy`, which are a `Spread` over seeds; the last may be None. `cost`
+    names the second axis, on which `baseline` marks 0 as the language model. Raises ModuleNotFoundError that names the
+    extra without matplotlib.
+    """
+    figure = require_matplotlib()(figsize=(6.2, 4.2), layout="constrained")
+    axis = figure.subplots()
+    places = {title: (point["kl"].mean, point["cost"].mean) for title, point in points.items()}
+    several = {title: point for title, point in points.items() if len(point["kl"].values) > 1}
+    errors = {title: (point["kl"].deviation, point["cost"].deviation) for title, point in several.items()}
+    for title, (wide, high) in errors.items():
+        axis.errorbar(*places[title], high, wide, color="0.6", linewidth=0.8, capsize=2, zorder=1)
+    _coloured(figure, axis, places, {title: point["accuracy"] for title, point in points.items()})
+    if baseline:
+        axis.axhline(0, color="black", linewidth=0.8, linestyle="--", zorder=0)
+        axis.annotate("language model", (1, 0), (-3, 3), xycoords=axis.get_yaxis_transform(), ha="right", fontsize=7,
+                      textcoords="offset points", color="0.3")  # fmt: skip
+    axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
+    axis.set_ylabel(cost, fontsize=8)
+    axis.margins(0.18)
+    axis.grid(alpha=0.3, linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    if caption:
+        figure.suptitle(" ")  # for which the layout leaves room
+    figure.draw_without_rendering()  # lays the axes out, by whose place names find theirs
+    _name(axis, places, errors)
+    save(figure, path, caption)
+
+
+def _coloured(
+    figure: Any, axis: Any, places: Mapping[str, tuple[float, float]], accuracies: Mapping[str, Spread | None]
+) -> None:
+    """The points, those of a known accuracy in its colour, and the bar that says which is which."""
+    looks = {"s": 45, "edgecolors": "black", "linewidths": 0.6, "zorder": 2}
+    read = {title: accuracy.mean for title, accuracy in accuracies.items() if accuracy is not None}
+    plain = [place for title, place in places.items() if title not in read]
+    if plain:
+        axis.scatter(*zip(*plain, strict=True), color="white", **looks)
+    if read:
+        x, y = zip(*(places[title] for title in read), strict=True)
+        drawn = axis.scatter(x, y, c=list(read.values()), cmap="viridis", **looks)
+        bar = figure.colorbar(drawn, ax=axis, pad=0.02, format=lambda share, _: f"{share:.0%}")
+        bar.set_label("labels read from the mean, accuracy", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+
+
+def _name(axis: Any, points: Mapping[str, tuple[float, float]], errors: Mapping[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it, where it covers the least of other names, points, errors and the frame."""
+    from matplotlib.transforms import Bbox  # which need not be installed
+
+    def area(box: Any) -> float:
+        return 0.0 if box is None else float(box.width * box.height)
+
+    frame = axis.get_window_extent()
+    taken = [artist.get_window_extent().padded(1) for artist in (*axis.texts, *axis.lines)]
+    for title, (x, y) in points.items():
+        taken.append(Bbox([axis.transData.transform((x, y))] * 2).padded(6))
+        for wide, high in ((errors[title][0], 0.0), (0.0, errors[title][1])) if title in errors else ():
+            corners = axis.transData.transform([(x - wide, y - high), (x + wide, y + high)])
+            taken.append(Bbox(corners).padded(3))
+    for title, point in points.items():
+        written = []
+        for place, sides in NAME_PLACES.items():
+            name = fill(title, NAME_WIDTH)
+            text = axis.annotate(name, point, place, textcoords="offset points", fontsize=7, **sides)
+            box = text.get_window_extent()
+            outside = area(box) - area(Bbox.intersection(box, frame))
+            covered = sum(area(Bbox.intersection(box, other)) for other in taken)
+            written.append((outside + covered, len(written), text, box))
+        *_, kept, box = min(written, key=lambda one: one[:2])
+        taken.append(box)
+        for *_, text, _ in written:
+            if text is not kept:
+                text.remove()
 
 
 def feature_space_figure(

@@ -115,7 +115,7 @@ def _systems(request: Request) -> list[System]:
             "column of your file's labels with --label-column"
         )
     runs = [(seeds[0].recipe.method, seeds) for seeds in encoder_runs(request, "table5")]
-    supervised = [_supervised(request, corpus, training) for training in runs[0][1]]
+    bi_lstm = [supervised(request, corpus, training) for training in runs[0][1]]
     own = paper_settings("rows")["transfer"].get(corpus.name)
     other = request.transfer or own
     if other == corpus.name:
@@ -123,7 +123,7 @@ def _systems(request: Request) -> list[System]:
     if other:  # named as in configuration/paper/published.yaml where it is the paper's
         name = "transfer" if other == own else f"transfer from {other}"
         runs.append((name, request.trainings(request.methods_or(rows_of("table5"))[-1], corpus=other)))
-    return [System("bi_lstm", "bi-LSTM, supervised", "–", supervised)] + [
+    return [System("bi_lstm", "bi-LSTM, supervised", "–", bi_lstm)] + [
         System(
             name, seeds[0].recipe.title, seeds[0].recipe.corpus.name, [_probed(request, corpus, one) for one in seeds]
         )
@@ -132,7 +132,7 @@ def _systems(request: Request) -> list[System]:
 
 
 def _probed(request: Request, corpus: CorpusSpec, training: Training) -> Measurement:
-    settings = _of_corpus(request, corpus) | {"seed": training.recipe.training.seed}
+    settings = of_corpus(request, corpus) | {"seed": training.recipe.training.seed}
     return Measurement(
         f"{training.title}: labels of {corpus.name}",
         training.folder,
@@ -144,10 +144,10 @@ def _probed(request: Request, corpus: CorpusSpec, training: Training) -> Measure
     )
 
 
-def _supervised(request: Request, corpus: CorpusSpec, training: Training) -> Measurement:
+def supervised(request: Request, corpus: CorpusSpec, training: Training) -> Measurement:
     """A bi-LSTM of the sizes of that run's encoder, on the same documents and with the same seed."""
     recipe, (place, _, *rest) = training.recipe, training.folder.parts
-    settings = _of_corpus(request, corpus) | {
+    settings = of_corpus(request, corpus) | {
         "model": {name: recipe.model[name] for name in SIZES if name in recipe.model},
         "seed": recipe.training.seed,
         "batch_size": recipe.training.batch_size,
@@ -163,7 +163,8 @@ def _supervised(request: Request, corpus: CorpusSpec, training: Training) -> Mea
     )
 
 
-def _of_corpus(request: Request, corpus: CorpusSpec) -> dict[str, Any]:
+def of_corpus(request: Request, corpus: CorpusSpec) -> dict[str, Any]:
+    """The settings of a measurement that say which documents it reads."""
     return {"corpus": corpus.model_dump(mode="json", exclude_defaults=True), "limits": dict(request.limits)}
 
 

@@ -44,6 +44,7 @@ from .table2 import Table2
 from .table3 import Table3
 from .table4 import Table4
 from .table5 import Table5
+from .table6 import Table6
 from .work import Step
 
 
@@ -69,6 +70,7 @@ TARGETS: Mapping[str, Target] = {
     "table3": Table3(),
     "table4": Table4(),
     "table5": Table5(),
+    "table6": Table6(),
     "figure2": Figure2(),
     "figure3": Curves("figure3", "KL and pairwise cosine over training, without and with pooling"),
     "figure4": Curves("figure4", "KL and pairwise cosine over training, aggressive beside max pooling"),
