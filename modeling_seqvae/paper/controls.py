@@ -49,7 +49,7 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
     """
     runs = {method: request.trainings(method) for method in methods}
     first = next(iter(runs.values()))
-    words = [_control(request, first[0], "words", "words", measure_words)]
+    words = [_control(request, first[0], "words", "tf-idf", measure_words)]
     found = [Control("majority", "majority class", "none", words)]
     shapes: dict[str, list[Training]] = {}
     for method, seeds in runs.items():
@@ -102,7 +102,7 @@ def _control(
     place, _, *rest = training.folder.parts
     file = f"labels-{name.replace(', ', '-')}"
     return Measurement(
-        f"labels: {folder} {name}, seed {training.recipe.training.seed}",
+        f"labels read from {folder} ({name}), seed {training.recipe.training.seed}",
         Path(place, folder, *rest),
         request.measured(file),
         measure,

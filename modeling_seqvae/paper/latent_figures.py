@@ -96,6 +96,8 @@ def price_figure(
     axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
     axis.set_ylabel(cost, fontsize=8)
     axis.margins(0.18)
+    first, last = min(0.0, axis.dataLim.x0), axis.dataLim.x1  # an estimated KL can be below 0
+    axis.set_xlim(left=first - 0.04 * ((last - first) or 1.0))
     axis.grid(alpha=0.3, linewidth=0.5)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
@@ -110,6 +112,8 @@ def _coloured(
     figure: Any, axis: Any, places: Mapping[str, tuple[float, float]], accuracies: Mapping[str, Spread | None]
 ) -> None:
     """The points, those of a known accuracy in its colour, and the bar that says which is which."""
+    from matplotlib.ticker import PercentFormatter  # which need not be installed
+
     looks = {"s": 45, "edgecolors": "black", "linewidths": 0.6, "zorder": 2}
     read = {title: accuracy.mean for title, accuracy in accuracies.items() if accuracy is not None}
     plain = [place for title, place in places.items() if title not in read]
@@ -118,14 +122,14 @@ def _coloured(
     if read:
         x, y = zip(*(places[title] for title in read), strict=True)
         drawn = axis.scatter(x, y, c=list(read.values()), cmap="viridis", **looks)
-        bar = figure.colorbar(drawn, ax=axis, pad=0.02, format=lambda share, _: f"{share:.0%}")
+        bar = figure.colorbar(drawn, ax=axis, pad=0.02, format=PercentFormatter(1))
         bar.set_label("labels read from the mean, accuracy", fontsize=8)
         bar.ax.tick_params(labelsize=8)
 
 
 def _name(axis: Any, points: Mapping[str, tuple[float, float]], errors: Mapping[str, tuple[float, float]]) -> None:
     """Write each point's name beside it, where it covers the least of other names, points, errors and the frame."""
-    from matplotlib.transforms import Bbox  # which need not be installed
+    from matplotlib.transforms import Bbox
 
     def area(box: Any) -> float:
         return 0.0 if box is None else float(box.width * box.height)

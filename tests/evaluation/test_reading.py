@@ -8,8 +8,15 @@ import torch
 from datasets import Dataset
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.data.batching import tokenise
 from modeling_seqvae.evaluation import reading as module
-from modeling_seqvae.evaluation.reading import read_from_means
+from modeling_seqvae.evaluation.evaluate import Evaluator
+from modeling_seqvae.evaluation.reading import (
+    labels_from_features,
+    labels_from_lsa,
+    labels_from_words,
+    read_from_means,
+)
 from modeling_seqvae.tokenization import train_tokenizer
 
 FIRST = ("the", "a", "my")
@@ -129,3 +136,69 @@ def test_a_language_model_has_no_means(train, test) -> None:
     config = SeqVAEConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=4, latent_size=0)
     with pytest.raises(ValueError, match="latent_size=0"):
         read_from_means(SeqVAE(SeqVAEForTextModeling(config), tokenizer), train, test)
+
+
+# Labels from the mean, one draw and the pooled features
+
+
+@pytest.fixture
+def tokenised(vae, train, test) -> tuple[Dataset, Dataset]:
+    return tokenise(train, vae.tokenizer), tokenise(test, vae.tokenizer)
+
+
+def test_the_features_are_the_encoder_s_and_the_draw_is_that_of_the_bound(vae, test, tokenised) -> None:
+    found = Evaluator(vae.model, tokenised[1], seed=3, batch_size=7, progress=False).features()
+    for name in ("mean", "pooled"):
+        np.testing.assert_allclose(found[name].numpy(), vae.encode(test["text"][:], name), atol=1e-6)
+    for seed, same in ((3, True), (4, False)):
+        measured = Evaluator(vae.model, tokenised[1], seed=seed, progress=False).measure()
+        assert torch.allclose(found["draw"], measured.latents, atol=1e-6) == same
+
+
+def test_each_kind_of_features_is_read_by_itself(vae, tokenised, monkeypatch) -> None:
+    """By hand: a mean that holds the label, a draw that is another in training, pooled features that hold nothing."""
+    seeds = []
+
+    def features(evaluator):
+        labels = np.array(evaluator.dataset["label"][:], np.float32)[:, None]
+        seeds.append(evaluator.seed)
+        held = {"mean": 0.1 * labels, "draw": labels if evaluator.seed == 5 else 1 - labels, "pooled": 0 * labels}
+        return {name: torch.from_numpy(values) for name, values in held.items()}
+
+    monkeypatch.setattr(Evaluator, "features", features)
+    found = labels_from_features(vae.model, *tokenised, seed=5, progress=False)
+    assert (found["mean"]["accuracy"], found["draw"]["accuracy"]) == (1, 0)
+    majority = np.mean(np.array(tokenised[1]["label"][:]) == 0)
+    assert found["pooled"]["accuracy"] == found["pooled"]["majority"] == pytest.approx(majority)
+    assert found["pooled"]["accuracy_se"] == pytest.approx(np.sqrt(majority * (1 - majority) / 200))
+    assert seeds[1] == 5 != seeds[0]  # other noise for the training sentences
+
+
+def test_labels_from_features_are_a_function_of_the_seed(vae, tokenised) -> None:
+    found = [labels_from_features(vae.model, *tokenised, seed=seed, progress=False) for seed in (0, 0, 1)]
+    assert found[0] == found[1]
+    assert (found[0]["mean"], found[0]["pooled"]) == (found[2]["mean"], found[2]["pooled"])
+    assert json.loads(json.dumps(found[0], allow_nan=False)) == found[0]
+
+
+def test_lsa_has_as_many_dimensions_as_are_asked_for_or_as_there_are_words(train, test) -> None:
+    assert labels_from_lsa(train, test, 3)["dimensions"] == 3
+    words = {word for text in train["text"] for word in text.split()}
+    whole = labels_from_lsa(train, test, 1000)
+    assert whole["dimensions"] == len(words)
+    assert whole["accuracy"] > labels_from_lsa(train, test, 1)["accuracy"]
+    assert labels_from_lsa(train, test, 3, seed=1) == labels_from_lsa(train, test, 3, seed=1)
+
+
+def test_the_words_themselves_and_the_majority_are_read(train, test) -> None:
+    found = labels_from_words(train, test)
+    assert found["none"]["accuracy"] == pytest.approx(np.mean(np.array(test["label"][:]) == 0))
+    assert found["TF-IDF"]["accuracy"] > found["none"]["accuracy"]
+    assert found["TF-IDF"]["accuracy_se"] == pytest.approx(
+        np.sqrt(found["TF-IDF"]["accuracy"] * (1 - found["TF-IDF"]["accuracy"]) / 200)
+    )
+
+
+def test_no_features_are_read_from_a_language_model(make_model, tokenised) -> None:
+    with pytest.raises(ValueError, match="latent_size=0"):
+        labels_from_features(make_model(latent_size=0), *tokenised)

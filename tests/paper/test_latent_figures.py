@@ -7,7 +7,8 @@ import pytest
 
 from modeling_seqvae.paper import latent_figures
 from modeling_seqvae.paper.figures import STYLES, require_matplotlib
-from modeling_seqvae.paper.latent_figures import BAND, feature_space_figure, positions_figure
+from modeling_seqvae.paper.latent_figures import BAND, feature_space_figure, positions_figure, price_figure
+from modeling_seqvae.paper.report import Spread
 
 
 @pytest.fixture
@@ -87,3 +88,46 @@ def test_every_space_is_a_cube_with_its_points_and_their_shadows(tmp_path, drawn
 def test_one_sentence_has_no_cosine(tmp_path, drawn) -> None:
     feature_space_figure({"max": ([[0.1, 0.2, 0.3]], None)}, tmp_path / "figure.png")
     assert drawn[0].axes[0].get_title() == "max"
+
+
+def price(kl: float, cost: float, accuracy: float | None, seeds: int = 1) -> dict[str, Spread | None]:
+    return {
+        "kl": Spread((kl,) * seeds),
+        "cost": Spread((cost,) * seeds),
+        "accuracy": None if accuracy is None else Spread((accuracy,) * seeds),
+    }
+
+
+PRICES = {
+    "last": price(0.1, 0.3, 0.4, 2),
+    "max": price(0.2, 0.3, 0.5),
+    "max with unigram pretraining and free bits, a long name": price(6.0, -0.5, 0.9),
+}
+
+
+def test_every_method_is_a_named_point_in_the_colour_of_its_accuracy(tmp_path, drawn) -> None:
+    price_figure(PRICES, tmp_path / "below" / "figure.png", "NLL less", baseline=True, caption="A caption")
+    assert (tmp_path / "below" / "figure.png").read_bytes().startswith(b"\x89PNG")
+    axis, bar = drawn[0].axes
+    (cloud,) = [part for part in axis.collections if len(part.get_offsets()) == 3]
+    np.testing.assert_allclose(cloud.get_offsets(), [(0.1, 0.3), (0.2, 0.3), (6.0, -0.5)])
+    np.testing.assert_allclose(cloud.get_array(), [0.4, 0.5, 0.9])
+    assert [text.get_text().replace("\n", " ") for text in axis.texts] == ["language model", *PRICES]
+    assert (axis.get_ylabel(), drawn[0].get_suptitle()) == ("NLL less", "A caption")
+    assert "nats" in axis.get_xlabel() and "accuracy" in bar.get_ylabel()
+    assert axis.get_xlim()[0] > -0.5
+
+
+def test_names_stand_in_the_frame_and_cover_no_other(tmp_path, drawn) -> None:
+    price_figure(PRICES, tmp_path / "figure.png", "NLL less", baseline=True)
+    axis = drawn[0].axes[0]
+    frame, boxes = axis.get_window_extent(), [text.get_window_extent() for text in axis.texts]
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 for box in boxes)
+
+
+def test_without_labels_there_are_no_colours_and_without_a_language_model_no_line(tmp_path, drawn) -> None:
+    price_figure({"max": price(1.0, 22.0, None)}, tmp_path / "figure.png", "NLL, nats")
+    (axis,) = drawn[0].axes
+    assert [text.get_text() for text in axis.texts] == ["max"] and not axis.lines
+    assert axis.get_ylim()[0] > 20
