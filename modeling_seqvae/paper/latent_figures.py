@@ -142,7 +142,7 @@ def _name(axis: Any, points: Mapping[str, tuple[float, float]], errors: Mapping[
             corners = axis.transData.transform([(x - wide, y - high), (x + wide, y + high)])
             taken.append(Bbox(corners).padded(3))
     for title, point in points.items():
-        written = []
+        written: list[tuple[float, int, Any, Any]] = []
         for place, sides in NAME_PLACES.items():
             name = fill(title, NAME_WIDTH)
             text = axis.annotate(name, point, place, textcoords="offset points", fontsize=7, **sides)

@@ -163,7 +163,8 @@ def _control_rows(
     for control in _controls(request, latent):
         found = findings(control.measurements, output_dir)
         figures = found if control.key is None else [one[control.key] or {} for one in found]
-        row = {"name": control.name, "title": control.title if found else f"{control.title} (missing)"}
+        row: dict[str, Any] = {"name": control.name}
+        row["title"] = control.title if found else f"{control.title} (missing)"
         row |= spreads(figures, ("accuracy", "dimensions"))
         errors = spread([one.get("accuracy_se") for one in figures])
         rows.append(row | {"accuracy_se": None if errors is None else errors.mean})
