@@ -31,6 +31,15 @@ class SeqVAECache:
         self.cell = cell
         self.seen_tokens = seen_tokens
 
+    def __len__(self) -> int:
+        """How many sentences."""
+        return self.hidden.shape[1]
+
+    def __getitem__(self, sentence: int) -> "SeqVAECache":
+        """The state of one sentence. Pipelines take batches apart, and spare a cache only under their name for it."""
+        rows = [range(len(self))[sentence]]
+        return SeqVAECache(self.hidden[:, rows], self.cell[:, rows], self.seen_tokens)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens read so far."""
         return self.seen_tokens

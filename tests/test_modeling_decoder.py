@@ -96,3 +96,13 @@ def test_reading_in_two_parts_equals_reading_at_once(make_model, batch, changes)
     second = model(ids, decoder_input_ids=ids[:, 2:], cache=first.cache)
     torch.testing.assert_close(torch.cat([first.logits, second.logits], 1), whole.logits)
     assert second.cache.get_seq_length() == 5
+
+
+def test_a_cache_is_one_state_a_sentence(make_model, batch) -> None:
+    model, ids = make_model(num_hidden_layers=2), batch["input_ids"]
+    cache = model(ids).cache
+    assert len(cache) == len(list(cache)) == 4
+    for sentence, row in zip(cache, ids, strict=True):
+        alone = model(row[None]).cache
+        torch.testing.assert_close([sentence.hidden, sentence.cell], [alone.hidden, alone.cell])
+        assert sentence.get_seq_length() == 6
