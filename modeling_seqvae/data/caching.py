@@ -60,9 +60,10 @@ def explaining_the_cache(folder: Path | None = None) -> Iterator[None]:
         folder = folder or Path(datasets.config.HF_DATASETS_CACHE)
         if not refuses_to_write(error, folder):
             raise
+        remedy = "Let it be written" if error.errno in _NO_ACCESS | {errno.EROFS} else "Make room there"
         raise OSError(
-            f"the cache of corpora, {folder}, cannot be written: {error.strerror or error}. Make room there (several "
-            "times the size of the text), or set HF_DATASETS_CACHE or HF_HOME to a folder on another disk."
+            f"the cache of corpora, {folder}, cannot be written: {error.strerror or error}. {remedy}, or set "
+            "HF_DATASETS_CACHE or HF_HOME to another folder, with room for several times the size of the text."
         ) from error
 
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from . import demo
 from .caching import ROWS_AT_ONCE, alone, explaining_the_cache
 from .cleaning import Cleaned, class_names, clean
 from .columns import arrays_of
-from .files import sha256_of
+from .files import cached_sha256_of
 from .hub_corpora import NORMALISATION as HUB_NORMALISATION
 from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
 from .labels import quoted
@@ -198,14 +197,8 @@ def checksum_of_files(spec: CorpusSpec, data_dir: str | Path | None = None) -> s
     paths = {split: _find(Path(data_dir or ".").expanduser() / path) for split, path in _paths(spec).items()}
     if not all(path.is_file() for path in paths.values()):
         return None
-    sums = [f"{split} {_unchanged(path, path.stat().st_mtime_ns)}" for split, path in paths.items()]
+    sums = [f"{split} {cached_sha256_of(path)}" for split, path in paths.items()]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
-
-
-@cache
-def _unchanged(path: Path, changed: int) -> str:
-    """The checksum of a file since it changed."""
-    return sha256_of(path)
 
 
 def files_are_there(spec: CorpusSpec, data_dir: str | Path | None) -> bool:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import Timeout
@@ -13,6 +14,17 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_sha256_of(path: Path) -> str:
+    """`sha256_of`, which reads a file again only after it has changed."""
+    stat = path.stat()
+    return _sha256(path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+
+
+@cache
+def _sha256(path: Path, *stamp: int) -> str:
+    return sha256_of(path)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..data.columns import texts_of
+from ..data.columns import identity_of, texts_of
 from ..data.files import alone_in
 from ..text import SeqVAE
 from ..tokenization import pieces_of
@@ -55,7 +55,7 @@ def write_in_shards(
     with _kept(folder, output) if state.is_main_process else nullcontext():
         if state.is_main_process:
             sizes = {"rows": len(rows), "shard_rows": shard_rows}
-            job = {"texts": _hash_of_texts(rows), "model": _hash_of_model(vae), **settings, **sizes}
+            job = {"texts": identity_of(rows).sha256, "model": _hash_of_model(vae), **settings, **sizes}
             with _writing(output):
                 _begin(folder, job)
         state.wait_for_everyone()
@@ -156,14 +156,6 @@ def _path(folder: Path, start: int) -> Path:
 
 def _texts(rows: Dataset) -> list[str]:
     return [text or "" for text in texts_of(rows)]  # a table may leave some out
-
-
-def _hash_of_texts(rows: Dataset) -> str:
-    digest = hashlib.sha256()
-    for text in texts_of(rows):
-        encoded = (text or "").encode()
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
 
 
 def _hash_of_model(vae: SeqVAE) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
+from ..data.files import cached_sha256_of
 from ..loading import HUB_ARGUMENTS, best_of
 from ..text import SeqVAE
 
@@ -149,22 +149,10 @@ def _checksum(source: str) -> str | None:
     try:
         folder = Path(best_of(source))
         files = sorted({path for pattern in FILES for path in folder.glob(pattern)})
-        sums = [f"{path.name} {_sha256(path, *_stamp(path))}" for path in files]
+        sums = [f"{path.name} {cached_sha256_of(path)}" for path in files]
     except OSError:
         return None
     return hashlib.sha256("\n".join(sums).encode()).hexdigest() if sums else None
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Numbers that change whenever a file does."""
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
-
-
-@cache
-def _sha256(path: Path, *stamp: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _commit(source: str, options: dict[str, Any]) -> str | None:
