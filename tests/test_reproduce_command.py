@@ -81,6 +81,18 @@ def test_what_table1_has_trained_the_others_find(table1: Table) -> None:
     assert files(table1.folder) == before
 
 
+def test_table6_reads_labels_from_the_runs_of_table1(table1: Table) -> None:
+    result = reproduce("table6", table1.folder, "--methods", "lstm_lm,max_pool")
+    assert result.exit_code == 0, result.stderr
+    assert " 0 to train" not in result.stderr and "measurements: 2 done, 5 to do" in result.stderr
+    methods, beside = json.loads((table1.folder / "demo" / "table6.json").read_text())["tables"]
+    assert [row["method"] for row in methods["rows"]] == ["lstm_lm", "max_pool"]
+    assert 0 <= methods["rows"][1]["label_mean"]["mean"] <= 1 and all(row["accuracy"] for row in beside["rows"])
+    assert (table1.folder / "demo" / "table6.png").read_bytes().startswith(b"\x89PNG")
+    again = reproduce("table6", table1.folder, "--methods", "lstm_lm,max_pool")
+    assert again.exit_code == 0 and "nothing is left to do" in again.stderr
+
+
 def test_the_runs_are_those_of_train_and_evaluate(table1: Table) -> None:
     run = run_of(table1.folder, "seqvae")
     history = (run / "history.jsonl").read_bytes()
@@ -118,6 +130,7 @@ MISTAKES = {
     "a seed as a setting": (("table1", "--set", "training.seed=3"), "--seeds"),
     "wrong limit": (("table1", "--limit", "train=none"), "--limit"),
     "a file as output": (("table1", "--output-dir", "file"), "file is a file"),
+    "no latent": (("table6", "--methods", "lstm_lm"), "at least one of --methods must have one"),
     "a corpus that is too small": (("table1", "--methods", "seqvae", "--limit", "validation=1"), "has 1 document"),
 }
 

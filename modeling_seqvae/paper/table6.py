@@ -87,10 +87,12 @@ class Table6:
             row |= _minutes(seeds, output_dir)
             if method in _latent(runs) and spec.labelled is not False:
                 labels = findings([_labels(request, one) for one in seeds], output_dir)
-                row |= {f"label_{name}": _accuracy(labels, name) for name in LABELS}
+                for name in LABELS:
+                    read = spreads([one[name] or {} for one in labels], ("accuracy", "accuracy_se"))
+                    row |= {f"label_{name}": read["accuracy"], f"label_{name}_se": read["accuracy_se"]}
                 known += labels
             rows.append(row)
-        tables = [Table(caption("Table 6", request, reports), COLUMNS, rows)]
+        tables = [Table(caption("What the latent holds, and what it costs", request, reports), COLUMNS, rows)]
         notes = [NOTE]
         if spec.labelled is not False:
             beside, found = _control_rows(request, _latent(runs), output_dir)
@@ -170,10 +172,6 @@ def _control_rows(
         rows.append(row | {"accuracy_se": None if errors is None else errors.mean})
         known += [one for one in found if "available" in one]
     return rows, known
-
-
-def _accuracy(found: Sequence[Mapping[str, Any]], name: str) -> Spread | None:
-    return spread([(one[name] or {}).get("accuracy") for one in found])
 
 
 def _differences(

@@ -79,6 +79,7 @@ def test_the_rows_hold_the_evaluations_and_the_labels_read_from_each_encoder(req
         found = labels_from_features(vae.model, *(tokenise(splits[name], vae.tokenizer) for name in ("train", "test")))
         for name in ("mean", "draw", "pooled"):
             assert row[f"label_{name}"].values[number] == pytest.approx(found[name]["accuracy"])
+            assert row[f"label_{name}_se"].values[number] == pytest.approx(found[name]["accuracy_se"])
 
 
 def test_what_a_latent_costs_is_the_nll_less_the_language_model_s_seed_by_seed(request_, measured):
