@@ -12,7 +12,7 @@ from .cross_entropy import upcast
 from .gaussian import DiagonalGaussian
 
 SMALLEST_VARIANCE = 1e-12
-"""Added to the variance of the means, so that a batch of equal sentences is no division by zero."""
+"""Added to the variance of the means. Of sentences that differ by less the mean is the shift, as of a single one."""
 MOMENTUM = 0.1
 """The weight of a batch in the running statistics."""
 
@@ -45,7 +45,8 @@ class NormalisedGaussianPosterior(nn.Module):
             with torch.no_grad():
                 self.average.lerp_(average.to(self.average.dtype), MOMENTUM)
                 self.mean_variance.lerp_(variance.to(self.average.dtype), MOMENTUM)
-        normalised = (mean - average) * (variance + SMALLEST_VARIANCE).rsqrt()
+        apart = variance > SMALLEST_VARIANCE  # else a division that multiplies what rounding leaves of the gradient
+        normalised = (mean - average) * (variance + SMALLEST_VARIANCE).rsqrt() * apart
         return DiagonalGaussian(self.scale * normalised + self.shift.weight[:, 0], logvar)
 
     @torch.no_grad()

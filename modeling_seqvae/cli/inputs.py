@@ -78,11 +78,10 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
 
 def processes(device: str | None) -> tuple[Any, str | None]:
     """The processes of this launch, of torchrun or accelerate or one alone, and the device of this one."""
-    from accelerate import PartialState
-    from torch.cuda import is_available
+    from ..data.launch import launched
 
     require_device(device)
-    state = PartialState(cpu=device == "cpu" or not is_available(), timeout=timedelta(days=1))
+    state = launched(cpu=device == "cpu", timeout=timedelta(days=1))
     return state, str(state.device) if state.num_processes > 1 else device
 
 

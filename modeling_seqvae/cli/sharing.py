@@ -94,11 +94,10 @@ def push(
 @contextmanager
 def sharing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Callable[[Path], None] | None]:
     """What a training calls with its directory for every new best; nothing without a name, and on other processes."""
-    from accelerate import PartialState
-
+    from ..data.launch import launched
     from ..hub.push import PushOnBest
 
-    if name is None or not PartialState().is_main_process:
+    if name is None or not launched().is_main_process:
         yield None
         return
     with PushOnBest(name, private=private, update=resume) as on_best:

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from ..data.columns import identity_of, texts_of
 from ..data.files import alone_in
+from ..data.launch import launched
 from ..text import SeqVAE
 from ..tokenization import pieces_of
 
@@ -50,7 +51,7 @@ def write_in_shards(
     shards of other texts, another model or other settings, RuntimeError where another call is writing the same file,
     and OSError where there is no room.
     """
-    state = state or PartialState()
+    state = state or launched()
     folder = output.with_name(f"{output.name}.parts")
     with _kept(folder, output) if state.is_main_process else nullcontext():
         if state.is_main_process:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from datasets import Dataset
 from huggingface_hub import hf_hub_download
@@ -18,6 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..data.batching import token_counts, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
 from ..data.corpora import SPLITS, Corpus, CorpusSpec, Reading, files_are_there, load_corpus, moved_to
+from ..data.launch import launched
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
@@ -80,7 +81,7 @@ def train(
     splits = corpus.splits
     arguments: dict[str, Any] = {"tokenizer": tokenizer, "train": splits["train"], "validation": splits["validation"]}
     arguments |= {"accelerator": accelerator, "progress": progress}
-    if progress and PartialState().is_main_process:
+    if progress and launched().is_main_process:
         print(describe(corpus, tokenizer), file=sys.stderr)
     pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)
     model = fresh_model(recipe, tokenizer, splits["train"])

@@ -109,6 +109,16 @@ def test_the_networks_take_five_steps_of_adam_with_draws_of_their_own(make_train
     assert all(torch.equal(weight, model_before[name]) for name, weight in trainer.model.state_dict().items())
 
 
+def test_an_update_of_the_model_begins_with_those_of_the_networks(make_trainer, tmp_path):
+    alone, within = (make_trainer(tmp_path / name, method="ivae") for name in ("alone", "within"))
+    alone.objective.before_update(first_batch(alone), update=4)
+    within.update(first_batch(within), 4, 1.0)
+    trained, whole = (dict(trainer.objective.networks.state_dict()) for trainer in (alone, within))
+    torch.testing.assert_close(whole, trained, rtol=0, atol=0)
+    fresh = make_trainer(tmp_path / "fresh", method="ivae").objective.networks.state_dict()
+    assert any(not torch.equal(weight, fresh[name]) for name, weight in whole.items())
+
+
 def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, monkeypatch):
     """With noise of the sentence, two parts are the one batch that they make."""
     trained = []
