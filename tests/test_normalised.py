@@ -28,6 +28,14 @@ def test_means_are_those_of_batch_normalisation(head) -> None:
         torch.testing.assert_close(found.logvar, logvar)
 
 
+def test_sentences_without_a_difference_send_no_gradient_through_their_means(head) -> None:
+    """Such as the last batch of one sentence, which stands on every process and counts on one of them."""
+    posterior = head(torch.ones(2, 4))
+    torch.testing.assert_close(posterior.mean, head.shift.weight[:, 0].expand(2, Z))
+    posterior.mean[0].sum().backward()
+    assert (head.linear.weight.grad == 0).all()
+
+
 @pytest.mark.parametrize("spread", [1.0, 1e-4])
 def test_the_kl_has_its_floor_however_alike_the_sentences_are(head, spread) -> None:
     posterior = head(1.0 + spread * torch.randn(64, 4))
