@@ -1,4 +1,4 @@
-"""How well labels are read from the features of trained encoders: tables for docs/results.md and the README.
+"""How well labels are read from the features of trained encoders: tables for docs/results.md.
 
     python benchmarks/classifiers.py RUN RUN --corpus yelp_sentiment yelp_stars --data-dir DIR --limit train=20000
     python benchmarks/classifiers.py RUN RUN      # each on the corpus that it was trained on
@@ -27,7 +27,7 @@ from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe, corpus_spec
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "docs" / "results.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "results.md",)
 MEASURED = ROOT / "docs" / "results" / "classifiers"
 COLUMNS = {
     "features": SUMMARY["features"],

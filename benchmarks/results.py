@@ -6,7 +6,7 @@
     python benchmarks/results.py --run RUN ptb/max_pool           # first keep a run of `seqvae train`
 
 Kept are recipes, histories and the JSON of measurements, without weights and without the places of corpora: of targets
-in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md, docs/runs.md and the README.
+in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md and docs/runs.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from modeling_seqvae.paper.tables import results_markdown
 from modeling_seqvae.training.directory import RECIPE
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, RUNS, README = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md", ROOT / "README.md"
+PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
 RESULTS, REPRODUCED = ROOT / "docs" / "results", ROOT / "docs" / "reproduced"
 
 
@@ -62,11 +62,9 @@ def pages() -> Iterator[tuple[Path, str]]:
     text = PAGE.read_text("utf-8")
     for target in region_names(text, "reproduced "):
         text = with_region(text, f"reproduced {target}", quoted(REPRODUCED / f"{target}.json"))
-    yield PAGE, text
-    text = README.read_text("utf-8")
     for corpus in region_names(text, "results "):
         text = with_region(text, f"results {corpus}", section(runs, corpus))
-    yield README, text
+    yield PAGE, text
 
 
 def quoted(made: Path) -> str:
