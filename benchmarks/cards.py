@@ -16,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "model_cards"
 RESULTS = ROOT / "docs" / "results"
 NO_RESULTS = (
+    "arxiv-10k-unigram",
     "demo-settings",
+    "demo-unigram",
     "ptb-fast",
     "ptb-10k-fast",
     "yelp_sentiment-fast",
