@@ -21,6 +21,7 @@ NO_RESULTS = (
     "demo-unigram",
     "ptb-fast",
     "ptb-10k-fast",
+    "yelp_sentiment-20k-unigram",
     "yelp_sentiment-fast",
 )  # what was tried on the way, and where it led
 SAMPLES = 5
