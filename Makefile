@@ -1,7 +1,7 @@
-# `make` alone lists the targets. Everything is installed into .venv and nothing outside this folder.
+# `make` alone lists the targets. Everything is installed into .venv (-newest, -oldest) and nothing outside this folder.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test clean
+.PHONY: help venv demo lint test test-newest test-oldest apis clean
 
 # Any Python from 3.11 on; to choose one: make venv PYTHON=python3.12
 PYTHON ?= python3
@@ -9,8 +9,18 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# torch for test-newest and test-oldest: other releases on PyPI may be gigabytes of CUDA. make test-newest TORCH=torch
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+# The tests that touch what other libraries offer: model, generation, Trainer, hub, remote code, trainer, command line.
+APIS := $(addprefix tests/,data/test_corpora.py evaluation/test_sklearn.py training/test_checkpoint.py \
+  hub/test_contents.py hub/test_loading.py hub/test_pipelines.py hub/test_push.py hub/test_sentence_transformers.py \
+  training/test_hf_callback.py training/test_mixed_precision.py training/test_trainer.py test_checkpoint_format.py \
+  test_cli.py test_common.py test_configuration_seqvae.py test_generation.py test_hf_trainer.py \
+  test_modeling_decoder.py test_modeling_seqvae.py test_package.py test_pipelines.py test_text.py \
+  test_tokenization.py test_transformers_suite.py)
+
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 venv: $(INSTALLED) ## create .venv with the package (editable) and all that demo and tests need
 
@@ -45,6 +55,33 @@ test: venv lint ## lint, then the whole test suite; ARGS="-k pooling" selects
 	@echo "pytest"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
+# Releases come and go: this environment is brought up to date every time.
+test-newest: ## the tests of other libraries' interfaces with their newest releases, without constraints
+	@echo "Bringing .venv-newest up to date"
+	@$(PYTHON) -m venv .venv-newest
+	@PYTHONWARNINGS=ignore .venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
+	  pip '$(TORCH)' -e ".[dev,figures]"
+	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-newest
+
+test-oldest: ## the same tests with the lower bounds of setup.py, as in constraints-oldest.txt
+	@echo "Bringing .venv-oldest up to date"
+	@$(PYTHON) -m venv .venv-oldest
+	@PYTHONWARNINGS=ignore .venv-oldest/bin/python -m pip install --quiet -c constraints-oldest.txt \
+	  '$(TORCH)' -e ".[dev,figures]"
+	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-oldest
+
+# transformers' own tests of a model are in its source distribution, which is not installed. Their marks are not ours.
+apis:
+	@set -e; version=$$($(ENVIRONMENT)/bin/python -c 'from importlib.metadata import version; print(version("transformers"))'); \
+	source=$(ENVIRONMENT)/transformers-$$version; \
+	echo "pytest with transformers $$version"; \
+	test -d $$source || { \
+	  $(ENVIRONMENT)/bin/python -m pip download --quiet --no-deps --no-build-isolation --no-binary transformers \
+	    --dest $(ENVIRONMENT) transformers==$$version; \
+	  tar -xzf $$source.tar.gz -C $(ENVIRONMENT); }; \
+	TRANSFORMERS_SOURCE=$$source OMP_NUM_THREADS=1 $(ENVIRONMENT)/bin/python -m pytest -q -n 2 --dist loadfile \
+	  -o addopts="--import-mode=importlib -ra" $(APIS) $(ARGS)
+
 clean: ## remove .venv, builds and caches
-	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-newest .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,36 +49,37 @@ setup(
     },
     install_requires=[
         "torch>=2.9",
-        # The next three lines repeat what transformers 5.17 itself asks for; further down, releases that run beside it.
         "transformers>=5.17,<6",
-        "huggingface_hub>=1.5",
+        "huggingface_hub>=1.31",  # goes on with downloads that were cut
+        # transformers 5.17 itself asks for the next two; further down, releases that run beside it.
         "safetensors>=0.8",
         "tokenizers>=0.23.1",
         "accelerate>=1.10",
         "datasets>=4.4",
         "jinja2>=3.1",  # the model cards
         "numpy>=2.0",
-        "pandas>=2.2",
+        "pandas>=2.2.2",
         "pyarrow>=21",
-        "scikit-learn>=1.6",  # `__sklearn_tags__`
+        "scikit-learn>=1.8",  # before, pandas output lost its index
         "pydantic>=2.10",
         "pyyaml>=6.0",
         "rich>=13.8",
         "tqdm>=4.66.3",
-        "typer>=0.15",
+        "typer>=0.19.2",
     ],
     extras_require={
         "figures": ["matplotlib>=3.9"],
         "sentence-transformers": ["sentence-transformers>=6"],
         "trackers": ["tensorboard>=2.18", "wandb>=0.19"],
         "dev": [
-            "build>=1.2",
+            "build>=1.2.1",
             "hypothesis>=6.100",
             "mypy>=1.15",
-            "pytest>=8.3",
+            "parameterized>=0.9",  # transformers' own tests
+            "pytest>=8.3.2",
             "pytest-xdist>=3.6",
             "ruff>=0.12",
-            "setuptools>=77",
+            "setuptools>=77.0.3",
             # the tests read the event files that a run writes
             "tensorboard>=2.18",
             "types-PyYAML",

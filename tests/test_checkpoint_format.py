@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 from transformers import AutoModel
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
@@ -58,5 +59,6 @@ def test_what_is_saved_says_the_oldest_format_that_has_what_it_needs(tmp_path: P
     config = SeqVAEConfig.from_pretrained(with_version(tmp_path / "silent", None))
     config.save_pretrained(tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["format_version"] == 1
+    config.transformers_version = transformers.__version__
     assert SeqVAEConfig.from_pretrained(tmp_path / "saved") == config
     assert SeqVAEConfig(**config.to_dict()) == config

@@ -1,5 +1,6 @@
 """What is installed works: from a wheel away from the checkout, from an editable install, and from the checkout."""
 
+import ast
 import json
 import os
 import shutil
@@ -14,6 +15,9 @@ import numpy as np
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SOURCES = (
@@ -173,6 +177,45 @@ def test_wheel_is_typed_and_carries_its_licence_and_version(wheel_installation: 
     ).split()
     assert version == described == yaml.safe_load((CHECKOUT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
     assert licence == "Apache-2.0"
+
+
+def test_what_the_wheel_asks_for_is_what_it_runs_on(wheel_installation: Installation) -> None:
+    """`make test-newest` and `make test-oldest` ask this of the libraries that the ranges admit."""
+    command = [sys.executable, "-m", "pip", "--python", str(wheel_installation.python), "check"]
+    told = subprocess.run(command, capture_output=True, text=True, cwd=wheel_installation.folder).stdout
+    assert "seqvae" not in told, told
+
+
+def requirements() -> dict[str, Requirement]:
+    """Everything setup.py names with a lower bound, the extras' libraries included."""
+    texts = {node.value for node in ast.walk(ast.parse((CHECKOUT / "setup.py").read_text(encoding="utf-8")))
+             if isinstance(node, ast.Constant) and isinstance(node.value, str) and ">=" in node.value}  # fmt: skip
+    named = [Requirement(text) for text in texts if text[0].isalpha()]
+    return {canonicalize_name(requirement.name): requirement for requirement in named}
+
+
+def pins(name: str) -> dict[str, Version]:
+    lines = [line.strip() for line in (CHECKOUT / name).read_text(encoding="utf-8").splitlines()]
+    parts = [line.partition("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(library): Version(version) for library, _, version in parts}
+
+
+def test_oldest_constraints_are_the_lower_bounds() -> None:
+    """All but torch's, whose build is too large, and those of libraries that the tests do without."""
+    bounds = {
+        name: Version(specifier.version)
+        for name, requirement in requirements().items()
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    }
+    without = {"torch", "wandb", "sentence-transformers"}
+    assert pins("constraints-oldest.txt") == {name: bound for name, bound in bounds.items() if name not in without}
+
+
+def test_constraints_are_inside_the_ranges() -> None:
+    pinned = pins("constraints.txt")
+    for name, requirement in requirements().items():
+        assert name == "wandb" or pinned[name] in requirement.specifier, name
 
 
 def test_source_archive_holds_what_the_wheel_is_built_from(distributions: Path) -> None:
