@@ -17,6 +17,10 @@ other than `lstm`, else 1. A checkpoint that does not say is of version 1.
 """
 
 
+COLLAPSED_BELOW = 0.1
+"""Nats of KL per sentence under which a latent is as good as ignored."""
+
+
 @strict
 class SeqVAEConfig(PreTrainedConfig):
     r"""The sizes and choices of a sequence VAE.
@@ -46,6 +50,9 @@ class SeqVAEConfig(PreTrainedConfig):
         embedding_initializer_range: The same for both embeddings.
         vocabulary_hash: Stands for the tokenizer's words and their ids, by `tokenization.vocabulary_hash`; `SeqVAE`
             refuses a tokenizer with others. None, as in older checkpoints and after a resize, compares no words.
+        validation_kl: The KL of these weights on their validation set in nats per sentence, which `SeqVAETrainer` notes
+            in a checkpoint; `SeqVAE` warns where it says that the posterior has collapsed. None is unknown, as it is
+            once the model is trained further.
 
     Raises ValueError that names the field when a value is not usable, and huggingface_hub's
     StrictDataclassFieldValidationError when it is of the wrong type. What is saved also holds `format_version`.
@@ -76,6 +83,7 @@ class SeqVAEConfig(PreTrainedConfig):
     initializer_range: float | int = 0.01
     embedding_initializer_range: float | int = 0.1
     vocabulary_hash: str | None = None
+    validation_kl: float | int | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -116,6 +124,11 @@ class SeqVAEConfig(PreTrainedConfig):
         if self._auto_class is None:  # then code that came with a checkpoint is not saved with it either
             fields.pop("auto_map", None)
         return fields
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the posterior is known to have collapsed onto the prior."""
+        return self.validation_kl is not None and self.validation_kl < COLLAPSED_BELOW
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """Itself: `decoder` is a name here, where composite models of transformers have a configuration."""

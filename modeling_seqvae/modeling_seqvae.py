@@ -3,7 +3,7 @@
 Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S importance samples.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -283,6 +283,12 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         self.lm_head = DECODERS[config.decoder].vocabulary_layer(config)
         self.kl_weight = 1.0
         self.post_init()
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch. In training mode weights change, so that what was measured of them no longer holds."""
+        if mode:
+            self.config.validation_kl = None
+        return super().train(mode)
 
     def encode(
         self,

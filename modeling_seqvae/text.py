@@ -3,6 +3,7 @@
 import operator
 import os
 import secrets
+import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from .text_batches import (
     as_list_of_strings,
     at_least,
     batches_by_length,
+    collapse_told,
     progress_bar,
     read_features,
     require_unicode,
@@ -43,7 +45,8 @@ class SeqVAE:
     Every method that takes texts takes any iterable of strings, raises TypeError with the index and type of what is not
     a string, and ValueError with the index of what is not valid Unicode. A `seed` is a whole number of at least 0 and
     below 2**63. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which
-    are cut there: one UserWarning each. `encode`, `reconstruct` and `nll` of one string give one result, not a list of
+    are cut there: one UserWarning each; a posterior that the checkpoint says has collapsed: one at the first use of
+    latents. `encode`, `reconstruct` and `nll` of one string give one result, not a list of
     one. `generation_kwargs` are those of `generate`. With `latent_size` 0, a language model, only `sample` and `nll`
     have a meaning; the others raise ValueError.
     """
@@ -59,6 +62,7 @@ class SeqVAE:
         self.model = (model if device is None else model.to(device)).eval()
         self.tokenizer = tokenizer
         self.batch_size = at_least(1, batch_size, "batch_size")
+        self._warned = False
 
     def __repr__(self) -> str:
         fields = ("latent_size", "vocab_size", "pooling_mode")
@@ -144,7 +148,7 @@ class SeqVAE:
         sentence without words. A progress bar appears on work of more than two seconds; `show_progress` True shows it
         at once and False never.
         """
-        self.model.model._require_latent("encode")
+        self._require_latent("encode", 4)
         names = self.feature_names(features)
         listed = as_list_of_strings(texts)
         array = np.empty((len(listed), len(names)), np.float32)
@@ -181,6 +185,7 @@ class SeqVAE:
 
         `seed` fixes them; without one they are new at every call. ValueError for a negative `n`.
         """
+        self._warn_if_collapsed(3)
         generator = _generator(seed)
         like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
         return self._write(standard_normal(1, like, generator)[0], generator, generation_kwargs)
@@ -192,7 +197,7 @@ class SeqVAE:
         `seed` matters with `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
         than (N, Z), and for latents that are not finite.
         """
-        self.model.model._require_latent("decode")
+        self._require_latent("decode", 4)
         z = latents.float() if isinstance(latents, torch.Tensor) else torch.tensor(np.asarray(latents, np.float32))
         latent_size = self.model.config.latent_size
         if z.shape == (0,):
@@ -219,7 +224,7 @@ class SeqVAE:
 
         `seed` and other arguments as in `decode`. One string gives one sentence, or the list of `num_return_sequences`.
         """
-        self.model.model._require_latent("reconstruct")
+        self._require_latent("reconstruct")
         centres = self.encode([texts] if isinstance(texts, str) else texts, features="centre")
         sentences = self.decode(centres, seed, **generation_kwargs)
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
@@ -232,7 +237,7 @@ class SeqVAE:
         `path` is "linear" or "spherical", on a line or on an arc around the origin. The ends are the reconstructions of
         `a` and `b`. Other arguments as in `decode`. ValueError below two steps, and for an arc between opposite points.
         """
-        self.model.model._require_latent("interpolate")
+        self._require_latent("interpolate")
         steps, way = at_least(2, steps, "steps"), _one_of(PATHS, path, "path")
         start, end = self.encode([a, b], features="centre")
         return self.decode(way(start, end, steps), seed, **generation_kwargs)
@@ -242,7 +247,7 @@ class SeqVAE:
 
         Other arguments as in `decode`, of whose sentences this is the first.
         """
-        self.model.model._require_latent("draw an analogy")
+        self._require_latent("draw an analogy")
         at_a, at_b, at_c = self.encode([a, b, c], features="centre")
         return self.decode((at_b - at_a + at_c)[None], seed, **generation_kwargs)[0]
 
@@ -274,7 +279,7 @@ class SeqVAE:
         `metric` is "cosine", 1 - cos of the angle, or "euclidean". Several queries give a list each. Of fewer than `k`
         texts all are returned; of equally near ones the earlier comes first. ValueError where there are no texts.
         """
-        self.model.model._require_latent("look for neighbours")
+        self._require_latent("look for neighbours")
         k = at_least(1, k, "k")
         _one_of(METRICS, metric, "metric")
         queries, listed = as_list_of_strings(query), as_list_of_strings(texts)
@@ -305,7 +310,7 @@ class SeqVAE:
         the two sides, as long as their means are apart along it. Raises ValueError where labels are missing, of one
         class or too few, where no text has such a label, and where the encoder puts both sides in the same place.
         """
-        self.model.model._require_latent("find a direction")
+        self._require_latent("find a direction")
         _one_of(DIRECTIONS, method, "method")
         listed = as_list_of_strings(texts)
         positions, side = two_sides(labels, len(listed), towards, away)
@@ -342,7 +347,7 @@ class SeqVAE:
         texts give a list each. Other arguments as in `decode`. Raises ValueError for no strengths, for those that are
         not finite, and for a direction of another shape.
         """
-        self.model.model._require_latent("edit")
+        self._require_latent("edit")
         vector, steps = np.asarray(direction, np.float32), np.asarray(strengths, np.float32)
         latent_size = self.model.config.latent_size
         if vector.shape != (latent_size,):
@@ -379,6 +384,18 @@ class SeqVAE:
             nll = self.model.iw_nll(batch.input_ids, batch.attention_mask, num_samples, generators)
             values[batch.positions] = nll.double().cpu().numpy()
         return values[0] if isinstance(texts, str) else values
+
+    def _require_latent(self, action: str, level: int = 3) -> None:
+        """Refuse a language model, and warn of a collapsed posterior; `level` frames up is the user's line."""
+        self.model.model._require_latent(action)
+        self._warn_if_collapsed(level)
+
+    def _warn_if_collapsed(self, level: int) -> None:
+        """One warning for this object's life where the checkpoint says that its posterior has collapsed."""
+        kl = self.model.config.validation_kl
+        if kl is not None and self.model.config.collapsed and not self._warned:
+            self._warned = True
+            warnings.warn(f"{self.model.name_or_path or 'this model'}: {collapse_told(kl)}", stacklevel=level + 1)
 
     def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""

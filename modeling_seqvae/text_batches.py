@@ -85,6 +85,15 @@ class _Tally:
             )
 
 
+def collapse_told(kl: float) -> str:
+    """A warning for a model whose posterior has this KL, in nats per text, and so says next to nothing of a text."""
+    return (
+        f"the posterior has collapsed: the latent holds {max(0.0, kl):.2f} nats a text, so that features, and what is "
+        "written from latents, say next to nothing of it. Train again with --method unigram_pretraining, or with "
+        "unigram_pretraining_free_bits, which holds more at some cost in -ELBO"
+    )
+
+
 def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tally, start: int) -> list[list[int]]:
     """`<s> x_1 ... x_n </s>` of each text, cut to the tokenizer's limit, and counted into `tally`.
 

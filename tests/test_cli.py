@@ -3,7 +3,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
 from modeling_seqvae.training.evaluations import weights
-from modeling_seqvae.training.recipe import available
+from modeling_seqvae.training.recipe import Recipe, available
 
 COMMANDS = (
     *("train", "evaluate", "encode", "score", "classify", "sample", "reconstruct", "interpolate"),
@@ -26,7 +26,7 @@ PRESET = """
 model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.5}
 training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
 """
-TRAIN = ("train", "--corpus", "texts", "--training", "preset.yaml", "--output-dir")
+TRAIN = ("train", "--corpus", "texts", "--method", "max_pool", "--training", "preset.yaml", "--output-dir")
 QUICK = ("--nll-samples", "3")
 TOLD = "three.txt: 3 documents, 5.0 words on average\n"
 TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was warm"]
@@ -115,9 +115,9 @@ def test_every_command_has_help(command: str) -> None:
 def test_names_that_help_mentions_exist() -> None:
     described = invoke("train", "--help").stdout
     told = {
-        "methods": ("max_pool", "seqvae", "lstm_lm"),
+        "methods": ("unigram_pretraining", "max_pool", "seqvae", "lstm_lm"),
         "corpora": ("demo", "ptb", "yahoo"),
-        "training": ("paper", "small", "demo", "tiny"),
+        "training": ("auto", "paper", "small", "demo", "tiny"),
     }
     for kind, names in told.items():
         assert set(names) <= set(available(kind))
@@ -136,6 +136,80 @@ def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path)
     assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
     assert "texts train: 40 documents" in result.stderr and "best epoch" in result.stdout
     assert "%|" not in result.stdout and "%|" in result.stderr
+
+
+def test_train_by_itself_pretrains_in_a_folder_named_after_corpus_and_method(folder: Path) -> None:
+    short = ("train", "--corpus", "lines.txt", "--set", "model.hidden_size=8", "--set", "model.embedding_size=6")
+    short += ("--set", "training.updates=[1, 2]")
+    told = invoke(*short)
+    assert {"best", "pretraining"} < {path.name for path in (folder / "lines-unigram_pretraining").iterdir()}
+    recipe = Recipe.load(folder / "lines-unigram_pretraining" / "recipe.yaml")
+    assert recipe.method == "unigram_pretraining" and recipe.training.epochs == 1 and recipe.model["latent_size"] == 32
+    assert "at most 1 epochs of pretraining (2 updates), then 1 epochs (2 updates)" in told.stderr
+    assert "the latent holds" in told.stdout or "the posterior has collapsed" in told.stdout
+    before = files(folder / "lines-unigram_pretraining")
+    assert "--resume, or choose another directory with --output-dir" in invoke(*short, code=1).stderr
+    assert files(folder / "lines-unigram_pretraining") == before
+    assert "at most" not in invoke(*TRAIN, "run", "--resume").stderr
+
+
+@pytest.fixture
+def holding(folder: Path) -> Iterator[Callable[[float | None], None]]:
+    """holding(kl): the run's best/ says that its KL on the validation set was this."""
+    path = folder / "run" / "best" / "config.json"
+    before = path.read_text()
+    yield lambda kl: path.write_text(json.dumps(json.loads(before) | {"validation_kl": kl}))
+    path.write_text(before)
+
+
+USES = {
+    "encode": ("encode", "run", "three.txt", "-o", "warned.npy"),
+    "classify": ("classify", "run", "--corpus", "labelled", "--label-column", "label", "-o", "warned"),
+    "sample": ("sample", "run", "-n", "2"),
+    "reconstruct": ("reconstruct", "run", *TEXTS),
+    "interpolate": ("interpolate", "run", *TEXTS[:2]),
+    "analogy": ("analogy", "run", *TEXTS),
+    "neighbours": ("neighbours", "run", "three.txt", TEXTS[0]),
+    "edit": ("edit", "run", TEXTS[0], "--examples", "labelled/train.csv", "--towards", "1"),
+}
+
+
+@pytest.mark.parametrize("command", USES)
+def test_a_collapsed_model_is_told_once_by_every_command_that_uses_its_latents(
+    folder: Path, holding: Callable[[float | None], None], command: str
+) -> None:
+    (folder / "labelled").mkdir(exist_ok=True)
+    for split, count in {"train": 12, "test": 6}.items():
+        rows = [f"{TEXTS[i % 3]} {'good' if i % 2 else 'bad'},{i % 2}" for i in range(count)]
+        (folder / "labelled" / f"{split}.csv").write_text("\n".join(["text,label", *rows, ""]))
+    (folder / "labelled" / "validation.csv").write_text(f"text,label\n{TEXTS[0]},0\n")
+    results = {}
+    for kl in (0.04, 4.0, None):
+        holding(kl)
+        results[kl] = invoke(*USES[command])
+        (folder / "warned.npy").unlink(missing_ok=True)
+    told = results[0.04].stderr
+    assert told.count("the posterior has collapsed: the latent holds 0.04 nats a text") == 1
+    assert "warning: run/best: " in told and "--method unigram_pretraining" in told
+    assert "collapsed" not in results[4.0].stderr + results[None].stderr + results[0.04].stdout
+
+
+def test_evaluate_warns_by_what_it_has_measured(folder: Path, holding: Callable[[float | None], None]) -> None:
+    holding(None)
+    result = invoke("evaluate", "run", *QUICK, "--nll-sentences", "5", "-o", "measured.json")
+    kl = json.loads((folder / "measured.json").read_text())["kl"]
+    assert result.stderr.count("the posterior has collapsed") == (kl < 0.1)
+    assert "collapsed" not in invoke("evaluate", "lm", *QUICK).stderr
+
+
+def test_train_ends_with_what_the_latent_holds(folder: Path) -> None:
+    result = invoke(*TRAIN, "run", "--resume")
+    record = json.loads((folder / "run" / "history.jsonl").read_text().splitlines()[-1])
+    expected = "the posterior has collapsed: the latent holds" if record["kl"] < 0.1 else "the latent holds"
+    assert f"{expected} {record['kl']:.2f} nats a text" in result.stdout
+    assert json.loads((folder / "run" / "best" / "config.json").read_text())["validation_kl"] == round(record["kl"], 4)
+    language_model = invoke(*TRAIN, "lm", "--method", "lstm_lm", "--resume")
+    assert "latent" not in language_model.stdout and "collapsed" not in language_model.stdout
 
 
 def test_a_run_is_not_overwritten_but_resumed(folder: Path) -> None:
@@ -384,7 +458,6 @@ def test_a_mistake_ends_in_a_sentence_and_leaves_nothing_behind(folder: Path, na
     "arguments",
     [
         ("nonsense",),
-        ("train",),
         ("train", "--output-dir"),
         ("train", "--output-dir", "new", "--nonsense"),
         ("sample",),

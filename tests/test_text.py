@@ -720,3 +720,46 @@ def test_what_cannot_be_looked_for_or_moved_along_is_refused(vae, language_model
     ):
         with pytest.raises(ValueError, match="latent_size=0"):
             call()
+
+
+# a posterior that has collapsed
+
+USES = {
+    "encode": lambda vae: vae.encode(SENTENCE),
+    "sample": lambda vae: vae.sample(1, seed=0),
+    "decode": lambda vae: vae.decode(np.zeros((1, LATENT))),
+    "reconstruct": lambda vae: vae.reconstruct(SENTENCE),
+    "interpolate": lambda vae: vae.interpolate("food", "service", 2),
+    "neighbours": lambda vae: vae.neighbours("food", ["service"]),
+    "direction": lambda vae: vae.direction(["food", "service", "slow", "cold"], [0, 0, 1, 1], 1),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_checkpoint_that_knows_of_its_collapse_warns_once_where_its_latent_is_used(checkpoint, use):
+    config = json.loads((checkpoint / "config.json").read_text())
+    assert "validation_kl" not in config or config["validation_kl"] is None
+    for kl, expected in ((None, 0), (0.1, 0), (0.02, 1)):
+        (checkpoint / "config.json").write_text(json.dumps({**config, "validation_kl": kl}))
+        vae = SeqVAE.from_pretrained(checkpoint)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            vae.nll("food", num_samples=2)
+            assert not told
+            USES[use](vae)
+            USES[use](vae)
+            vae.encode(SENTENCE)
+        assert [warning.filename for warning in told] == [__file__] * expected
+        assert all("collapsed: the latent holds 0.02 nats a text" in str(warning.message) for warning in told)
+
+
+def test_what_is_known_of_the_weights_is_saved_and_forgotten_when_they_are_trained_on(checkpoint, tmp_path):
+    vae = SeqVAE.from_pretrained(checkpoint)
+    vae.model.config.validation_kl = 0.02
+    vae.save_pretrained(tmp_path / "copy")
+    copied = SeqVAE.from_pretrained(tmp_path / "copy")
+    assert copied.model.config.validation_kl == 0.02 and copied.model.config.collapsed
+    copied.model.eval()
+    assert copied.model.config.collapsed
+    copied.model.train()
+    assert copied.model.config.validation_kl is None and not copied.model.config.collapsed

@@ -32,9 +32,13 @@ from .sharing import sharing_the_best
 @app.command()
 def train(
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="The run's directory; receives best/, last/ and history.jsonl.")
-    ],
-    method: Method = "max_pool",
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The run's directory; receives best/, last/ and history.jsonl. Default: CORPUS-METHOD, here.",
+        ),
+    ] = None,
+    method: Method = "unigram_pretraining",
     corpus: CorpusName = "demo",
     data_dir: DataDir = None,
     preset: Preset = None,
@@ -64,19 +68,24 @@ def train(
 
     Stop it with Ctrl-C whenever you like: the same command with --resume goes on where it was.
 
-    Example: seqvae train --corpus reviews.csv --output-dir RUN
+    Example: seqvae train --corpus reviews.csv
     """
+    from ..evaluation.verdict import latent_verdict
     from ..training import run
     from ..training.recipe import resolve
 
     spec = corpus_named(corpus, text_column, label_column)
     recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from)
+    output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
     with sharing_the_best(push_to, private, resume) as on_best:
         trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, on_best=on_best)
     if trainer.show:
-        best = min(trainer.history, key=lambda record: record["bound"])
+        best = min(trainer.history, key=lambda record: record[trainer.objective.selects_by])
         print(f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}")
+        verdict = latent_verdict(best, trainer.recipe.sizes.latent_size)
+        if verdict:
+            print(verdict)
         print(f"next: seqvae evaluate {output_dir}, or SeqVAE.from_pretrained({str(output_dir / 'best')!r}) in Python")
 
 
@@ -130,6 +139,8 @@ def evaluate(
     Prints a table and writes the same figures as JSON. docs/metrics.md says what each means.
     """
     from ..evaluation.table import caption, table
+    from ..evaluation.verdict import collapsed
+    from ..text_batches import collapse_told
     from ..training.evaluations import keep_evaluation
     from ..training.run import evaluate_checkpoint
 
@@ -156,6 +167,8 @@ def evaluate(
     )
     note(f"{report['corpus']} {report['split']}: {report['read']}")
     print(table([report], caption(report)))
+    if collapsed(report):
+        note(f"seqvae: warning: {checkpoint}: {collapse_told(report['kl'])}")
     if output:
         write_report(output, report)
     target = output or keep_evaluation(Path(checkpoint), report)

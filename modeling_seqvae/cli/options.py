@@ -13,8 +13,8 @@ Method = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What to train: max_pool, seqvae (the last state), lstm_lm, ... (a wrong name lists all), or a YAML file "
-        "of yours.",
+        help="What to train: unigram_pretraining, max_pool, seqvae (the last state), lstm_lm, ... (a wrong name lists "
+        "all), or a YAML file of yours.",
     ),
 ]
 CorpusName = Annotated[
@@ -36,8 +36,8 @@ Preset = Annotated[
         "--preset",
         "--training",
         metavar="NAME",
-        help="Sizes and schedule: paper, small, fast, demo, tiny (to try commands), ... (a wrong name lists all), or a "
-        "YAML file of yours. Default: the corpus's own; small for a file of yours.",
+        help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try commands), ... (a wrong name lists "
+        "all), or a YAML file of yours. Default: the corpus's own; auto for a file of yours.",
     ),
 ]
 Overrides = Annotated[

@@ -30,8 +30,8 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Sizes and schedule: paper, small, fast, demo, tiny (to try a command; it learns nothing), or a YAML "
-            "file of yours. Default: the corpus's own; small for a file of yours.",
+            help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try a command; it learns nothing), or a "
+            "YAML file of yours. Default: the corpus's own; auto for a file of yours.",
         ),
     ] = None,
     methods: Annotated[

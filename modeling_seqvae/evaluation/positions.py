@@ -14,11 +14,11 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from ..configuration_seqvae import COLLAPSED_BELOW
 from ..gaussian import log_prior
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
 from ..noise import standard_normal
 from .evaluate import Evaluator, standard_error
-from .verdict import COLLAPSED_BELOW
 
 DRAWS = 8
 """Draws of the prior a sentence, and as many of q(z|x)."""

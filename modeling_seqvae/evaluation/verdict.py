@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-COLLAPSED_BELOW = 0.1
-"""Nats of KL per sentence under which a latent is as good as ignored."""
+from ..configuration_seqvae import COLLAPSED_BELOW
+from ..text_batches import collapse_told
 
 
 def collapsed(report: Mapping[str, Any]) -> bool:
@@ -14,6 +14,15 @@ def collapsed(report: Mapping[str, Any]) -> bool:
     A language model, whose active units are None, has no posterior to collapse.
     """
     return report["au"] is not None and report["kl"] < COLLAPSED_BELOW
+
+
+def latent_verdict(figures: Mapping[str, Any], latent_size: int) -> str:
+    """A sentence that says how much the latent holds, and what to do if that is nothing; empty for a language model."""
+    if figures["au"] is None:
+        return ""
+    if collapsed(figures):
+        return collapse_told(figures["kl"])
+    return f"the latent holds {figures['kl']:.2f} nats a text, in {figures['au']} of {latent_size} units"
 
 
 def compare(title: str, nll: float, other: str, other_nll: float, spread: float) -> str:

@@ -98,7 +98,7 @@ class Estimates:
         return measured
 
     def _epochs_left(self, training: Training) -> int:
-        return training.recipe.training.epochs - len(training.read(self.output_dir) or ())
+        return training.epochs(self.output_dir) - len(training.read(self.output_dir) or ())
 
     def _speed(self, training: Training, nll: bool = False) -> Speed:
         size = size_of(training.recipe)

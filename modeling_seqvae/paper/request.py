@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.recipe import Recipe, available, corpus_spec, leaves, named_settings, resolve
+from ..training.recipe import OWN_TEXTS, Recipe, available, corpus_spec, leaves, named_settings, resolve
 from .published import paper_settings
 from .work import Evaluation, Training
 
@@ -190,7 +190,7 @@ def preset_name(corpus: str | CorpusSpec, preset: str | None) -> str:
     """The preset that a recipe of this corpus is made of: the one asked for, or the corpus's own."""
     if preset is not None:
         return Path(preset).stem
-    return "small" if isinstance(corpus, CorpusSpec) else named_settings("corpora", corpus)[0].get("preset", "paper")
+    return OWN_TEXTS if isinstance(corpus, CorpusSpec) else named_settings("corpora", corpus)[0].get("preset", "paper")
 
 
 def preset_defaults(preset: str | None) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..configuration_seqvae import COLLAPSED_BELOW
 from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note
-from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
+from ..evaluation.verdict import collapsed
 from ..training.evaluations import of_these_weights
 from ..training.history import HISTORY, require_history
 from ..training.json_files import read_json

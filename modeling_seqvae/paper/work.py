@@ -103,8 +103,11 @@ class Training:
 
     def progress(self, output_dir: Path) -> float:
         stage, run = self.recipe.pretraining_recipe(), output_dir / self.folder
-        epochs = self.recipe.training.epochs + (stage.training.epochs if stage else 0)
-        return (len(read_history(run)) + (len(read_history(run / PRETRAINING)) if stage else 0)) / epochs
+        epochs, done = self.epochs(output_dir), len(read_history(run))
+        if stage:
+            epochs += _epochs(run / PRETRAINING, stage)
+            done += len(read_history(run / PRETRAINING))
+        return done / epochs
 
     def run(self, output_dir: Path) -> None:
         folder = output_dir / self.folder
@@ -112,6 +115,10 @@ class Training:
         trainer = train(self.recipe, folder, self.data_dir, resume=True)
         sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
         write_json(folder / FINISHED, {"documents": sizes, FILES: read, **processor(trainer.accelerator.device)})
+
+    def epochs(self, output_dir: Path) -> int:
+        """Epochs of the run at most, its pretraining apart."""
+        return _epochs(output_dir / self.folder, self.recipe)
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         return read_history(output_dir / self.folder) or None
@@ -278,6 +285,11 @@ class Evaluation:
 def processor(device: Any) -> dict[str, Any]:
     """What a run was computed by: its hours compare with those of such another."""
     return {"device": device.type, "threads": torch.get_num_threads()}
+
+
+def _epochs(run: Path, recipe: Recipe) -> int:
+    """Epochs of a recipe at most. Only a run that has begun knows what a length in updates comes to."""
+    return (Recipe.load(run / RECIPE) if (run / RECIPE).is_file() else recipe).training.epochs
 
 
 def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None, files: str | None) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..configuration_seqvae import SeqVAEConfig
+from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
 from ..decoders import DECODERS
 from ..evaluation.table import how_likelihoods
-from ..evaluation.verdict import COLLAPSED_BELOW, collapsed
+from ..evaluation.verdict import collapsed
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .objectives import OBJECTIVES
 from .recipe import Recipe, TrainingSpec

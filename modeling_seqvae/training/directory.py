@@ -18,8 +18,12 @@ def holds_run(directory: Path, recipe: Recipe, resume: bool) -> bool:
             raise ValueError(f"{directory} holds best/ or last/ but no {RECIPE}: choose another directory")
         return False
     if not resume:
-        raise ValueError(f"{directory} holds a run: continue it with --resume, or choose another directory")
-    changed = recipe.differences(Recipe.load(directory / RECIPE), wherever=True)  # its state knows the texts
+        raise ValueError(
+            f"{directory} holds a run: continue it with --resume, or choose another directory with --output-dir"
+        )
+    there = Recipe.load(directory / RECIPE)
+    changed = recipe.differences(there, wherever=True)  # its state knows the texts
     if changed:
-        raise ValueError(f"{directory} holds a run of another recipe: {'; '.join(changed)}")
+        others = "" if recipe.may_be_of(there.texts) else ", and of other texts"
+        raise ValueError(f"{directory} holds a run of another recipe{others}: {'; '.join(changed)}")
     return True

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
@@ -19,6 +20,7 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import Texts, identity_of
 from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
+from ..precision import has_bfloat16
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
 from .objectives import OBJECTIVES, require_objective_options
@@ -28,6 +30,8 @@ from .schemes import SCHEMES
 from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
+OWN_TEXTS = "auto"
+"""The preset of texts that are no corpus of `configuration/corpora`, where none is named."""
 CHOICES: dict[str, Mapping[str, Any]] = {
     "objective": OBJECTIVES,
     "scheme": SCHEMES,
@@ -55,6 +59,7 @@ class TrainingSpec(BaseModel):
     batch_size: int = Field(32, ge=1)
     accumulation_steps: int = Field(1, ge=1)
     epochs: int = Field(100, ge=1)
+    updates: tuple[int, int] | None = None
     kl_schedule: str = "linear"
     kl_start: float = Field(0.1, ge=0)
     kl_stop: float = Field(1.0, ge=0)
@@ -64,7 +69,7 @@ class TrainingSpec(BaseModel):
     plateau_from: int = Field(15, ge=1)
     plateau_patience: int = Field(2, ge=1)
     max_halvings: int = Field(5, ge=1)
-    precision: Literal["auto", "no", "bf16"] = "auto"
+    precision: Literal["auto", "native", "no", "bf16"] = "auto"
     save_minutes: float = Field(10, gt=0)
     trackers: list[str] = []
     seed: int = Field(0, ge=0, lt=2**32)
@@ -96,6 +101,13 @@ class TrainingSpec(BaseModel):
             require_options(str(field.field_name), optimizer, options)
         return options
 
+    @field_validator("updates")
+    @classmethod
+    def _least_and_most(cls, bounds: tuple[int, int] | None) -> tuple[int, int] | None:
+        if bounds and not 1 <= bounds[0] <= bounds[1]:
+            raise ValueError("must be the least and the most updates of a run, such as [700, 20000]")
+        return bounds
+
     @model_validator(mode="after")
     def _warmup_ends(self) -> "TrainingSpec":
         if self.warmup_epochs >= self.epochs:
@@ -125,9 +137,25 @@ class TrainingSpec(BaseModel):
         rest = max(0.0, epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return warmup * LR_SCHEDULES[self.lr_schedule].factor(rest)
 
+    def settled(self, sentences: int) -> "TrainingSpec":
+        """The schedule with what depends on the training set's size and on the machine decided.
+
+        Epochs become as many as `updates` allows, and the other lengths keep their shares of the run.
+        """
+        spec = self.model_copy(update={"precision": self.mixed_precision or "auto"})
+        if self.updates is None:
+            return spec
+        least, most = (math.ceil(bound / math.ceil(sentences / self.batch_size)) for bound in self.updates)
+        epochs = min(max(self.epochs, min(least, MOST_EPOCHS)), most)
+        lengths: dict[str, Any] = {name: getattr(self, name) * epochs / self.epochs for name in LENGTHS}
+        whole = {"epochs": epochs, "plateau_from": max(1, round(lengths["plateau_from"]))}
+        return spec.model_copy(update=lengths | whole | {"updates": None})
+
     @property
     def mixed_precision(self) -> str | None:
         """What an Accelerator is told; None: what accelerate is configured for."""
+        if self.precision == "native":
+            return "bf16" if has_bfloat16(PartialState().device) else "no"
         return None if self.precision == "auto" else self.precision
 
     def plateau(self) -> Plateau:
@@ -235,6 +263,25 @@ class Recipe(BaseModel):
         fields["training"] = shared | self.pretraining.training
         return Recipe.model_validate(fields)
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether something still depends on the training set's size or on the machine."""
+        stage = self.pretraining.training if self.pretraining else {}
+        return bool(self.training.updates or stage.get("updates")) or self.training.precision == "native"
+
+    def settled(self, sentences: int) -> "Recipe":
+        """The recipe with what depends on the training set's size and on the machine decided; once it is, itself."""
+        training = self.training.settled(sentences)
+        stage = self.pretraining_recipe()
+        if self.pretraining is None or stage is None:
+            return self.model_copy(update={"training": training})
+        fields = {name: value for name, value in self.pretraining.training.items() if name != "precision"}
+        if self.training.updates or stage.training.updates:
+            settled = stage.training.settled(sentences)
+            fields |= {name: getattr(settled, name) for name in (*LENGTHS, "updates")}
+        pretraining = self.pretraining.model_copy(update={"training": fields})
+        return self.model_copy(update={"training": training, "pretraining": pretraining})
+
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
         """The configuration of the model, sized to a tokenizer, whose words it remembers."""
         ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk")}
@@ -275,6 +322,8 @@ class Recipe(BaseModel):
         `wherever` leaves out where the texts come from, for those who compare the texts themselves.
         """
         ignored: tuple[str, ...] = MAY_DIFFER
+        if self.unsettled or other.unsettled:  # what is not decided yet cannot be compared
+            ignored += UNSETTLED
         if wherever:
             in_memory = self.corpus.in_memory or other.corpus.in_memory
             ignored += ("corpus.", "limits.") if in_memory else PLACES
@@ -286,7 +335,7 @@ class Recipe(BaseModel):
 MODEL_FIELDS = tuple(
     name
     for name in SeqVAEConfig.__annotations__
-    if not name.endswith("_token_id") and not name.startswith("vocab")
+    if not name.endswith("_token_id") and not name.startswith(("vocab", "validation"))
     if name not in ("is_encoder_decoder", "use_cache")
     if not name.startswith("_") and name not in ("model_type", "keys_to_ignore_at_inference")
 )
@@ -294,6 +343,11 @@ MODEL_FIELDS = tuple(
 
 OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "freeze_encoder_epochs")
 """Fields of `training` that a pretraining does not share."""
+
+LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
+"""Fields of `training` in epochs, which `updates` stretches together."""
+MOST_EPOCHS = 60
+"""Epochs to which `updates` stretches a run at most: there are too few texts for more."""
 
 ENCODER_FIELDS = (
     "embedding_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode", "posterior",
@@ -305,6 +359,12 @@ DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings
 
 MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps")
 """Fields in which a run may differ from the one it continues: files move, and the number of shards is what counts."""
+UNSETTLED = tuple(
+    f"{section}.{name}"
+    for section in ("training", "pretraining.training")
+    for name in (*LENGTHS, "updates", "precision")
+)
+"""What `Recipe.settled` changes."""
 PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded", "in_memory", "text_column", "label"))
 """Beginnings of the fields that say where the texts come from, and of those of labels, which are not trained on."""
 
@@ -349,13 +409,13 @@ def resolve(
 ) -> Recipe:
     """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
 
-    Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to small. `encoder_from`
+    Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to auto. `encoder_from`
     names a run, checkpoint or model on the hub whose encoder starts the run, in place of a method's own pretraining.
 
     Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
     corpus = corpus or IN_MEMORY
-    spec, own_preset = (corpus, "small") if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
+    spec, own_preset = (corpus, OWN_TEXTS) if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
     chosen, method_source = named_settings("methods", method)
     name = Path(method).stem
     merged: dict[str, Any] = {"method": name, "title": chosen.pop("title", name)}
@@ -370,7 +430,8 @@ def resolve(
         for section, values in layer.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
-            merged[section] = {**merged.get(section, {}), **values}
+            counted = {"updates": None} if section == "training" and "epochs" in values else {}
+            merged[section] = {**merged.get(section, {}), **counted, **values}  # other epochs are meant as they are
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
     if overrides:
         for override in overrides:
@@ -403,6 +464,8 @@ def _override(merged: dict[str, Any], override: str) -> None:
             raise ValueError(f"--set {key.strip()}: {section} is one value and has no fields")
         place[section] = dict(inner or {})  # a layer's own mapping stays as it is
         place = place[section]
+    if sections[-1] == "training" and field == "epochs":
+        place["updates"] = None  # they are meant as they are
     place[field] = yaml_value(value, override)
 
 

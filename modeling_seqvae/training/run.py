@@ -1,5 +1,6 @@
 """From a recipe to a trained run, and from a run to its figures."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -77,12 +78,14 @@ def train(
     recipe = _placed(recipe, data_dir, begun)
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
-    recipe = recipe.with_texts(corpus.splits)
     splits = corpus.splits
+    asked, recipe = recipe, recipe.with_texts(splits).settled(len(splits["train"]))
     arguments: dict[str, Any] = {"tokenizer": tokenizer, "train": splits["train"], "validation": splits["validation"]}
     arguments |= {"accelerator": accelerator, "progress": progress}
     if progress and launched().is_main_process:
         print(describe(corpus, tokenizer), file=sys.stderr)
+        if asked.training.updates:
+            print(f"at most {_length(recipe, len(splits['train']))}", file=sys.stderr)
     pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)
     model = fresh_model(recipe, tokenizer, splits["train"])
     if pretrained and not (Path(output_dir) / LAST).is_dir():
@@ -91,6 +94,16 @@ def train(
     trainer = SeqVAETrainer(model=model, recipe=recipe, output_dir=output_dir, **arguments)
     trainer.train(resume=resume)
     return trainer
+
+
+def _length(recipe: Recipe, sentences: int) -> str:
+    """How long a run on so many sentences is: epochs and updates, and how much of that comes before it."""
+    parts = []
+    for stage, what in ((recipe.pretraining_recipe(), " of pretraining"), (recipe, "")):
+        if stage:
+            updates = stage.training.epochs * math.ceil(sentences / stage.training.batch_size)
+            parts.append(f"{stage.training.epochs} epochs{what} ({updates:,} updates)")
+    return ", then ".join(parts)
 
 
 def _placed(recipe: Recipe, data_dir: str | Path | None, begun: Recipe | None) -> Recipe:

@@ -149,6 +149,7 @@ class RunDirectory:
         """The model as a complete checkpoint, with tokenizer, card and what `save_more` writes beside it."""
         if not self.accelerator.is_main_process:
             return
+        model.config.validation_kl = None if record["au"] is None else round(record["kl"], 4)
         with quiet_libraries(), replacing(self.best) as directory:
             model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)

@@ -74,8 +74,8 @@ class SeqVAETrainer:
         on_best: Callable[[Path], None] | None = None,
         pretraining: Mapping[str, Any] | None = None,
     ):
-        self.spec = recipe.training
-        self.recipe = recipe.of_data(train, validation)
+        self.recipe = recipe.of_data(train, validation).settled(len(train))
+        self.spec = self.recipe.training
         self.tokenizer = tokenizer
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()

@@ -1,6 +1,7 @@
 import numpy as np
 
-from modeling_seqvae.evaluation.verdict import COLLAPSED_BELOW, collapsed, compare
+from modeling_seqvae.configuration_seqvae import COLLAPSED_BELOW
+from modeling_seqvae.evaluation.verdict import collapsed, compare, latent_verdict
 
 
 def report(kl: float, au: int | None = 0) -> dict[str, float | None]:
@@ -14,6 +15,13 @@ def test_collapse_is_a_kl_below_the_threshold():
 
 def test_a_language_model_has_nothing_to_collapse():
     assert not collapsed(report(0.0, au=None))
+
+
+def test_what_the_latent_holds_is_told_with_what_to_do_if_that_is_nothing():
+    assert latent_verdict({"kl": 4.134, "au": 14}, 32) == "the latent holds 4.13 nats a text, in 14 of 32 units"
+    collapse = latent_verdict({"kl": -0.001, "au": 0}, 32)
+    assert collapse.startswith("the posterior has collapsed: the latent holds 0.00 nats") and "--method" in collapse
+    assert latent_verdict({"kl": 0.0, "au": None}, 0) == ""
 
 
 def test_who_is_lower_is_told_whichever_comes_first():

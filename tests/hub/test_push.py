@@ -317,6 +317,8 @@ def test_every_best_of_a_training_is_shared_or_passed_over_for_a_newer_one(
 
 
 TRAIN = [
+    "--method",
+    "max_pool",
     "--limit",
     "train=40",
     "--limit",

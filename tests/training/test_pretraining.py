@@ -125,6 +125,36 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_the_run_that_was_not(
             assert (tmp_path / "run" / name).read_bytes() == (pretrained / name).read_bytes()
 
 
+def test_a_length_in_updates_is_decided_once_and_written_in_both_recipes(make_recipe, tmp_path, history_of):
+    """57 sentences are 8 batches: at least 20 updates are 3 epochs, and the 4 of the pretraining are enough."""
+    recipe = make_recipe("training.epochs=1", "training.updates=[20, 90]", method=UNIGRAM_METHOD)
+    count, output = 0, OBJECTIVES["elbo"].output
+
+    def signalling(self, *arguments):
+        nonlocal count
+        count += 1
+        if count in (11, 35):  # in the pretraining, and in the run
+            os.kill(os.getpid(), signal.SIGTERM)
+        return output(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(OBJECTIVES["elbo"], "output", signalling)
+        for resume in (False, True):
+            with pytest.raises(Interrupted):
+                train(recipe, tmp_path / "run", resume)
+    train(recipe, tmp_path / "run", resume=True)
+    train(recipe, tmp_path / "other")
+    for folder, epochs in {"pretraining": 4, "": 3}.items():
+        written = Recipe.load(tmp_path / "run" / folder / "recipe.yaml").training
+        assert (written.epochs, written.updates) == (epochs, None)
+        assert len(history_of(tmp_path / "run" / folder)) == epochs
+        first, second = (tmp_path / name / folder / "last" / "model.safetensors" for name in ("run", "other"))
+        assert first.read_bytes() == second.read_bytes()
+    longer = make_recipe("training.epochs=1", "training.updates=[30, 90]", method=UNIGRAM_METHOD)
+    with pytest.raises(ValueError, match=r"another recipe: .*training.epochs is 3 there and 4 here"):
+        train(longer, tmp_path / "run", resume=True)
+
+
 def test_a_run_whose_pretraining_has_begun_is_not_begun_again(make_recipe, tmp_path, pretrained):
     recipe = make_recipe(*UNIGRAM, method="unigram_pretraining")
     os.symlink(pretrained / "pretraining", tmp_path / "pretraining")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modeling_seqvae.data.corpora import CorpusSpec
+from modeling_seqvae.data.corpora import CorpusSpec, spec_from_path
 from modeling_seqvae.tokenization import train_tokenizer, vocabulary_hash
 from modeling_seqvae.training import recipe as recipes
 from modeling_seqvae.training.recipe import Recipe, TrainingSpec, available, configuration_root, corpus_spec, resolve
@@ -191,7 +191,10 @@ def test_values_of_set_are_yaml(override, value):
         ("training.learning_rate=1,5", "training.learning_rate: .*number.*'1,5'"),
         ("training.learning_rate=.nan", "training.learning_rate: .*finite"),
         ("training.learning_rate=.inf", "training.learning_rate: .*finite"),
-        ("training.precision=fp16", "training.precision: .*'auto', 'no' or 'bf16'"),
+        ("training.precision=fp16", "training.precision: .*'auto', 'native', 'no' or 'bf16'"),
+        ("training.updates=[9, 2]", r"training.updates: must be the least and the most .*\[9, 2\]"),
+        ("training.updates=[0, 2]", "training.updates: must be the least and the most"),
+        ("training.updates=9", "training.updates: "),
         ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant"),
         ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
         ("training.optimizer=lbfgs", "training.optimizer: .*'lbfgs' is not one of sgd, adam, adamw"),
@@ -233,6 +236,79 @@ def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
 def test_a_method_with_an_optimiser_of_its_own_leaves_the_presets_options(method):
     assert resolve("max_pool", "ptb", "fast").training.table_options
     assert not resolve(method, "ptb", "fast").training.table_options
+
+
+def test_texts_of_ones_own_have_the_preset_auto_which_has_the_model_and_optimiser_of_fast(tmp_path):
+    (tmp_path / "mine.txt").write_text("a b\n")
+    own = spec_from_path(tmp_path / "mine.txt")
+    assert resolve("seqvae", own) == resolve("seqvae", own, "auto")
+    assert resolve("seqvae") == resolve("seqvae", None, "auto")
+    auto, fast = (resolve("seqvae", own, preset) for preset in ("auto", "fast"))
+    assert auto.model == fast.model
+    for name in ("optimizer", "optimizer_options", "table_options", "learning_rate", "lr_schedule", "batch_size"):
+        assert getattr(auto.training, name) == getattr(fast.training, name)
+
+
+UPDATES = (
+    "training.epochs=8", "training.updates=[100, 1000]", "training.batch_size=10", "training.warmup_epochs=0.5",
+    "training.anneal_epochs=4",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sentences", "epochs"),
+    [(1, 60), (20, 50), (100, 10), (101, 10), (120, 9), (125, 8), (1000, 8), (1420, 8), (1430, 7), (5000, 2), (9999, 1),
+    (10**7, 1)],
+)  # fmt: skip
+def test_updates_decides_how_often_few_or_many_sentences_are_read(sentences, epochs):
+    """At least 100 and at most 1,000 updates, 8 epochs where these are between, and never above 60."""
+    recipe = resolve("max_pool", "ptb", "fast", UPDATES)
+    training = recipe.settled(sentences).training
+    assert training.epochs == epochs and training.updates is None
+    assert training.warmup_epochs == pytest.approx(epochs / 16) and training.anneal_epochs == epochs / 2
+    assert training.kl_weight(epochs / 2) == 1.0 > training.kl_weight(epochs / 2 - 0.01)
+    changed = {name for name in TrainingSpec.model_fields if getattr(training, name) != getattr(recipe.training, name)}
+    assert changed <= {"updates", *recipes.LENGTHS}
+
+
+def test_a_pretraining_keeps_to_updates_as_the_run_does(tmp_path):
+    recipe = resolve("unigram_pretraining", "ptb", "fast", UPDATES)
+    for sentences, epochs, of_pretraining in ((100, 10, 10), (500, 8, 4), (5000, 2, 2), (10**6, 1, 1)):
+        settled = recipe.settled(sentences)
+        stage = settled.pretraining_recipe()
+        assert (settled.training.epochs, stage.training.epochs) == (epochs, of_pretraining)
+        assert not settled.unsettled and settled.settled(sentences) == settled and stage.settled(7) == stage
+        settled.save(tmp_path / "recipe.yaml")
+        assert Recipe.load(tmp_path / "recipe.yaml") == settled
+        assert recipe.differences(settled) == settled.differences(recipe) == []  # what is not decided yet
+    assert resolve("unigram_pretraining", "ptb", "fast").settled(7) == resolve("unigram_pretraining", "ptb", "fast")
+
+
+def test_who_counts_epochs_means_epochs(tmp_path):
+    def epochs(*overrides, preset="auto"):
+        recipe = resolve("unigram_pretraining", "ptb", preset, overrides).settled(320)
+        return recipe.training.epochs, recipe.pretraining_recipe().training.epochs
+
+    plain = resolve("unigram_pretraining", "ptb", "fast")
+    of_method = plain.pretraining_recipe().training.epochs
+    assert epochs("training.updates=[200, 300]") == (20, 20)
+    assert epochs("training.updates=[200, 300]", "pretraining.training.epochs=2") == (20, 2)
+    assert epochs("training.epochs=2") == (2, of_method)
+    assert epochs("training.epochs=2", "training.updates=[200, 300]") == (20, 20)
+    assert epochs("training.updates=null", "pretraining.training.updates=[70, 80]") == (8, 7)
+    method = tmp_path / "mine.yaml"
+    method.write_text("training: {epochs: 3}\n")
+    assert resolve(str(method), "ptb", "auto").settled(320).training.epochs == 3
+
+
+@pytest.mark.parametrize(("there", "found"), [(True, "bf16"), (False, "no")])
+def test_native_precision_is_what_the_machine_has(monkeypatch, there, found):
+    monkeypatch.setattr(recipes, "has_bfloat16", lambda device: there)
+    recipe = resolve("unigram_pretraining", "ptb", "auto")
+    assert recipe.training.precision == "native" and recipe.training.mixed_precision == found
+    settled = recipe.settled(100)
+    assert settled.training.precision == settled.pretraining_recipe().training.precision == found
+    assert resolve("seqvae", "ptb", "paper").settled(100).training.precision == "auto"
 
 
 def test_the_fast_preset_has_the_model_of_the_small_one():
@@ -300,7 +376,7 @@ def test_an_error_in_a_file_of_ones_own_names_the_file_and_the_field(tmp_path, p
 def test_a_preset_that_a_corpus_names_must_exist(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("data: {name: x, files: {train: x.txt}}\npreset: huge\n")
-    with pytest.raises(ValueError, match="'huge' in configuration/training, only demo, fast, paper, small"):
+    with pytest.raises(ValueError, match="'huge' in configuration/training, only auto, demo, fast, paper, small"):
         resolve("seqvae", str(path))
 
 

@@ -128,7 +128,7 @@ def test_the_texts_of_the_corpus_are_the_corpus_in_memory_too(tmp_path, preset):
 def test_a_recipe_without_a_corpus_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="in memory and cannot be read again: name a corpus"):
         runs.train(resolve("max_pool"), tmp_path / "run", progress=False)
-    assert resolve("max_pool") == resolve("max_pool", preset="small")
+    assert resolve("max_pool") == resolve("max_pool", preset="auto")
 
 
 # a corpus is its texts
