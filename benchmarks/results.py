@@ -52,7 +52,9 @@ def keep_run(run: Path, copy: Path) -> None:
         shutil.copy(path, copy / path.name)
     if (run / RECIPE).is_file():
         text = (run / RECIPE).read_text("utf-8")
-        (copy / RECIPE).write_text(re.sub(r"^data_dir:.*\n", "", text, flags=re.MULTILINE), "utf-8")
+        text = re.sub(r"^data_dir:.*\n", "", text, flags=re.MULTILINE)
+        text = re.sub(r"^encoder_from: .*/(.+/.+)$", r"encoder_from: \1", text, flags=re.MULTILINE)
+        (copy / RECIPE).write_text(text, "utf-8")
 
 
 def pages() -> Iterator[tuple[Path, str]]:
