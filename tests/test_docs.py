@@ -33,8 +33,9 @@ def test_the_first_snippet_of_the_readme_prints_the_accuracy_it_states():
     assert float(printed[0]) == pytest.approx(stated, abs=0.005)
 
 
-def test_the_committed_checkpoint_is_small_and_holds_no_pickle():
-    files = list((ROOT / "model_cards" / "demo-max-pool").iterdir())
+@pytest.mark.parametrize("name", ["demo-max-pool", "demo-unigram-pretraining"])
+def test_the_committed_checkpoints_are_small_and_hold_no_pickle(name):
+    files = list((ROOT / "model_cards" / name).iterdir())
     assert sum(path.stat().st_size for path in files) < 1 << 20
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors", ".yaml"}
 
