@@ -125,7 +125,7 @@ MISTAKES = {
     "unknown target": (("table9",), "'table9' is not one of table1"),
     "unknown method": (("table1", "--methods", "bert"), "--methods bert: the methods are abs_pool"),
     "unknown corpus": (("table1", "--corpus", "none"), "'none'"),
-    "unknown preset": (("table1", "--preset", "huge"), "configuration/training, only demo"),
+    "unknown preset": (("table1", "--preset", "huge"), "configuration/training, only auto, demo"),
     "unknown setting": (("table1", "--set", "training.epoch=3"), "training.epoch is not a field"),
     "a seed as a setting": (("table1", "--set", "training.seed=3"), "--seeds"),
     "wrong limit": (("table1", "--limit", "train=none"), "--limit"),
