@@ -48,6 +48,7 @@ class Progress:
     updates: int = 0
     learning_rate: float = 0.0  # before the schedule's factor
     best_bound: float = inf
+    best_epoch: int = 0
     seconds: float = 0.0  # in updates and evaluations
     words: int = 0  # predicted since the last record, as the next
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
@@ -57,8 +58,7 @@ class Progress:
     @property
     def at_its_best(self) -> bool:
         """Whether the run stands at the end of its best epoch: then last/ has the weights of best/."""
-        bounds = [record["bound"] for record in self.history]
-        return self.batch == 0 and bool(bounds) and bounds.index(min(bounds)) == len(bounds) - 1
+        return self.batch == 0 and self.best_epoch == self.epoch > 0
 
 
 class RunDirectory:

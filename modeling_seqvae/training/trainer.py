@@ -228,7 +228,7 @@ class SeqVAETrainer:
         progress.history.append(record)
         improved = bound < progress.best_bound
         if improved:
-            progress.best_bound = bound
+            progress.best_bound, progress.best_epoch = bound, progress.epoch
         if self.plateau.halves_after(progress.epoch, bound):
             self.directory.load_best(model, self.objective.load)
             progress.learning_rate /= 2
