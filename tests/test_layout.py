@@ -118,6 +118,12 @@ def test_no_import_cycles() -> None:
     TopologicalSorter(graph).prepare()  # raises a CycleError that names the cycle
 
 
+def test_one_place_asks_which_processes_there_are() -> None:
+    """A bare PartialState() before the Accelerator would make each of several processes on CPUs one alone."""
+    asking = [module for module in MODULES if "PartialState(" in (PACKAGE / f"{module}.py").read_text("utf-8")]
+    assert asking == ["data/launch"]
+
+
 @pytest.mark.parametrize("module", [name for name in ROOT_FILES if name in MODULES])
 def test_root_files_can_travel_with_a_checkpoint(module: str) -> None:
     """A checkpoint carries its code as flat files, which transformers follows only through `from .name import`."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
@@ -20,6 +19,7 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import Texts, identity_of
 from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.hub_corpora import HubSource
+from ..data.launch import launched
 from ..precision import has_bfloat16
 from ..tokenization import vocabulary_hash
 from .checkpoint import write_text
@@ -155,7 +155,7 @@ class TrainingSpec(BaseModel):
     def mixed_precision(self) -> str | None:
         """What an Accelerator is told; None: what accelerate is configured for."""
         if self.precision == "native":
-            return "bf16" if has_bfloat16(PartialState().device) else "no"
+            return "bf16" if has_bfloat16(launched().device) else "no"
         return None if self.precision == "auto" else self.precision
 
     def plateau(self) -> Plateau:
