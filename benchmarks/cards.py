@@ -45,7 +45,7 @@ def card_of(run: Path, checkpoint: Path) -> str:
     vae = SeqVAE.from_pretrained(checkpoint) if (checkpoint / "config.json").is_file() else None
     written = card(
         recipe,
-        min(history, key=lambda record: record["bound"]),
+        recipe.best_of(history),
         config=vae.model.config if vae else None,
         epochs=len(history),
         evaluation=json.loads(evaluation.read_text("utf-8")) if evaluation.is_file() else None,

@@ -42,7 +42,7 @@ def encoder(run: Path) -> dict[str, Any]:
     """What a run's best model is: its recipe's title, corpus and sizes, and its figures on its validation set."""
     recipe = Recipe.load(run / "recipe.yaml")
     history = require_history(run)
-    best = min(history, key=lambda record: record["bound"])
+    best = recipe.best_of(history)
     limits = ", ".join(f"first {count:,} of {split}" for split, count in recipe.limits.items())
     return {
         "title": recipe.title,

@@ -4,6 +4,7 @@ A decoder turns z and the words so far into states, and its vocabulary layer tur
 Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S latents a sentence.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
     return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
 
 
-class Decoder(nn.Module):
+class Decoder(nn.Module, ABC):
     """What every decoder offers; a subclass overrides what differs.
 
     `embed_tokens` are its word embeddings, None for a decoder that reads no words.
@@ -44,6 +45,7 @@ class Decoder(nn.Module):
         """The layer that turns this decoder's states into logits."""
         return nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
+    @abstractmethod
     def forward(
         self,
         latents: torch.Tensor,
@@ -55,7 +57,14 @@ class Decoder(nn.Module):
 
         The last entry is what the vocabulary layer reads: (B, T, H), or (B, 1, .) where all positions have one state.
         """
-        raise NotImplementedError
+
+    @staticmethod
+    def given(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """The words that are read, embeddings (B, T, E) or else ids (B, T). Raises ValueError where there are none."""
+        words = input_ids if inputs_embeds is None else inputs_embeds
+        if words is None:
+            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
+        return words
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
@@ -63,7 +72,7 @@ class Decoder(nn.Module):
 
     def nll(
         self,
-        vocabulary_layer: nn.Module,
+        vocabulary_layer: Any,
         states: torch.Tensor,
         targets: torch.Tensor,
         counted: torch.Tensor,
@@ -122,7 +131,8 @@ class LSTMDecoder(Decoder):
 
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
-        embeds = self.embed_tokens(self._drop_words(input_ids)) if inputs_embeds is None else inputs_embeds
+        words = self.given(input_ids, inputs_embeds)
+        embeds = self.embed_tokens(self._drop_words(words)) if inputs_embeds is None else words
         latents = latents.to(embeds.dtype)
         past = self.initial_state(latents) if cache is None else cache
         z = latents[:, None].expand(-1, embeds.shape[1], -1)
@@ -140,9 +150,9 @@ class LSTMDecoder(Decoder):
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
-        flat = latents.flatten(0, 1)
         if self.training or input_ids.device.type != "cpu":
-            return self(flat, input_ids.repeat(len(latents), 1))[0][-1]
+            return super().states_under(latents, input_ids)
+        flat = latents.flatten(0, 1)
         start = self.initial_state(flat)
         first = (start.hidden[0], start.cell[0])
         states = states_under_latents(self.layers[0], self.embed_tokens(input_ids), latents, first).flatten(0, 1)
@@ -155,10 +165,8 @@ class LSTMDecoder(Decoder):
             states = torch.tanh(self.skip_state(states) + self.skip_latent(latents)[:, None])
         return self.output_dropout(states)
 
-    def _drop_words(self, input_ids: torch.Tensor | None) -> torch.Tensor:
+    def _drop_words(self, input_ids: torch.Tensor) -> torch.Tensor:
         """In training, every input word but `<s>` becomes the unknown token with probability word_dropout."""
-        if input_ids is None:
-            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
         if not self.training or self.config.word_dropout == 0:
             return input_ids
         dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.config.word_dropout
@@ -195,23 +203,21 @@ class UnigramDecoder(Decoder):
         inputs_embeds: torch.Tensor | None = None,
         cache: SeqVAECache | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
-        words = input_ids if inputs_embeds is None else inputs_embeds
-        if words is None:
-            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
+        words = self.given(input_ids, inputs_embeds)
         seen_tokens = words.shape[1] + (cache.seen_tokens if cache else 0)
         nothing = latents.new_empty(0, latents.shape[0], 0)
         return (latents[:, None],), SeqVAECache(nothing, nothing, seen_tokens)
 
     def nll(
         self,
-        vocabulary_layer: nn.Module,
+        vocabulary_layer: Any,
         states: torch.Tensor,
         targets: torch.Tensor,
         counted: torch.Tensor,
         logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         words = targets.masked_fill(~counted, 0)  # -100 is no token
-        rows = max(1, LOGITS_AT_ONCE // int(vocabulary_layer.out_features))  # type: ignore[arg-type]
+        rows = max(1, LOGITS_AT_ONCE // vocabulary_layer.out_features)
         parts = zip(states[:, 0].split(rows), words.split(rows), strict=True)
         found = [upcast(vocabulary_layer(z)).log_softmax(-1).gather(1, word) for z, word in parts]
         return -torch.cat(found).masked_fill(~counted, 0)  # (B, T - 1)

@@ -81,7 +81,7 @@ def train(
     with sharing_the_best(push_to, private, resume) as on_best:
         trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, on_best=on_best)
     if trainer.show:
-        best = min(trainer.history, key=lambda record: record[trainer.objective.selects_by])
+        best = trainer.recipe.best_of(trainer.history)
         print(f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}")
         verdict = latent_verdict(best, trainer.recipe.sizes.latent_size)
         if verdict:

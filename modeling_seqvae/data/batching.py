@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..tokenization import pieces_of
 from .caching import cached_map
-from .columns import array_of, arrays_of
+from .columns import array_of, arrays_of, tokens_of
 from .order import random_order
 
 POOL_BATCHES = 64
@@ -30,9 +30,9 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         unknown     those of the n words that the tokenizer does not know
         index       the sentence's number
 
-    A split that lies on disk is tokenised once: `datasets` caches the result beside it, by a fingerprint of the split
-    and the tokenizer. Of several processes one does it and the others wait. Raises OSError where the cache cannot be
-    written.
+    A split is tokenised once: `datasets` caches the result beside one that lies on disk, by a fingerprint of the split
+    and the tokenizer, and one in memory keeps it. Of several processes one does it and the others wait. Raises OSError
+    where the cache cannot be written.
     """
 
     def encode(batch: dict[str, list], index: list[int]) -> dict[str, list]:
@@ -76,10 +76,9 @@ def unknown_share_of(tokenised: Dataset) -> float:
 def token_counts(tokenised: Dataset, vocab_size: int) -> np.ndarray:
     """How often each token is one that a decoder predicts, (V,): all tokens of all sentences but `<s>`."""
     counts = np.zeros(vocab_size, np.int64)
-    for table in tokenised.select_columns("input_ids").with_format("arrow").iter(batch_size=10_000):
-        sentences = table["input_ids"].combine_chunks()
-        first = np.concatenate([[0], sentences.value_lengths().to_numpy().cumsum()[:-1]])
-        counts += np.bincount(np.delete(sentences.flatten().to_numpy(), first), minlength=vocab_size)
+    for lengths, tokens in tokens_of(tokenised):
+        first = lengths.cumsum() - lengths
+        counts += np.bincount(np.delete(tokens, first), minlength=vocab_size)
     return counts
 
 

@@ -4,11 +4,14 @@ import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import datasets
 from datasets import Dataset
 from huggingface_hub.utils import WeakFileLock
+
+Result = TypeVar("Result")
 
 ROWS_AT_ONCE = 2_000
 """Rows worked on together, and together in a cache file: each such group costs some kilobytes when the file is open."""
@@ -18,8 +21,13 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOE
 
 
 def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> Dataset:
-    """`rows.map` in batches, with the rows' numbers, once for all processes; see `alone`."""
-    with alone(rows, options.get("new_fingerprint", rows._fingerprint)):
+    """`rows.map` in batches, with the rows' numbers, once for all processes; see `alone`.
+
+    Of rows in memory, which no cache on disk knows, once while they are there, where a `new_fingerprint` says what is
+    made of them.
+    """
+
+    def mapped() -> Dataset:
         return rows.map(
             function,
             batched=True,
@@ -28,6 +36,23 @@ def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> D
             with_indices=True,
             **options,
         )
+
+    key = options.get("new_fingerprint")
+    if key and cache_folder(rows) is None:
+        return made_once(rows, key, mapped)
+    with alone(rows, key or rows._fingerprint):
+        return mapped()
+
+
+def made_once(rows: Dataset, key: str, make: Callable[[], Result]) -> Result:
+    """`make()`, or what it gave before for these rows and this key; it is forgotten together with the rows."""
+    made = _MADE.setdefault(rows, {})
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
+_MADE: WeakKeyDictionary[Dataset, dict[str, Any]] = WeakKeyDictionary()
 
 
 @contextmanager

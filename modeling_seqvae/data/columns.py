@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset
 from numpy.typing import DTypeLike, NDArray
+
+from .caching import made_once
 
 
 @dataclass(frozen=True)
@@ -20,19 +21,31 @@ class Texts:
 
 def identity_of(rows: Dataset) -> Texts:
     """What the `text` of every row is known by, or its `input_ids` where there are only these."""
+    return made_once(rows, "identity", lambda: _identity(rows))
+
+
+def _identity(rows: Dataset) -> Texts:
     column = "text" if "text" in rows.column_names else "input_ids"
     digest = hashlib.sha256(column.encode())
-    for table in rows.select_columns([column]).with_format("arrow").iter(10_000):
-        values = table.column(0).combine_chunks()
-        if column == "text":
-            parts = [text.encode() for text in values.fill_null("").to_pylist()]
-            lengths, content = np.array([len(part) for part in parts], np.int64), b"".join(parts)
-        else:
-            lengths = values.value_lengths().to_numpy(zero_copy_only=False)
-            content = values.flatten().cast(pa.int64()).to_numpy(zero_copy_only=False).tobytes()
+    for lengths, content in _encoded(rows) if column == "text" else tokens_of(rows):
         digest.update(lengths.astype(np.int64).tobytes())
-        digest.update(content)
+        digest.update(content if isinstance(content, bytes) else content.astype(np.int64).tobytes())
     return Texts(len(rows), digest.hexdigest())
+
+
+def _encoded(rows: Dataset) -> Iterator[tuple[NDArray, bytes]]:
+    """The bytes of some thousand texts at a time, and how many each has."""
+    for table in rows.select_columns(["text"]).with_format("arrow").iter(10_000):
+        parts = [(text or "").encode() for text in table.column(0).to_pylist()]
+        yield np.array([len(part) for part in parts], np.int64), b"".join(parts)
+
+
+def tokens_of(rows: Dataset) -> Iterator[tuple[NDArray, NDArray]]:
+    """The `input_ids` of some thousand sentences at a time, one after the other, and how many each has."""
+    for table in rows.select_columns(["input_ids"]).with_format("arrow").iter(10_000):
+        sentences = table.column(0).combine_chunks()
+        lengths, tokens = sentences.value_lengths(), sentences.flatten()
+        yield lengths.to_numpy(zero_copy_only=False), tokens.to_numpy(zero_copy_only=False)
 
 
 def texts_of(rows: Dataset) -> Iterator[str]:

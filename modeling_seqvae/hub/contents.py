@@ -81,7 +81,7 @@ def contents(
         files |= {name: _as_json(content) for name, content in sentence_files(sentence_features).items()}
     written = card(
         recipe,
-        min(history, key=lambda record: record["bound"]),
+        recipe.best_of(history),
         config=SeqVAEConfig.from_pretrained(best),
         epochs=len(history),
         evaluation=evaluation,

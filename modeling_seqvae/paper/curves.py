@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.table import numbers
+from ..training.recipe import Recipe
 from .encoders import encoder_runs, seed_by_seed
 from .figures import draw_curves
 from .report import Report, Table, spread
@@ -40,7 +41,7 @@ class Curves:
         rows, curves = [], {}
         for trainings in encoder_runs(request, self.name):
             title, histories = _histories(trainings, output_dir)
-            ends = [_ends(history) for history in histories]
+            ends = [_ends(trainings[0].recipe, history) for history in histories]
             figures = {key: spread([end[key] for end in ends]) for key in COLUMNS if key != "title"}
             rows.append({"method": trainings[0].recipe.method, "title": title, **figures})
             if histories:
@@ -64,9 +65,9 @@ def _histories(trainings: Sequence[Training], output_dir: Path) -> tuple[str, li
     return f"{trainings[0].recipe.title} (stopped after epoch {epochs})", [history for _, history in begun]
 
 
-def _ends(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _ends(recipe: Recipe, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the best and the last epoch gave."""
-    best, last = min(history, key=lambda record: record["bound"]), history[-1]
+    best, last = recipe.best_of(history), history[-1]
     found = {"best_epoch": best["epoch"], "epochs": last["epoch"]}
     return found | {f"{prefix}{key}": record[key] for prefix, record in (("best_", best), ("", last)) for key in KEYS}
 

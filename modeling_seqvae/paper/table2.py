@@ -71,7 +71,7 @@ def _cost(training: Training, output_dir: Path) -> dict[str, float] | None:
     history = training.read(output_dir)
     if not history or not training.ended(output_dir):
         return None
-    last, best = history[-1], min(history, key=lambda record: record["bound"])
+    last, best = history[-1], training.recipe.best_of(history)
     found = {"epochs": last["epoch"], "best_epoch": best["epoch"]}
     for prefix, record in (("", last), ("best_", best)):
         found[f"{prefix}hours"] = record["seconds"] / 3600

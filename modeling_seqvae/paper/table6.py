@@ -10,7 +10,7 @@ from ..data.corpora import load_corpus
 from ..evaluation.reading import labels_from_features
 from ..evaluation.table import numbers
 from ..training.recipe import corpus_spec
-from .controls import Control, controls, of_labels, read_labelled
+from .controls import controls, of_labels, read_labelled
 from .encoders import best_encoder, findings, seed_by_seed
 from .latent_figures import price_figure
 from .published import rows_of
@@ -67,7 +67,7 @@ class Table6:
             return seed_by_seed(steps)
         latent = _latent(runs)
         steps += [[_labels(request, one) for one in seeds] for seeds in latent.values()]
-        beside = [control.measurements for control in _controls(request, latent)]
+        beside = [control.measurements for control in controls(request, list(latent))]
         once = [step for steps in beside if len(steps) < request.seeds for step in steps]
         return [*seed_by_seed([*steps, *(some for some in beside if len(some) == request.seeds)]), *once]
 
@@ -152,17 +152,13 @@ def measure_latent_labels(
     return labels_from_features(vae.model, *splits) | said
 
 
-def _controls(request: Request, latent: Mapping[str, list[Training]]) -> list[Control]:
-    return controls(request, list(latent))
-
-
 def _control_rows(
     request: Request, latent: Mapping[str, list[Training]], output_dir: Path
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of the controls, and what was found by those that read the documents of all."""
     rows: list[dict[str, Any]] = []
     known: list[dict[str, Any]] = []
-    for control in _controls(request, latent):
+    for control in controls(request, list(latent)):
         found = findings(control.measurements, output_dir)
         figures = found if control.key is None else [one[control.key] or {} for one in found]
         row: dict[str, Any] = {"name": control.name}

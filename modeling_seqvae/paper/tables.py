@@ -61,7 +61,7 @@ def _validation(runs: Mapping[Path, str]) -> str:
         if not seeded and _report(run):
             continue
         history = require_history(run)
-        best = min(history, key=lambda record: record["bound"])
+        best = Recipe.load(run / "recipe.yaml").best_of(history)
         rows.append(best | {"title": title, "epochs": len(history)})
         if seeded and best["au"] is not None:
             seeds.setdefault(title.removesuffix(f", {run.name}"), []).append(best)

@@ -186,17 +186,18 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
 def _start(recipe: Recipe, record: Mapping[str, Any]) -> str:
     """What the run began with, in a sentence; nothing where it began at random."""
     stage = recipe.pretraining_recipe()
-    cost = "{pretraining_updates:,} updates in {pretraining_seconds:,.0f} seconds"
     if stage:
         taken = "encoder" if recipe.pretraining and recipe.pretraining.reset_decoder else "weights"
-        return (
-            f"It began with the {taken} of a pretraining with the decoder `{stage.sizes.decoder}` on the objective "
-            f"`{stage.training.objective}`, {cost.format(**record)}, which the table counts. "
-        )
-    if recipe.encoder_from:
+        source = f"{taken} of a pretraining with the decoder `{stage.sizes.decoder}` on the objective "
+        source += f"`{stage.training.objective}`"
+    elif recipe.encoder_from:
         named = f"`{recipe.encoder_from}`" if on_the_hub(recipe.encoder_from) else "another run"
-        return f"It began with the encoder of {named}, {cost.format(**record)}, which the table counts. "
-    return ""
+        source = f"encoder of {named}"
+    else:
+        return ""
+    cost = "{pretraining_updates:,} updates in {pretraining_seconds:,.0f} seconds, which the table counts"
+    unknown = "whose cost is not known and not counted"  # of a checkpoint without its run's history
+    return f"It began with the {source}, {cost.format(**record) if record['pretraining_updates'] else unknown}. "
 
 
 def on_the_hub(name: str) -> bool:

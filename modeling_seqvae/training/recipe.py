@@ -307,6 +307,10 @@ class Recipe(BaseModel):
         """The recipe with what another one says of where its texts are."""
         return self.model_copy(update={name: getattr(other, name) for name in ("corpus", "limits", "data_dir")})
 
+    def best_of(self, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The record of a history's epoch whose weights are best/, by what the objective selects by."""
+        return min(history, key=lambda record: record[OBJECTIVES[self.training.objective].selects_by])
+
     def save(self, path: str | Path) -> None:
         """Write the recipe as YAML, in one step."""
         write_text(Path(path), dump_yaml(self.model_dump(mode="json")))

@@ -23,6 +23,7 @@ from safetensors.torch import load_model
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from ..data.columns import tokens_of
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
 from .checkpoint import recover, replacing, require_intact, sweep, write_checksums, writing
@@ -224,10 +225,8 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, *splits: Dataset) -> str:
     """What a run trains and is measured on, in short: the vocabulary, and every token of the splits in order."""
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     for split in splits:
-        for table in split.select_columns("input_ids").with_format("arrow").iter(batch_size=10_000):
-            sentences = table["input_ids"].combine_chunks()
-            for numbers in (sentences.value_lengths(), sentences.flatten()):
-                digest.update(numbers.to_numpy(zero_copy_only=False).astype(np.int32).tobytes())
+        for lengths, tokens in tokens_of(split):
+            digest.update(lengths.astype(np.int32).tobytes() + tokens.astype(np.int32).tobytes())
     return digest.hexdigest()
 
 

@@ -109,9 +109,10 @@ class SeqVAETrainer:
             self.spec.seed,
         )  # fmt: skip
         self.plateau = self.spec.plateau()
+        before = pretraining or {"seconds": 0, "encoder_updates": 0}
         self.pretraining = {
-            f"pretraining_{name}": pretraining[key] if pretraining else 0
-            for name, key in (("seconds", "seconds"), ("updates", "encoder_updates"))
+            "pretraining_seconds": before["seconds"],
+            "pretraining_updates": before["encoder_updates"],
         }
         self.progress = Progress(learning_rate=self.spec.learning_rate, seconds=self.pretraining["pretraining_seconds"])
         self.clock = PhaseClock(self.progress.phase_seconds)

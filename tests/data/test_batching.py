@@ -1,6 +1,8 @@
 """Tokenised sentences, length-grouped batches, and the padding between them."""
 
+import gc
 import tracemalloc
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -295,3 +297,14 @@ def test_predicted_tokens_are_counted_without_the_start_of_each_sentence(split: 
             expected[token] += 1
     assert token_counts(tokenised, len(tokenizer)).tolist() == expected.tolist()
     assert expected[tokenizer.eos_token_id] == len(TEXTS) and expected[tokenizer.bos_token_id] == 0
+
+
+def test_a_split_in_memory_is_tokenised_once_and_forgotten_with_it(split: Dataset, tokenizer, calls: list[int]) -> None:
+    first = tokenise(split, tokenizer)
+    assert tokenise(split, tokenizer) is first and sum(calls) == len(TEXTS)
+    assert tokenise(split, train_tokenizer(["soup good the zebra"]))["input_ids"][4] != first["input_ids"][4]
+    again = Dataset.from_dict({"text": TEXTS})
+    made = weakref.ref(tokenise(again, tokenizer))
+    del again
+    gc.collect()
+    assert made() is None

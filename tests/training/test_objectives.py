@@ -286,7 +286,7 @@ def test_the_autoencoder_has_no_kl_in_its_loss_and_is_chosen_by_its_reconstructi
     torch.testing.assert_close(found.loss, plain.reconstruction_loss.mean())
     history = trainer.train()
     chosen = min(history, key=lambda record: record["rec"])
-    assert trainer.progress.best_bound == chosen["rec"]
+    assert trainer.progress.best_bound == chosen["rec"] and trainer.recipe.best_of(history) == chosen
     assert "lowest validation reconstruction loss" in (tmp_path / "best" / "README.md").read_text("utf-8")
 
 

@@ -162,6 +162,13 @@ def test_a_run_whose_pretraining_has_begun_is_not_begun_again(make_recipe, tmp_p
         train(recipe, tmp_path)
 
 
+def test_the_cost_of_a_checkpoint_without_its_history_is_told_to_be_unknown(pretrained, make_recipe, tmp_path):
+    recipe = make_recipe(*SHORT).model_copy(update={"encoder_from": str(pretrained / "pretraining" / "best")})
+    train(recipe, tmp_path / "run")
+    card = (tmp_path / "run" / "best" / "README.md").read_text("utf-8")
+    assert "It began with the encoder of another run, whose cost is not known and not counted." in card
+
+
 def test_the_encoder_of_any_run_can_start_another(pretrained, make_recipe, tmp_path):
     from_run = make_recipe(*SHORT).model_copy(update={"encoder_from": str(pretrained / "pretraining")})
     trainer = train(from_run, tmp_path / "run")
