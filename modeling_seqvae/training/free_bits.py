@@ -48,10 +48,12 @@ class FreeBits(Elbo):
         self.nats = nats
         self.floor = floor
         self.hinge = hinge
-        self.above: torch.Tensor | None = None  # (D,), where the batch's mean KL is above the floor
+        self.above: torch.Tensor | None = None  # (D,), where the global batch's mean KL is above the floor
 
     def before_gradient(self, batch: Batch) -> None:
-        if self.hinge == "sentence":
+        whole = len(batch.parts) == 1 and batch.parts[0].sentences == len(batch.numbers)
+        if self.hinge == "sentence" or whole:
+            self.above = None
             return
         total = torch.zeros((), device=self.accelerator.device)
         with torch.no_grad(), self.accelerator.autocast():
@@ -65,7 +67,8 @@ class FreeBits(Elbo):
     def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
         output = super().output(model, batch, kl_weight)
         terms = self._terms(output.kl_per_dimension)  # (B, D)
-        above = terms > self.nats if self.above is None else self.above
+        hinged = terms if self.hinge == "sentence" else terms.mean(0)
+        above = hinged > self.nats if self.above is None else self.above
         floored = torch.where(above, terms, self.nats).sum(-1)
         output.loss = output.reconstruction_loss.mean() + kl_weight * floored.mean()
         return output

@@ -263,7 +263,7 @@ def test_below_the_floor_the_kl_has_no_gradient(make_trainer, tmp_path):
 
 
 def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
-    for steps in (1, 4):
+    for steps in (2, 4):
         parts = f"training.accumulation_steps={steps}"
         trainer = make_trainer(tmp_path / str(steps), *FREE, parts)
         kl, batch = kl_of(trainer)
@@ -271,6 +271,13 @@ def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
         trainer.objective.before_gradient(batch)
         assert torch.equal(trainer.objective.above, kl.mean(0) > trainer.objective.nats)
     assert (kl[:2].mean(0) > trainer.objective.nats)[0] != trainer.objective.above[0]
+
+
+def test_a_batch_that_is_here_as_a_whole_is_encoded_once(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, *FREE)
+    monkeypatch.setattr(trainer.objective.model, "encode", None)
+    trainer.objective.before_gradient(first_batch(trainer))
+    assert trainer.objective.above is None
 
 
 def test_what_is_logged_and_selected_is_the_bound_without_a_floor(make_trainer, tmp_path):
