@@ -17,7 +17,7 @@ from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..training.recipe import corpus_spec, named_settings
+from ..training.recipe import corpus_spec, method_settings
 from .request import Request
 from .table5 import of_corpus, supervised
 from .work import Measurement, Training
@@ -74,7 +74,7 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
 
 def _shape(method: str, training: Training) -> str:
     """What tells a method's untrained encoder from others: its pooling, and sizes that the method's own file sets."""
-    own = named_settings("methods", method)[0].get("model", {})
+    own = method_settings(method).get("model", {})
     sizes = [f"{name}={own[name]}" for name in ENCODER if name in own and name != "pooling_mode"]
     return ", ".join([training.recipe.sizes.pooling_mode, *sizes])
 

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.recipe import OWN_TEXTS, Recipe, available, corpus_spec, leaves, named_settings, resolve
+from ..training.recipe import (
+    OWN_TEXTS,
+    Recipe,
+    available,
+    corpus_spec,
+    leaves,
+    method_settings,
+    named_settings,
+    resolve,
+)
 from .published import paper_settings
 from .work import Evaluation, Training
 
@@ -138,7 +147,7 @@ class Request:
 
 def _require_common(method: str, overrides: Sequence[str]) -> None:
     """Refuses overrides of the seed, and of what a method's own file sets, which is what makes it that method."""
-    sections = {name: part for name, part in named_settings("methods", method)[0].items() if isinstance(part, Mapping)}
+    sections = {name: part for name, part in method_settings(method).items() if isinstance(part, Mapping)}
     own = dict(leaves(sections)) | {
         f"{section}.{field}": value for section, part in sections.items() for field, value in part.items() if not value
     }
@@ -158,7 +167,7 @@ def _require_titles(methods: Sequence[str]) -> None:
     """Refuses methods that tables and pictures could not tell apart."""
     of_title: dict[str, str] = {}
     for method in methods:
-        title = str(named_settings("methods", method)[0].get("title", Path(method).stem))
+        title = str(method_settings(method)["title"])
         if of_title.setdefault(title, method) != method:
             raise ValueError(f"--methods {of_title[title]},{method}: both have the title {title!r}; give yours another")
 

@@ -398,6 +398,29 @@ def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
     return read_yaml(path), str(path)
 
 
+def method_settings(name: str) -> dict[str, Any]:
+    """What a method's file says, over what the file of its `base` says where it has one."""
+    merged: dict[str, Any] = {}
+    for layer, _ in _method_layers(name):
+        for key, value in layer.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return merged
+
+
+def _method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
+    """A method's settings, behind those of its `base`, which is another method that it changes; and their files."""
+    layers: list[tuple[dict[str, Any], str]] = []
+    base: str | None = name
+    while base:
+        settings, source = named_settings("methods", base)
+        if source in (above for _, above in layers):
+            raise ValueError(f"{source}: base leads back to this method")
+        base = settings.pop("base", None)
+        settings.setdefault("title", Path(source).stem)
+        layers.insert(0, (settings, source))
+    return layers
+
+
 def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
     """The spec of a name in `configuration/corpora` or of the user's own YAML; a spec stays itself."""
     return corpus if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)[0]
@@ -420,22 +443,21 @@ def resolve(
     """
     corpus = corpus or IN_MEMORY
     spec, own_preset = (corpus, OWN_TEXTS) if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
-    chosen, method_source = named_settings("methods", method)
-    name = Path(method).stem
-    merged: dict[str, Any] = {"method": name, "title": chosen.pop("title", name)}
+    method_layers = _method_layers(method)
+    titles = [layer.pop("title") for layer, _ in method_layers]
+    merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
     merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
     merged["encoder_from"] = encoder_from
     recipe = _checked(merged, "--limit")
-    preset_layer = named_settings("training", preset or own_preset)
-    if encoder_from:
-        chosen.pop("pretraining", None)
-    for layer, source in (preset_layer, (chosen, method_source)):
+    for layer, source in (named_settings("training", preset or own_preset), *method_layers):
         _known_keys(layer, ("corpus", "model", "training", "pretraining"), source)
         for section, values in layer.items():
             if not isinstance(values, Mapping):
                 raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
             counted = {"updates": None} if section == "training" and "epochs" in values else {}
             merged[section] = {**merged.get(section, {}), **counted, **values}  # other epochs are meant as they are
+        if encoder_from:
+            merged.pop("pretraining", None)
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
     if overrides:
         for override in overrides:

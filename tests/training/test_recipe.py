@@ -100,6 +100,26 @@ def test_the_rows_of_table_1_differ_from_seqvae_as_they_should():
         assert {name: here.get(name) for name in names} == expected
 
 
+def test_a_method_says_what_it_changes_in_its_base(tmp_path):
+    base = resolve("unigram_pretraining", "ptb")
+    (tmp_path / "mine.yaml").write_text("base: unigram_pretraining\nmodel: {latent_size: 8}\ntraining: {seed: 3}\n")
+    mine = resolve(str(tmp_path / "mine.yaml"), "ptb")
+    assert (mine.method, mine.title) == ("mine", "mine")
+    assert mine.model == base.model | {"latent_size": 8} and mine.pretraining == base.pretraining
+    assert mine.training == base.training.model_copy(update={"seed": 3})
+    assert recipes.method_settings(str(tmp_path / "mine.yaml"))["model"] == {
+        **recipes.method_settings("unigram_pretraining")["model"],
+        "latent_size": 8,
+    }
+    (tmp_path / "round.yaml").write_text(f"base: {tmp_path / 'mine.yaml'}\n")
+    (tmp_path / "mine.yaml").write_text(f"base: {tmp_path / 'round.yaml'}\n")
+    with pytest.raises(ValueError, match=r"round.yaml: base leads back|mine.yaml: base leads back"):
+        resolve(str(tmp_path / "mine.yaml"), "ptb")
+    (tmp_path / "mine.yaml").write_text("base: unigram\n")
+    with pytest.raises(ValueError, match="there is no 'unigram' in configuration/methods"):
+        resolve(str(tmp_path / "mine.yaml"), "ptb")
+
+
 @pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20), ("demo", 8)])
 def test_the_cycles_of_cyclical_end_well_before_the_run(preset, epochs):
     training = resolve("cyclical", "ptb", preset).training
