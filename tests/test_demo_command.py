@@ -23,7 +23,7 @@ TINY = [
     *("--limit", "train=200", "--limit", "validation=40", "--limit", "test=40"),
     *("--set", "model.hidden_size=8", "--set", "model.embedding_size=8", "--set", "training.epochs=1"),
 ]
-TITLES = ["SeqVAE", "SeqVAE + MaxPool", "SeqVAE + MaxPool + unigram pretraining"]
+TITLES = ["SeqVAE", "SeqVAE + MaxPool", "MaxPool + unigram pretraining + KL floor"]
 CHECKOUT = Path(__file__).parents[1]
 
 

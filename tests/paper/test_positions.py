@@ -58,7 +58,7 @@ def test_the_tables_hold_what_was_found_for_each_method(request_, measured):
     report = TARGET.report(request_, measured)
     saved, read = report.tables
     assert [row["title"] for row in saved.rows] == [
-        "SeqVAE", "SeqVAE + MaxPool", "SeqVAE + MaxPool + unigram pretraining"
+        "SeqVAE", "SeqVAE + MaxPool", "MaxPool + unigram pretraining + KL floor"
     ]  # fmt: skip
     steps = [step for step in TARGET.steps(request_) if step.trainings[0].recipe.method == "max_pool"]
     found = [step.read(measured) for step in steps]

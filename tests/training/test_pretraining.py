@@ -16,9 +16,10 @@ from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.trainer import Interrupted
 
-UNIGRAM_METHOD = "unigram_pretraining"
+UNIGRAM_METHOD = "unigram_pretraining_elbo"
 SHORT = ("training.epochs=2", "training.anneal_epochs=1")
-UNIGRAM = (*SHORT, "pretraining.training.epochs=2", "pretraining.training.learning_rate=0.02")
+STAGE = ("pretraining.training.batch_size=8", "pretraining.training.learning_rate=0.02")
+UNIGRAM = (*SHORT, *STAGE, "pretraining.training.epochs=2")
 
 
 def train(recipe, directory, resume=False):
@@ -33,7 +34,7 @@ def encoder_of(weights):
 @pytest.fixture(scope="module")
 def pretrained(make_recipe, tmp_path_factory):
     """A whole run of unigram pretraining."""
-    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining")
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD)
     directory = tmp_path_factory.mktemp("pretrained") / "run"
     train(recipe, directory)
     return directory
@@ -52,7 +53,7 @@ def test_the_main_run_starts_with_the_encoder_of_the_best_pretraining_and_a_fres
         started.update(fresh=fresh, taken=taken)
 
     monkeypatch.setattr(run, "take_over", noting)
-    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining")
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD)
     train(recipe, tmp_path / "run")
     best = encoder_of(load_file(tmp_path / "run" / "pretraining" / "best" / "model.safetensors"))
     for name, tensor in started["taken"].items():
@@ -64,7 +65,7 @@ def test_the_main_run_starts_with_the_encoder_of_the_best_pretraining_and_a_fres
 
 
 def test_a_unigram_model_begins_at_the_frequencies_of_the_tokens(make_recipe):
-    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining").pretraining_recipe()
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD).pretraining_recipe()
     corpus, tokenizer = run.read_corpus(recipe, None)
     model = run.fresh_model(recipe, tokenizer, corpus.splits["train"])
     tokens = [token for ids in tokenizer(list(corpus.splits["train"]["text"]))["input_ids"] for token in ids[1:]]
@@ -98,7 +99,7 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_the_run_that_was_not(
     pretrained, make_recipe, tmp_path, monkeypatch, history_of, at
 ):
     """In the pretraining, at its last update, at the first update after it, and amid the main run."""
-    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining")
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD)
     output, count = OBJECTIVES["elbo"].output, 0
 
     def signalling(self, *arguments):
@@ -127,7 +128,9 @@ def test_a_run_interrupted_in_either_stage_and_resumed_is_the_run_that_was_not(
 
 def test_a_length_in_updates_is_decided_once_and_written_in_both_recipes(make_recipe, tmp_path, history_of):
     """57 sentences are 8 batches: at least 20 updates are 3 epochs, and the 4 of the pretraining are enough."""
-    recipe = make_recipe("training.epochs=1", "training.updates=[20, 90]", method=UNIGRAM_METHOD)
+    updates = ("training.epochs=1", "training.updates=[20, 90]", *STAGE)
+    updates += ("pretraining.training.epochs=1", "pretraining.training.updates=[32, 90]")
+    recipe = make_recipe(*updates, method=UNIGRAM_METHOD)
     count, output = 0, OBJECTIVES["elbo"].output
 
     def signalling(self, *arguments):
@@ -150,13 +153,13 @@ def test_a_length_in_updates_is_decided_once_and_written_in_both_recipes(make_re
         assert len(history_of(tmp_path / "run" / folder)) == epochs
         first, second = (tmp_path / name / folder / "last" / "model.safetensors" for name in ("run", "other"))
         assert first.read_bytes() == second.read_bytes()
-    longer = make_recipe("training.epochs=1", "training.updates=[30, 90]", method=UNIGRAM_METHOD)
+    longer = make_recipe(*updates, "training.updates=[30, 90]", method=UNIGRAM_METHOD)
     with pytest.raises(ValueError, match=r"another recipe: .*training.epochs is 3 there and 4 here"):
         train(longer, tmp_path / "run", resume=True)
 
 
 def test_a_run_whose_pretraining_has_begun_is_not_begun_again(make_recipe, tmp_path, pretrained):
-    recipe = make_recipe(*UNIGRAM, method="unigram_pretraining")
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD)
     os.symlink(pretrained / "pretraining", tmp_path / "pretraining")
     with pytest.raises(ValueError, match="pretraining holds a run: continue it with --resume"):
         train(recipe, tmp_path)
@@ -253,8 +256,8 @@ def test_what_cannot_be_is_refused_by_field(make_recipe, method, override, told)
 def test_a_stage_shares_what_it_does_not_change_but_for_what_is_the_main_run_s(make_recipe):
     recipe = make_recipe(
         "training.objective=free_bits", "training.objective_options={nats: 0.5}", "training.freeze_encoder_epochs=1",
-        "training.seed=7", method="unigram_pretraining",
+        "training.seed=7", "training.accumulation_steps=2", method=UNIGRAM_METHOD,
     )  # fmt: skip
     stage = recipe.pretraining_recipe()
     assert (stage.training.objective, stage.training.objective_options) == ("elbo", {})
-    assert (stage.training.freeze_encoder_epochs, stage.training.seed, stage.training.batch_size) == (0, 7, 8)
+    assert (stage.training.freeze_encoder_epochs, stage.training.seed, stage.training.accumulation_steps) == (0, 7, 2)
