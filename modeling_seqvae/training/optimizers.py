@@ -29,16 +29,29 @@ OPTIONS = {
 
 
 def grouped(
-    weights: Iterable[torch.nn.Parameter], model: PreTrainedModel, table_options: Mapping[str, Any]
+    weights: Iterable[torch.nn.Parameter],
+    model: PreTrainedModel,
+    learning_rate: float,
+    table_options: Mapping[str, Any],
+    encoder_rate: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The weights as an optimiser's groups: those with a row for each word have `table_options`, if there are any."""
-    weights = list(weights)
-    if not table_options:
-        return [{"params": weights}]
+    """The weights as an optimiser's groups, each with its learning rate.
+
+    Those with a row for each word have `table_options`, if there are any; those of the encoder `encoder_rate` times the
+    rate that they would have.
+    """
     kinds = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     tables = {id(weight) for module in (*kinds, model.get_output_embeddings()) for weight in module.parameters()}
-    rows = [weight for weight in weights if id(weight) in tables]
-    return [{"params": [weight for weight in weights if id(weight) not in tables]}, {"params": rows, **table_options}]
+    encoder = {id(weight) for weight in model.get_encoder().parameters()} if encoder_rate != 1 else set()
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for weight in weights:
+        groups.setdefault((id(weight) in encoder, bool(table_options) and id(weight) in tables), []).append(weight)
+    found = []
+    for (of_encoder, of_table), members in sorted(groups.items(), key=lambda group: group[0]):
+        options = {"lr": learning_rate, **(table_options if of_table else {})}
+        options["lr"] *= encoder_rate if of_encoder else 1
+        found.append({"params": members, **options})
+    return found
 
 
 def require_options(field: str, name: str, options: Mapping[str, Any]) -> None:

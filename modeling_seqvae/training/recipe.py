@@ -53,6 +53,7 @@ class TrainingSpec(BaseModel):
     optimizer_options: dict[str, Any] = {}
     table_options: dict[str, Any] = {}
     learning_rate: float = Field(1.0, gt=0)
+    encoder_rate: float = Field(1.0, gt=0)
     lr_schedule: str = "plateau"
     warmup_epochs: float = Field(0, ge=0)
     max_grad_norm: float = Field(5.0, gt=0)
@@ -169,7 +170,8 @@ class TrainingSpec(BaseModel):
 class Pretraining(BaseModel):
     """A run before the main one, whose encoder starts it: the fields of the recipe in which it differs.
 
-    Objective, scheme and freezing are not those of the main run, but the defaults, where `training` does not name them.
+    Objective, scheme, freezing and the encoder's rate are not those of the main run, but the defaults, where `training`
+    does not name them.
 
     With `reset_decoder: false` the whole model starts the main run, which must then have a model of the same sizes.
     """
@@ -345,7 +347,7 @@ MODEL_FIELDS = tuple(
 )
 """What a recipe may say of the model; the tokenizer decides the rest."""
 
-OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "freeze_encoder_epochs")
+OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "encoder_rate", "freeze_encoder_epochs")
 """Fields of `training` that a pretraining does not share."""
 
 LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")

@@ -93,9 +93,9 @@ class SeqVAETrainer:
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
         scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
-        options = {"lr": self.spec.learning_rate, **self.spec.optimizer_options}
+        rates = (self.spec.learning_rate, self.spec.table_options, self.spec.encoder_rate)
         optimizers = [
-            make_optimizer(grouped(part, model, self.spec.table_options), **options) for part in scheme.parts(model)
+            make_optimizer(grouped(part, model, *rates), **self.spec.optimizer_options) for part in scheme.parts(model)
         ]
         self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)

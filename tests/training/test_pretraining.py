@@ -196,6 +196,19 @@ def test_an_encoder_that_does_not_fit_is_refused_by_field(pretrained, make_recip
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("tables", ["{}", "{lr: 0.04, eps: 0.01}"])
+def test_the_encoder_may_have_a_rate_of_its_own(make_trainer, tmp_path, tables):
+    options = (*SHORT, "training.optimizer=adam", "training.learning_rate=0.01", f"training.table_options={tables}")
+    trainer = make_trainer(tmp_path, *options, "training.encoder_rate=0.25")
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    rate = {id(weight): group["lr"] for group in trainer.optimizers[0].param_groups for weight in group["params"]}
+    for name, weight in model.named_parameters():
+        of_table = tables != "{}" and ("embed_tokens" in name or "lm_head" in name)
+        assert rate[id(weight)] == (0.04 if of_table else 0.01) * (0.25 if ".encoder." in name else 1), name
+    assert len(trainer.optimizers[0].param_groups) == (2 if tables == "{}" else 4)
+    assert trainer.train()[-1]["lr"] == 0.01  # what is logged is the decoder's
+
+
 def test_a_frozen_encoder_keeps_its_weights_for_so_many_epochs(make_trainer, tmp_path, weights_of):
     trainer = make_trainer(tmp_path, *SHORT, "training.freeze_encoder_epochs=1", "training.optimizer=adam")
     before, seen = encoder_of(weights_of(trainer)), []
