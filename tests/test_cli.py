@@ -140,12 +140,12 @@ def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path)
 
 def test_train_by_itself_pretrains_in_a_folder_named_after_corpus_and_method(folder: Path) -> None:
     short = ("train", "--corpus", "lines.txt", "--set", "model.hidden_size=8", "--set", "model.embedding_size=6")
-    short += ("--set", "training.updates=[1, 2]")
+    short += ("--set", "training.updates=[1, 2]", "--set", "pretraining.training.updates=[1, 2]")
     told = invoke(*short)
     assert {"best", "pretraining"} < {path.name for path in (folder / "lines-unigram_pretraining").iterdir()}
     recipe = Recipe.load(folder / "lines-unigram_pretraining" / "recipe.yaml")
     assert recipe.method == "unigram_pretraining" and recipe.training.epochs == 1 and recipe.model["latent_size"] == 32
-    assert "at most 1 epochs of pretraining (2 updates), then 1 epochs (2 updates)" in told.stderr
+    assert "at most 2 epochs of pretraining (2 updates), then 1 epochs (2 updates)" in told.stderr
     assert "the latent holds" in told.stdout or "the posterior has collapsed" in told.stdout
     before = files(folder / "lines-unigram_pretraining")
     assert "--resume, or choose another directory with --output-dir" in invoke(*short, code=1).stderr

@@ -241,7 +241,7 @@ def test_installed_command_trains_evaluates_and_encodes(wheel_installation: Inst
     told = wheel_installation.run(command, "train", "--corpus", "demo", "--output-dir", "run", *limits, *sizes)
     assert "best epoch 1" in told
     table = wheel_installation.run(command, "evaluate", "run", "--limit", "test=20", "--nll-samples", "5")
-    assert "SeqVAE + MaxPool" in table and "20 sentences" in table
+    assert "MaxPool + unigram pretraining" in table and "20 sentences" in table
     assert json.loads((folder / "run" / "evaluation-first20.json").read_text(encoding="utf-8"))["nll_samples"] == 5
     (folder / "texts.txt").write_text("the food was great .\nwe may return one day .\n", encoding="utf-8")
     wheel_installation.run(command, "encode", "run", "texts.txt", "--output", "features.npy")

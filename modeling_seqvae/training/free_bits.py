@@ -51,9 +51,8 @@ class FreeBits(Elbo):
         self.above: torch.Tensor | None = None  # (D,), where the global batch's mean KL is above the floor
 
     def before_gradient(self, batch: Batch) -> None:
-        whole = len(batch.parts) == 1 and batch.parts[0].sentences == len(batch.numbers)
-        if self.hinge == "sentence" or whole:
-            self.above = None
+        self.above = None
+        if self.hinge == "sentence" or self.accelerator.num_processes == len(batch.parts) == 1:  # all is in one part
             return
         total = torch.zeros((), device=self.accelerator.device)
         with torch.no_grad(), self.accelerator.autocast():
