@@ -34,6 +34,7 @@ TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was 
 
 def invoke(*arguments: str, code: int = 0, stdin: str | bytes | None = None):
     """The result of a command that must end with this exit code, and never with a traceback."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # in use, a command has a process of its own
     result = CliRunner().invoke(app, arguments, input=stdin, env={"COLUMNS": "80"}, prog_name="seqvae")
     assert result.exit_code == code, f"{result.exit_code}\n{result.stdout}\n{result.stderr}\n{result.exception!r}"
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -242,7 +243,6 @@ def test_evaluate_in_bf16_is_close_and_recorded(folder: Path) -> None:
         assert ("Measured in bf16" in " ".join(result.stdout.split())) == (precision == "bf16")
         reports[precision] = json.loads((folder / name).read_text())
         assert reports[precision]["precision"] == precision
-        AcceleratorState._reset_state(reset_partial_state=True)
     assert reports["no"]["bound"] != reports["bf16"]["bound"] == pytest.approx(reports["no"]["bound"], abs=0.05)
     assert reports["no"]["nll"] == pytest.approx(reports["bf16"]["nll"], abs=0.05)
 
