@@ -22,9 +22,8 @@ def page_faults():
 page_faults()
 assert page_faults() > 10_000, "every page anew"
 assert keep_freed_memory()
-for _ in range(4):  # an allocator takes a few rounds to settle
-    page_faults()
-assert page_faults() < 100, "the same pages again"
+# An allocator takes a few rounds to settle, and the system may move pages in the middle of one.
+assert min(page_faults() for _ in range(8)) < 100, "the same pages again"
 """
 
 
