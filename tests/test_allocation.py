@@ -11,6 +11,7 @@ from modeling_seqvae.allocation import keep_freed_memory
 
 PROGRAM = """
 import resource
+from statistics import median
 import torch
 from modeling_seqvae.allocation import keep_freed_memory
 
@@ -22,8 +23,9 @@ def page_faults():
 page_faults()
 assert page_faults() > 10_000, "every page anew"
 assert keep_freed_memory()
-# An allocator takes a few rounds to settle, and the system may move pages in the middle of one.
-assert min(page_faults() for _ in range(8)) < 100, "the same pages again"
+for _ in range(4):  # an allocator takes a few rounds to settle
+    page_faults()
+assert median(page_faults() for _ in range(5)) < 100, "the same pages again"  # the system may move some in a round
 """
 
 

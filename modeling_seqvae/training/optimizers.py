@@ -33,7 +33,7 @@ def grouped(
     model: PreTrainedModel,
     learning_rate: float,
     table_options: Mapping[str, Any],
-    encoder_rate: float = 1.0,
+    encoder_rate: float,
 ) -> list[dict[str, Any]]:
     """The weights as an optimiser's groups, each with its learning rate.
 
@@ -47,10 +47,10 @@ def grouped(
     for weight in weights:
         groups.setdefault((id(weight) in encoder, bool(table_options) and id(weight) in tables), []).append(weight)
     found = []
-    for (of_encoder, of_table), members in sorted(groups.items(), key=lambda group: group[0]):
+    for of_encoder, of_table in sorted(groups):  # the decoder's first, whose rate is logged
         options = {"lr": learning_rate, **(table_options if of_table else {})}
-        options["lr"] *= encoder_rate if of_encoder else 1
-        found.append({"params": members, **options})
+        rate = options["lr"] * (encoder_rate if of_encoder else 1)
+        found.append({"params": groups[of_encoder, of_table], **options, "lr": rate})
     return found
 
 

@@ -418,6 +418,8 @@ def _method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
         if source in (above for _, above in layers):
             raise ValueError(f"{source}: base leads back to this method")
         base = settings.pop("base", None)
+        if not isinstance(base, str | None):
+            raise ValueError(f"{source}: base must be the name or the path of a method, not {base!r}")
         settings.setdefault("title", Path(source).stem)
         layers.insert(0, (settings, source))
     return layers

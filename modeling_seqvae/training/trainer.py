@@ -94,9 +94,8 @@ class SeqVAETrainer:
         model.generation_config.max_length = int(self.batches.lengths.max())
         scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
         rates = (self.spec.learning_rate, self.spec.table_options, self.spec.encoder_rate)
-        optimizers = [
-            make_optimizer(grouped(part, model, *rates), **self.spec.optimizer_options) for part in scheme.parts(model)
-        ]
+        groups = [grouped(part, model, *rates) for part in scheme.parts(model)]
+        optimizers = [make_optimizer(some, **self.spec.optimizer_options) for some in groups]
         self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
         make_objective = OBJECTIVES[self.spec.objective]

@@ -41,20 +41,19 @@ def together(worker, tiny, tmp_path_factory, environment, torchrun) -> Path:
     return out
 
 
-def assert_close(run: Path, reference: Path, history_of, halved: bool = True, tolerance: float = 1e-4) -> None:
+def assert_close(run: Path, reference: Path, history_of, halved: bool = True) -> None:
     """The same history and weights up to the order of additions in float32."""
     found, expected = history_of(run), history_of(reference)
     assert not halved or len({record["lr"] for record in expected}) > 1, "no halving, so that little is compared"
     for record, other in zip(found, expected, strict=True):
         assert {name for name in record if record[name] is None} == {name for name in other if other[name] is None}
         told = [name for name in other if other[name] is not None]
-        expected_figures = pytest.approx([other[name] for name in told], rel=tolerance, abs=tolerance)
-        assert [record[name] for name in told] == expected_figures
+        assert [record[name] for name in told] == pytest.approx([other[name] for name in told], rel=1e-4, abs=1e-4)
     for name in ("best", "last"):
         weights, others = (load_file(place / name / "model.safetensors") for place in (run, reference))
         assert weights.keys() == others.keys()
         for key, tensor in weights.items():
-            torch.testing.assert_close(tensor, others[key], rtol=10 * tolerance, atol=tolerance / 10)
+            torch.testing.assert_close(tensor, others[key], rtol=1e-3, atol=1e-5)
     assert sorted(path.name for path in run.iterdir()) == [".lock", "best", "history.jsonl", "last", "recipe.yaml"]
 
 
@@ -91,7 +90,7 @@ def test_normalised_means_are_normalised_over_all_processes(worker, tiny, togeth
     trainer = worker.make(tiny, tmp_path, *worker.SHORT, *worker.NOISELESS, method="bn_vae")
     with worker.noise_of_the_sentence(trainer):
         trainer.train()
-    assert_close(together / "normalised", tmp_path, history_of, halved=False, tolerance=1e-3)
+    assert_close(together / "normalised", tmp_path, history_of, halved=False)
 
 
 def test_both_stages_of_a_run_are_those_of_one_process_with_two_parts(worker, tiny, together, tmp_path, history_of):

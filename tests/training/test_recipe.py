@@ -116,14 +116,18 @@ def test_a_method_says_what_it_changes_in_its_base(tmp_path):
     (tmp_path / "mine.yaml").write_text(f"base: {tmp_path / 'round.yaml'}\n")
     with pytest.raises(ValueError, match=r"round.yaml: base leads back|mine.yaml: base leads back"):
         resolve(str(tmp_path / "mine.yaml"), "ptb")
+    (tmp_path / "mine.yaml").write_text("base: {model: 3}\n")
+    with pytest.raises(ValueError, match=r"mine.yaml: base must be the name or the path of a method, not {.model.: 3}"):
+        resolve(str(tmp_path / "mine.yaml"), "ptb")
     (tmp_path / "mine.yaml").write_text("base: unigram\n")
     with pytest.raises(ValueError, match="there is no 'unigram' in configuration/methods"):
         resolve(str(tmp_path / "mine.yaml"), "ptb")
 
 
-@pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20)])
+@pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20), ("demo", 8)])
 def test_the_cycles_of_cyclical_end_well_before_the_run(preset, epochs):
-    training = resolve("cyclical", "ptb", preset).training
+    """The rate's plateaus, where there are any, begin behind them."""
+    training = resolve("cyclical", "ptb", preset, ["training.lr_schedule=plateau"]).training
     rule = training.plateau()
     first = next(epoch for epoch in range(1, 1000) if rule.halves_after(epoch, bound=float(epoch)))
     assert first == epochs + 1 + training.plateau_patience < training.epochs  # the epoch after the cycles is the start
