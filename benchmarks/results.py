@@ -18,9 +18,9 @@ from pathlib import Path
 
 from pages import region_names, with_region
 
-from modeling_seqvae.paper.reproduce import document_again, in_order, target_named
-from modeling_seqvae.paper.request import Request
-from modeling_seqvae.paper.tables import results_markdown
+from modeling_seqvae.reproduce.request import Request
+from modeling_seqvae.reproduce.results import results_markdown
+from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
 from modeling_seqvae.training.directory import RECIPE
 
 ROOT = Path(__file__).resolve().parents[1]

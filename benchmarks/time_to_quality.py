@@ -23,7 +23,7 @@ import torch
 from measuring import Machine
 from turns import SIDES, measure
 
-from modeling_seqvae.paper.figures import STYLES, require_matplotlib
+from modeling_seqvae.reproduce.plots import STYLES, require_matplotlib
 from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.cli import app
 from modeling_seqvae.data.demo import build, true_nll
-from modeling_seqvae.paper import demo
-from modeling_seqvae.paper.processes import run_steps
-from modeling_seqvae.paper.work import Training
+from modeling_seqvae.reproduce import demonstration as demo
+from modeling_seqvae.reproduce.processes import run_steps
+from modeling_seqvae.reproduce.steps import Training
 from modeling_seqvae.training.signals import Interrupted
 
 TINY = [

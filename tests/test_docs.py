@@ -86,7 +86,7 @@ def test_the_table_of_edits_is_of_the_committed_measurements():
 
 def test_the_table_of_the_readme_is_of_the_committed_figures():
     from modeling_seqvae.evaluation.table import table
-    from modeling_seqvae.paper.demo import COLUMNS
+    from modeling_seqvae.reproduce.demonstration import COLUMNS
 
     reports = json.loads((ROOT / "docs" / "results" / "demo" / "demo.json").read_text("utf-8"))
     printed = table(reports, columns=COLUMNS)
@@ -94,7 +94,7 @@ def test_the_table_of_the_readme_is_of_the_committed_figures():
 
 
 def test_the_spread_of_the_demonstration_is_that_of_its_committed_seeds():
-    from modeling_seqvae.paper.published import paper_settings
+    from modeling_seqvae.reproduce.published import paper_settings
 
     table = json.loads((ROOT / "docs" / "reproduced" / "demo" / "table1.json").read_text("utf-8"))["tables"][0]
     variances = [row["nll"]["sd"] ** 2 for row in table["rows"]]

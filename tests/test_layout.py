@@ -41,7 +41,7 @@ ROOT_FILES = (
     "pipelines",
 )
 # The trainer measures with the code that evaluates, so evaluation stands before it.
-FOLDERS = ("data", "evaluation", "training", "paper", "hub")
+FOLDERS = ("data", "evaluation", "training", "reproduce", "hub")
 ENTRIES = ("cli", "__main__")
 ORDER = (*ROOT_FILES, *FOLDERS, *ENTRIES)
 

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
-from modeling_seqvae.paper.published import paper_settings, rows_of
+from modeling_seqvae.reproduce.published import paper_settings, rows_of
 from modeling_seqvae.training.recipe import Recipe
 
 TINY = ("--corpus", "demo", "--preset", "tiny", "--jobs", "2")

@@ -262,7 +262,7 @@ def demo(
     Trains a model without pooling, one with it and one with unigram pretraining on the embedded corpus, in minutes on
     a CPU, and compares them.
     """
-    from ..paper.demo import run_demo
+    from ..reproduce.demonstration import run_demo
 
     require_writable(output_dir)
     run_demo(output_dir, seed, language_model, overrides or (), limits_of(limit))
@@ -278,6 +278,6 @@ def results(
     ],
 ) -> None:
     """Print the results of finished runs as Markdown tables."""
-    from ..paper.tables import results_markdown
+    from ..reproduce.results import results_markdown
 
     print(results_markdown(directory))

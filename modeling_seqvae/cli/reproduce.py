@@ -68,8 +68,8 @@ def reproduce(
 
     Example: seqvae reproduce table1 --corpus demo --preset tiny --output-dir OUT
     """
-    from ..paper.reproduce import reproduce as make
-    from ..paper.request import Request, preset_defaults
+    from ..reproduce.request import Request, preset_defaults
+    from ..reproduce.runner import reproduce as make
 
     defaults = preset_defaults(preset)
     require_writable(output_dir)

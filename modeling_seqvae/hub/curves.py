@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
-from ..paper.figures import STYLES, require_matplotlib
+from ..reproduce.plots import STYLES, require_matplotlib
 
 PANELS = (
     ("nats per sentence", {"bound": "-ELBO", "rec": "reconstruction"}),

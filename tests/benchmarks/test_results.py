@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import results
 
-from modeling_seqvae.paper.reproduce import document_again
+from modeling_seqvae.reproduce.runner import document_again
 
 
 @pytest.fixture

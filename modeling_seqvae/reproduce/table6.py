@@ -1,0 +1,217 @@
+"""Table 6, which the paper does not have: what latents hold, and what that costs in likelihood."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..data.batching import tokenise
+from ..data.corpora import load_corpus
+from ..evaluation.reading import labels_from_features
+from ..evaluation.table import numbers
+from ..training.recipe import corpus_spec
+from .controls import controls, of_labels, read_labelled
+from .encoders import best_encoder, findings, seed_by_seed
+from .latent_figures import price_figure
+from .published import rows_of
+from .reporting import Report, Spread, Table, spread
+from .request import Request
+from .rows import caption, corpus_of, over_seeds, spreads, title_of
+from .steps import Measurement, Step, Training
+
+COLUMNS = {
+    "title": ("model", "{}"),
+    "nll": ("NLL", "{:.2f}"),
+    "above_lm": ("NLL less\nLM's", "{:+z.2f}"),
+    "bound": ("-ELBO", "{:.2f}"),
+    "kl": ("KL", "{:z.2f}"),
+    "mi": ("MI", "{:z.2f}"),
+    "au": ("AU", "{:d}"),
+    "label_mean": ("label:\nmean", "{:.1%}"),
+    "label_draw": ("label:\none draw", "{:.1%}"),
+    "label_pooled": ("label:\npooled", "{:.1%}"),
+    "minutes": ("minutes", "{:.1f}"),
+}
+FIGURES = ("nll", "bound", "kl", "mi", "au", "rec", "nll_se", "nll_gap", "nll_gap_se", "mi_corpus", "cosine", "ppl")
+LABELS = ("mean", "draw", "pooled")
+CONTROLS = {
+    "title": ("control", "{}"),
+    "accuracy": ("label", "{:.1%}"),
+    "accuracy_se": ("s.e.", "{:.1%}"),
+}
+NOTE = "Minutes are those of a training with its evaluations, a pretraining included, on this machine."
+LABEL_NOTE = (
+    "Labels are read by logistic regression on standardised features of the frozen encoder: the mean of q(z|x), one "
+    "draw of it, and the pooled features before it. The controls know no trained latent: untrained encoders are as the "
+    "seeds make them; LSA is TF-IDF on as many singular vectors as z has dimensions, and TF-IDF is read by logistic "
+    "regression, too; the bi-LSTM learns its features from the labels of all training documents. Standard errors are "
+    "over test documents."
+)
+NO_LABELS = "The corpus has no labels: what could be read of them is left out."
+NO_LABELS_FOUND = "No labels were read: the corpus has none, or these measurements are missing."
+
+Reports = Sequence[Mapping[str, Any] | None]
+"""Evaluations, one a seed; None where there is none."""
+
+
+class Table6:
+    """Likelihood, nats in z and labels read from it, and the same labels read without it."""
+
+    summary = "beyond the paper: what the latent holds, read as labels, and what it costs in likelihood and minutes"
+    draws = True
+
+    def steps(self, request: Request) -> Sequence[Step]:
+        runs = _runs(request)
+        steps: list[Sequence[Step]] = [[request.evaluation(one) for one in seeds] for seeds in runs.values()]
+        if not _labelled(request):
+            return seed_by_seed(steps)
+        latent = _latent(runs)
+        steps += [[_labels(request, one) for one in seeds] for seeds in latent.values()]
+        beside = [control.measurements for control in controls(request, list(latent))]
+        once = [step for steps in beside if len(steps) < request.seeds for step in steps]
+        return [*seed_by_seed([*steps, *(some for some in beside if len(some) == request.seeds)]), *once]
+
+    def report(self, request: Request, output_dir: Path) -> Report:
+        runs, spec = _runs(request), corpus_spec(request.corpus)
+        evaluated = {
+            method: [request.evaluation(one).read(output_dir) for one in seeds] for method, seeds in runs.items()
+        }
+        reports = [report for found in evaluated.values() for report in found if report]
+        language = next((evaluated[method] for method in runs if method not in _latent(runs)), None)
+        rows, known = [], []
+        for method, seeds in runs.items():
+            found = [report for report in evaluated[method] if report]
+            row = {"method": seeds[0].recipe.method, "title": title_of(seeds, len(found)), **spreads(found, FIGURES)}
+            if language and evaluated[method] is not language:
+                row["above_lm"] = _differences(evaluated[method], language)
+            row |= _minutes(seeds, output_dir)
+            if method in _latent(runs) and spec.labelled is not False:
+                labels = findings([_labels(request, one) for one in seeds], output_dir)
+                for name in LABELS:
+                    read = spreads([one[name] or {} for one in labels], ("accuracy", "accuracy_se"))
+                    row |= {f"label_{name}": read["accuracy"], f"label_{name}_se": read["accuracy_se"]}
+                known += labels
+            rows.append(row)
+        tables = [Table(caption("What the latent holds, and what it costs", request, reports), COLUMNS, rows)]
+        notes = [NOTE]
+        if spec.labelled is not False:
+            beside, found = _control_rows(request, _latent(runs), output_dir)
+            known += found
+            if known or spec.labelled is True:
+                tables.append(Table(_label_caption(request, known), CONTROLS, beside))
+            notes.append(LABEL_NOTE if len(tables) > 1 else NO_LABELS_FOUND)
+        else:
+            notes.append(NO_LABELS)
+        return Report(tables, notes, _picture(request, rows))
+
+
+def _runs(request: Request) -> dict[str, list[Training]]:
+    """The runs of every seed of each method. Raises ValueError where none has a latent."""
+    runs = {method: request.trainings(method) for method in request.methods_or(rows_of("table6"))}
+    if not _latent(runs):
+        raise ValueError("table6 is about latents: at least one of --methods must have one")
+    return runs
+
+
+def _latent(runs: Mapping[str, list[Training]]) -> dict[str, list[Training]]:
+    return {method: seeds for method, seeds in runs.items() if seeds[0].recipe.sizes.latent_size > 0}
+
+
+def _labelled(request: Request) -> bool:
+    """Whether the corpus has labels, by its files where only these can say."""
+    spec = corpus_spec(request.corpus)
+    if spec.labelled != "auto":
+        return bool(spec.labelled)
+    return load_corpus(spec, data_dir=request.data_dir, limits=request.limits).labelled
+
+
+def _labels(request: Request, training: Training) -> Measurement:
+    return Measurement(
+        f"{training.title}: labels read from z",
+        training.folder,
+        request.measured("latent-labels"),
+        measure_latent_labels,
+        of_labels(request),
+        (training,),
+        request.data_dir,
+    )
+
+
+def measure_latent_labels(
+    runs: Sequence[Path],
+    folder: Path,
+    data_dir: Path | None,
+    corpus: Mapping[str, Any],
+    limits: Mapping[str, int],
+    documents: int,
+) -> dict[str, Any]:
+    """Labels read from the mean, one draw and the pooled features of a run's frozen encoder."""
+    vae = best_encoder(runs[0])
+    loaded, train, said = read_labelled(corpus, data_dir, limits, documents)
+    splits = [tokenise(rows, vae.tokenizer) for rows in (train, loaded.splits["test"])]
+    return labels_from_features(vae.model, *splits) | said
+
+
+def _control_rows(
+    request: Request, latent: Mapping[str, list[Training]], output_dir: Path
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of the controls, and what was found by those that read the documents of all."""
+    rows: list[dict[str, Any]] = []
+    known: list[dict[str, Any]] = []
+    for control in controls(request, list(latent)):
+        found = findings(control.measurements, output_dir)
+        figures = found if control.key is None else [one[control.key] or {} for one in found]
+        row: dict[str, Any] = {"name": control.name}
+        row["title"] = control.title if found else f"{control.title} (missing)"
+        row |= spreads(figures, ("accuracy", "dimensions"))
+        errors = spread([one.get("accuracy_se") for one in figures])
+        rows.append(row | {"accuracy_se": None if errors is None else errors.mean})
+        known += [one for one in found if "available" in one]
+    return rows, known
+
+
+def _differences(
+    reports: Sequence[Mapping[str, Any] | None], others: Sequence[Mapping[str, Any] | None]
+) -> Spread | None:
+    """The NLL less another model's, of each seed that both have."""
+    return spread([one["nll"] - other["nll"] for one, other in zip(reports, others, strict=True) if one and other])
+
+
+def _minutes(seeds: Sequence[Training], output_dir: Path) -> dict[str, Spread | None]:
+    """Minutes of the runs that have come to their end, and how many of these were a pretraining's."""
+    ends = [history[-1] for one in seeds if one.ended(output_dir) and (history := one.read(output_dir))]
+    figures = {"minutes": "seconds", "pretraining_minutes": "pretraining_seconds"}
+    return {name: spread([end[key] / 60 for end in ends if end.get(key) is not None]) for name, key in figures.items()}
+
+
+def _label_caption(request: Request, known: Sequence[Mapping[str, Any]]) -> str:
+    """How many classes, test documents and training documents there were, and how these were chosen."""
+    if not known:
+        return f"Labels of {corpus_of(request)}, read without a latent."
+    classes, tested, trained, there = (
+        numbers(one[key] for one in known) for key in ("classes", "sentences", "trained_on", "available")
+    )
+    of = f"all {trained}" if trained == there else f"{trained} of {there}, random and the same for all,"
+    return (
+        f"Labels of {corpus_of(request)}, read without a latent: accuracy on {tested} test documents, {classes} "
+        f"classes. Here and above, classifiers are fitted to {of} training documents{over_seeds(request)}."
+    )
+
+
+def _picture(request: Request, rows: Sequence[Mapping[str, Any]]) -> Any:
+    """What draws the rows that have the figures for it; None where there is none."""
+    height = "above_lm" if any(row.get("above_lm") for row in rows) else "nll"
+    points = {row["title"]: row for row in rows if row.get(height) and row["au"] is not None}
+    if not points:
+        return None
+    names = {"above_lm": "NLL less the language model's, nats", "nll": "NLL, nats"}
+    return partial(
+        price_figure,
+        {
+            title: {"kl": row["kl"], "cost": row[height], "accuracy": row.get("label_mean")}
+            for title, row in points.items()
+        },
+        cost=names[height],
+        baseline=height == "above_lm",
+        caption=f"{corpus_of(request)}{over_seeds(request)}",
+    )

@@ -1,0 +1,206 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from modeling_seqvae.reproduce import processes
+from modeling_seqvae.reproduce.processes import LOG, call, run_steps, threads_for
+from modeling_seqvae.reproduce.progress import Bars
+from modeling_seqvae.reproduce.runner import in_order
+from modeling_seqvae.reproduce.steps import Measurement, Step
+from modeling_seqvae.training.signals import Interrupted
+
+# What steps of these tests do, in a file, since another process has to import it.
+WORK = """
+import os, signal, sys, time
+from pathlib import Path
+
+def work(runs, folder, data_dir, does="end", after=(), number=0):
+    with (folder.parent / "began.txt").open("a") as order:
+        order.write(folder.name + " ")
+    for other in after:
+        while not (folder.parent / other / "begun").exists():
+            time.sleep(0.01)
+    (folder / "begun").write_text(str(os.getpid()))
+    print("at work", os.environ["OMP_NUM_THREADS"], file=sys.stderr)
+    if does == "fail":
+        raise ValueError("the corpus is empty\\nsecond line")
+    if does == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "leave":
+        os._exit(7)
+    if does == "wait":
+        time.sleep(60)
+    return {"number": number, "process": os.getpid()}
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "steps_of_tests.py").write_text(WORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setattr(processes, "POLL_SECONDS", 0.05)
+        import steps_of_tests
+
+        yield steps_of_tests
+    sys.modules.pop("steps_of_tests")
+
+
+def step(work: ModuleType, name: str, needs: tuple[Any, ...] = (), **settings: Any) -> Measurement:
+    return Measurement(name, Path(name), "found.json", work.work, settings, needs)
+
+
+def run(steps: list[Step], folder: Path, jobs: int = 2) -> dict[str, str]:
+    bars = Bars(steps, dict.fromkeys((one.key for one in steps), 1.0), folder, jobs)
+    return run_steps(steps, folder, jobs, bars)
+
+
+def wait_for(*files: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline, f"{files} did not appear"
+        time.sleep(0.01)
+
+
+def signal_when(number: int, *files: Path) -> Callable[[], None]:
+    """A thread that sends this process a signal once the files are there; call the result to join it."""
+
+    def send() -> None:
+        wait_for(*files)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread.join
+
+
+def test_steps_run_at_once_each_in_a_process_of_its_own(work: Any, tmp_path: Path) -> None:
+    steps = [step(work, "a", after=["b"]), step(work, "b", number=5)]  # the first waits for the other to begin
+    assert run(steps, tmp_path) == {}
+    found = [one.read(tmp_path) for one in steps]
+    assert found[1]["number"] == 5 and len({report["process"] for report in found} | {os.getpid()}) == 3
+    assert (tmp_path / "a" / LOG).read_text() == f"at work {threads_for(2)}\n"
+    assert all(one.done(tmp_path) for one in steps)
+
+
+def test_what_is_needed_runs_before_and_no_more_at_once_than_asked(work: Any, tmp_path: Path) -> None:
+    first = step(work, "z")
+    steps = in_order([step(work, "y", (first,)), step(work, "x", (first,)), first])
+    assert [one.title for one in steps] == ["z", "y", "x"]
+    assert run(steps, tmp_path, jobs=1) == {}
+    assert (tmp_path / "began.txt").read_text() == "z y x "
+
+
+def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_path: Path) -> None:
+    bad, dead, gone = step(work, "bad", does="fail"), step(work, "dead", does="die"), step(work, "gone", does="leave")
+    after = step(work, "after", (bad,))
+    good = [step(work, name) for name in ("first", "last")]
+    failed = run([good[0], bad, dead, gone, after, good[1]], tmp_path)
+    assert failed.keys() == {one.key for one in (bad, dead, gone, after)}
+    assert failed[bad.key] == "the corpus is empty\nsecond line"
+    assert "SIGKILL" in failed[dead.key] and "exit code 7" in failed[gone.key]
+    assert "needs has failed" in failed[after.key] and not (tmp_path / "after").exists()
+    assert "Traceback" in (tmp_path / "bad" / LOG).read_text()
+    assert all(one.done(tmp_path) for one in good) and not bad.done(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_of_them(work: Any, tmp_path: Path, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [step(work, name, does="wait") for name in ("a", "b", "c")]
+    join = signal_when(number, tmp_path / "a" / "begun", tmp_path / "b" / "begun")
+    began = time.monotonic()
+    with pytest.raises(Interrupted) as raised:
+        run(steps, tmp_path)
+    join()
+    assert raised.value.code == 128 + number and time.monotonic() - began < 50
+    assert not (tmp_path / "c").exists()
+    assert "saved their state: a, b; the same command goes on" in capsys.readouterr().err
+
+
+ALONE = """
+import sys
+from pathlib import Path
+import steps_of_tests
+from modeling_seqvae.reproduce.processes import Worker
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) / "a"
+    folder.mkdir()
+    Worker.start(steps_of_tests.work, (), folder, None, "wait", threads=1, log=None).result()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_what_runs_ends_where_its_parent_is_killed(work: Any, tmp_path: Path) -> None:
+    (tmp_path / "alone.py").write_text(ALONE)
+    paths = os.pathsep.join([str(Path(work.__file__).parent), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "alone.py", tmp_path], env={**os.environ, "PYTHONPATH": paths}
+    )
+    wait_for(tmp_path / "a" / "begun")
+    parent.kill()
+    parent.wait()
+    number = int((tmp_path / "a" / "begun").read_text())
+    deadline = time.monotonic() + 50  # the step itself takes a minute
+    while is_running(number):
+        assert time.monotonic() < deadline, "it went on without its parent"
+        time.sleep(0.05)
+
+
+def is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_call_gives_back_what_a_function_returns_or_why_it_failed(work: Any, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    assert call(work.work, (), tmp_path / "a", None, threads=1)["number"] == 0
+    with pytest.raises(RuntimeError, match="the corpus is empty"):
+        call(work.work, (), tmp_path / "a", None, "fail", threads=1)
+
+
+def test_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert [threads_for(jobs) for jobs in (1, 2, 3, 16)] == [8, 4, 2, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert threads_for(1) >= 1
+
+
+def test_progress_goes_to_standard_error_a_line_for_each_step(
+    work: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run([step(work, "a"), step(work, "bad", does="fail")], tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out == "" and "a: done in" in printed.err and "bad: failed: the corpus is empty\n" in printed.err
+    assert "[2/2" in printed.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server process imports first")
+def test_a_ctrl_c_while_libraries_are_imported_is_the_parents_alone(tmp_path):
+    """The terminal sends it to every process; the one that imports for the others prints no traceback."""
+    (tmp_path / "slow_library.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "program.py").write_text(
+        "from modeling_seqvae.reproduce import processes\n"
+        "if __name__ == '__main__':\n"
+        "    processes.PRELOADED = ('slow_library',)\n"
+        "    print(processes.call(abs, -3, threads=1))\n"
+    )
+    root = Path(processes.__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "", 0)

@@ -1,0 +1,116 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modeling_seqvae.reproduce.results import results_markdown
+from modeling_seqvae.training.recipe import resolve
+
+EVALUATION = {"split": "test", "sentences": 3761, "nll_samples": 500, "nll_sentences": 1000, "mi": 0.5, "au": 2}
+EVALUATION |= {"nll_gap": 0.5, "nll_gap_se": 0.01}
+
+
+def record(epoch: int, bound: float, kl: float, latent: bool = True) -> dict[str, Any]:
+    estimates = {"mi": kl / 2, "au": 2, "cosine": 0.4} if latent else {"mi": None, "au": None, "cosine": None}
+    cost = {"seconds": 60.0 * epoch, "encoder_updates": 100 * epoch, "decoder_updates": 100 * epoch}
+    return {"epoch": epoch, "bound": bound, "rec": bound - kl, "kl": kl, **cost, **estimates}
+
+
+def add_run(run: Path, method: str, *records: dict[str, Any], evaluation: dict[str, Any] | None = None) -> None:
+    run.mkdir(parents=True)
+    resolve(method, "ptb").save(run / "recipe.yaml")
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
+    if evaluation is not None:
+        (run / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def rows(text: str) -> dict[str, dict[str, str]]:
+    """The rows of every table, by title."""
+    found, headings = {}, None
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            headings = None
+        elif headings is None:
+            headings = cells
+        elif not set(cells[0]) <= {"-", ":"}:
+            found[cells[0]] = dict(zip(headings, cells, strict=True))
+    return found
+
+
+def test_evaluations_stand_in_a_table_with_what_they_are_of(tmp_path):
+    last = EVALUATION | {"title": "SeqVAE", "nll": 106.5, "bound": 107.0, "kl": 0.25}
+    pooled = EVALUATION | {"title": "SeqVAE + MaxPool", "nll": 105.25, "bound": 106.0, "kl": 1.75}
+    add_run(tmp_path / "ptb" / "seqvae", "seqvae", record(1, 120, 0), record(2, 108, 0.3), evaluation=last)
+    add_run(tmp_path / "ptb" / "max_pool", "max_pool", record(1, 119, 0.5), evaluation=pooled)
+    text = results_markdown(tmp_path)
+    assert text.startswith("### ptb\n\nTest set, 3,761 sentences")
+    assert "500 importance samples" in text and "first 1,000" in text
+    table = rows(text)
+    assert (table["SeqVAE"]["NLL"], table["SeqVAE"]["seconds"]) == ("106.50", "120")
+    assert (table["SeqVAE + MaxPool"]["NLL"], table["SeqVAE + MaxPool"]["KL"]) == ("105.25", "1.75")
+
+
+def test_evaluations_of_different_sizes_are_not_passed_off_as_one(tmp_path):
+    for method, samples, sentences in (("seqvae", 500, 1000), ("max_pool", 100, 50)):
+        evaluation = EVALUATION | {"title": method, "nll_samples": samples, "nll_sentences": sentences}
+        add_run(tmp_path / "ptb" / method, method, record(1, 120, 0), evaluation=evaluation)
+    assert "100 to 500 importance samples" in results_markdown(tmp_path) and "50 to 1,000" in results_markdown(tmp_path)
+
+
+def test_every_seed_is_shown_at_its_best_epoch_and_collapses_are_counted(tmp_path):
+    for seed, kl in enumerate([0.0, 0.02, 1.5]):
+        records = [record(1, 30.0, 3.0), record(2, 25.0 + seed, kl), record(3, 29.0, 4.0)]
+        add_run(tmp_path / "demo" / "seqvae" / f"seed{seed}", "seqvae", *records)
+    add_run(tmp_path / "demo" / "max_pool" / "seed0", "max_pool", record(1, 26.0, 0.9))
+    text = results_markdown(tmp_path)
+    assert "SeqVAE 2 of 3" in text and "SeqVAE + MaxPool 0 of 1" in text
+    table = rows(text)
+    assert [table[f"SeqVAE, seed{seed}"]["-ELBO"] for seed in range(3)] == ["25.00", "26.00", "27.00"]
+    assert table["SeqVAE + MaxPool, seed0"]["KL"] == "0.90"
+
+
+def test_a_language_model_is_not_counted_as_collapsed(tmp_path):
+    add_run(tmp_path / "demo" / "lstm_lm" / "seed0", "lstm_lm", record(1, 26.0, 0.0, latent=False))
+    text = results_markdown(tmp_path)
+    assert "1 of 1" not in text and "MI" not in rows(text)["LSTM-LM, seed0"]
+
+
+def test_each_corpus_has_its_section_in_order(tmp_path):
+    for corpus in ("yahoo", "demo", "ptb"):
+        add_run(tmp_path / corpus / "seqvae" / "seed0", "seqvae", record(1, 26.0, 0.0))
+    (tmp_path / "notes").mkdir()
+    headings = [line for line in results_markdown(tmp_path).splitlines() if line.startswith("#")]
+    assert headings == ["### demo", "### ptb", "### yahoo"]
+
+
+def test_committed_results_can_be_tabulated():
+    assert results_markdown(Path(__file__).parents[2] / "docs" / "results").startswith("### ")
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match=str(folder)):
+            results_markdown(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("history.jsonl", "", "has no record: the run has not ended its first epoch"),
+        ("history.jsonl", '{"epoch": 1,', "not readable as JSON"),
+        ("history.jsonl", '{"epoch": 1, "bound": 3.0, "kl": 0.1}', "lacks au, cosine, .* seconds"),
+        ("evaluation.json", "not JSON", "not readable as JSON"),
+        ("evaluation.json", "12", "holds no object"),
+        ("evaluation.json", '{"split": "test"}', "lacks au, nll_gap_se, nll_samples, nll_sentences, sentences"),
+        ("evaluation.json", json.dumps(EVALUATION | {"title": "x", "split": "validation"}), "validation set"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, file, content, told):
+    run = tmp_path / "ptb" / "seqvae"
+    add_run(run, "seqvae", record(1, 120, 0), evaluation=EVALUATION | {"title": "SeqVAE"})
+    (run / file).write_text(content)
+    with pytest.raises(ValueError, match=told) as raised:
+        results_markdown(tmp_path)
+    assert str(run / file) in str(raised.value)
