@@ -9,8 +9,8 @@ from pathlib import Path
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.training.card import card
-from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.run_directory import require_history
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "model_cards"

@@ -23,8 +23,8 @@ from modeling_seqvae.data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
 from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
 from modeling_seqvae.evaluation.classify import classify, require_labels
 from modeling_seqvae.evaluation.table import markdown
-from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe, corpus_spec
+from modeling_seqvae.training.run_directory import require_history
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "docs" / "results.md",)

@@ -21,7 +21,7 @@ from pages import region_names, with_region
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
-from modeling_seqvae.training.directory import RECIPE
+from modeling_seqvae.training.run_directory import RECIPE
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"

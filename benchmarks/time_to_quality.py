@@ -24,8 +24,8 @@ from measuring import Machine
 from turns import SIDES, measure
 
 from modeling_seqvae.reproduce.plots import STYLES, require_matplotlib
-from modeling_seqvae.training.history import require_history
 from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.run_directory import require_history
 
 ROOT = Path(__file__).resolve().parents[1]
 BAND = 0.05

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
-from modeling_seqvae.training.evaluations import weights
 from modeling_seqvae.training.recipe import Recipe, available
+from modeling_seqvae.training.run_directory import weights_hash
 
 COMMANDS = (
     *("train", "evaluate", "encode", "score", "classify", "sample", "reconstruct", "interpolate"),
@@ -529,7 +529,7 @@ def test_a_closed_pipe_ends_a_command_quietly(folder: Path) -> None:
 def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
     kept.write_text(
-        json.dumps({"nll_sentences": 1000, "nll_samples": 500, "weights": weights(folder / "run" / "best")})
+        json.dumps({"nll_sentences": 1000, "nll_samples": 500, "weights": weights_hash(folder / "run" / "best")})
     )
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK)
@@ -539,7 +539,9 @@ def test_a_quick_look_does_not_overwrite_a_long_evaluation(folder: Path) -> None
 
 def test_a_longer_evaluation_takes_the_usual_name_and_keeps_the_quick_look(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
-    kept.write_text(json.dumps({"nll_sentences": 2, "nll_samples": 1, "weights": weights(folder / "run" / "best")}))
+    kept.write_text(
+        json.dumps({"nll_sentences": 2, "nll_samples": 1, "weights": weights_hash(folder / "run" / "best")})
+    )
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK)
     assert (folder / "run" / "evaluation-nll2x1.json").read_text() == before
@@ -561,7 +563,7 @@ def test_both_precisions_in_one_process(folder: Path) -> None:
 
 def test_an_evaluation_in_another_precision_stands_beside(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
-    of_them = {"precision": "bf16", "weights": weights(folder / "run" / "best")}
+    of_them = {"precision": "bf16", "weights": weights_hash(folder / "run" / "best")}
     kept.write_text(json.dumps({"nll_sentences": 1, "nll_samples": 1, **of_them}))
     before = kept.read_text()
     invoke("evaluate", "run", *QUICK, "--precision", "no")

@@ -141,8 +141,8 @@ def evaluate(
     from ..evaluation.table import caption, table
     from ..evaluation.verdict import collapsed
     from ..text_batches import collapse_told
-    from ..training.evaluations import keep_evaluation
     from ..training.run import evaluate_checkpoint
+    from ..training.run_directory import keep_evaluation
 
     require_device(device)
     if output:

@@ -88,10 +88,9 @@ def classify(
     Example: seqvae classify RUN --corpus reviews.csv --label-column stars --output report
     """
     from ..data.corpora import load_corpus
+    from ..data.files import write_json, write_text, writing
     from ..evaluation.classification_report import report_markdown, summary
     from ..evaluation.classify import classify, require_labels
-    from ..training.checkpoint import write_text, writing
-    from ..training.json_files import write_json
     from ..training.recipe import corpus_spec
 
     require_device(device)

@@ -108,7 +108,7 @@ def load_model(checkpoint: str, device: str | None) -> Any:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report, in one step, making its folder."""
-    from ..training.json_files import write_json
+    from ..data.files import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report)

@@ -1,13 +1,41 @@
-"""Files and folders of the user's: their checksums, and keeping them from other processes while one writes there."""
+"""Files of the user's and of runs: locked, checked, replaced in one step, and read as JSON or YAML.
+
+What is written here is complete or absent, whenever a process dies. Errors name the file, and the field in it.
+"""
 
 import hashlib
-from collections.abc import Iterator
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import yaml
 from filelock import Timeout
 from huggingface_hub.utils import WeakFileLock
+from safetensors import SafetensorError
+
+CHECKSUMS = "checksums.json"
+
+# Locks and checksums
+
+
+@contextmanager
+def exclusive_lock(directory: Path, doing: str) -> Iterator[None]:
+    """Locks a directory, which is made if need be, against other processes that would do the same there.
+
+    Raises RuntimeError where one is `doing` that, such as the same job that a scheduler has started twice.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with WeakFileLock(directory / ".lock", timeout=1):
+            yield
+    except Timeout:
+        raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
 
 
 def sha256_of(path: Path) -> str:
@@ -27,15 +55,207 @@ def _sha256(path: Path, *stamp: int) -> str:
     return sha256_of(path)
 
 
-@contextmanager
-def alone_in(directory: Path, doing: str) -> Iterator[None]:
-    """Keeps a directory, which is made if need be, from other processes that would do the same there.
+def write_checksums(directory: Path) -> None:
+    """Note the SHA-256 of every other file that stands in a directory, in its checksums.json."""
+    files = (path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS)
+    sums = {path.name: sha256_of(path) for path in files}
+    (directory / CHECKSUMS).write_text(json.dumps(sums, indent=1), "utf-8")
 
-    Raises RuntimeError where one is `doing` that, such as the same job that a scheduler has started twice.
+
+def verify_checksums(directory: Path, names: Iterable[str] | None = None) -> None:
+    """Compare files, all that checksums.json names by default, with what was written.
+
+    Raises ValueError that names the first file which is missing or has changed, FileNotFoundError without checksums.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    sums = json.loads((directory / CHECKSUMS).read_text("utf-8"))
+    if not isinstance(sums, dict):
+        raise ValueError(f"{CHECKSUMS} is not what was written")
+    for name in sums if names is None else names:
+        if not (directory / name).is_file():
+            raise ValueError(f"{name} is missing")
+        if sha256_of(directory / name) != sums.get(name):
+            raise ValueError(f"{name} is not what was written")
+
+
+# Directories and files replaced in one step
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """An empty directory to write into, which takes the place of `directory` when the block ends without an error.
+
+    A process killed between the two renames leaves the former one under `.old`; `recover` puts it back. Raises OSError
+    that names the directory where the disk is full or read-only.
+    """
+    fresh, old = _beside(directory, "new"), _beside(directory, "old")
+    recover(directory)
     try:
-        with WeakFileLock(directory / ".lock", timeout=1):
-            yield
-    except Timeout:
-        raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
+        with writing(directory):
+            fresh.mkdir(parents=True)
+            yield fresh
+            _flush(fresh)
+            if directory.exists():
+                directory.rename(old)
+            fresh.rename(directory)
+            _flush_entries(directory.parent)
+    finally:
+        recover(directory)
+
+
+def recover(directory: Path) -> None:
+    """Undo a replacement that was cut short: afterwards `directory` is the last complete one, if there was any."""
+    fresh, old = _beside(directory, "new"), _beside(directory, "old")
+    if old.exists() and not directory.exists():
+        old.rename(directory)
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of writing inside name `path`: libraries say neither where they wrote nor that nothing was lost."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises the last
+        raise OSError(f"could not write {path} ({error}); what stood there before is kept") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file in one step, which other processes may be about to replace as well."""
+    fresh = _beside(path, f"{os.getpid()}.new")
+    try:
+        with writing(path):
+            fresh.write_text(text, "utf-8")
+            _flush_file(fresh)
+            os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path, names: Iterable[str]) -> None:
+    """Remove what processes that were killed in `write_text` left of these files, which no other is writing now."""
+    for name in names:
+        for leftover in directory.glob(f".{name}.*.new"):
+            leftover.unlink(missing_ok=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}.{suffix}")
+
+
+def _flush(directory: Path) -> None:
+    """Have the disk hold all files and folders of a directory, so that a power cut after a rename finds them whole."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            _flush_file(path)
+        else:
+            _flush_entries(path)
+    _flush_entries(directory)
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_entries(directory: Path) -> None:
+    """Have the disk hold the names in a folder, where the system has folders that can be opened."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# JSON
+
+
+def read_json(path: Path, required: Collection[str] = (), numbers: Collection[str] = ()) -> dict[str, Any]:
+    """The object in a file, which has the keys `required` and, as numbers or null, those of `numbers`.
+
+    Raises ValueError that names the file, and the key that is missing or no number.
+    """
+    return _parsed(path, path.read_text("utf-8", errors="replace"), required, numbers)
+
+
+def read_json_lines(path: Path, numbers: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The objects in the lines of a file, each with these numbers. Raises ValueError as `read_json` does."""
+    return [_parsed(path, line, (), numbers) for line in path.read_text("utf-8", errors="replace").splitlines()]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file in one step."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a file of one object a line in one step."""
+    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _parsed(path: Path, text: str, required: Collection[str], numbers: Collection[str]) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable as JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is not what a run writes: it holds no object")
+    missing = {*required, *numbers} - found.keys()
+    if missing:
+        raise ValueError(f"{path} is not what a run writes: it lacks {', '.join(sorted(missing))}")
+    for name in numbers:
+        value = found[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"{path} is not what a run writes: its {name} is {value!r}, where a number belongs")
+    return found
+
+
+# YAML as people expect it: `no` is a word and `1e-3` a number, as in YAML 1.2; PyYAML alone reads False and a word
+
+_BOOLEAN, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\.inf)$|\.nan$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes only what YAML 1.2 calls a truth value or a number for one."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would take for something else."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOLEAN, _FLOAT)]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    _class.add_implicit_resolver(_BOOLEAN, re.compile(r"(?:true|True|false|False)$"), list("tTfF"))
+    _class.add_implicit_resolver(_FLOAT, _NUMBER, list("-+.0123456789"))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a file. Raises FileNotFoundError, or ValueError that names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        content = yaml.load(path.read_text("utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping of sections")
+    return content
+
+
+def yaml_value(text: str, context: str) -> Any:
+    """One value, as in `epochs=5`. Raises ValueError that quotes `context`."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError:
+        raise ValueError(f"the value in {context!r} is not readable as YAML") from None
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """The mapping as text that `read_yaml` reads as the same."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..data.columns import identity_of, texts_of
-from ..data.files import alone_in
+from ..data.files import exclusive_lock
 from ..data.launch import launched
 from ..text import SeqVAE
 from ..tokenization import pieces_of
@@ -88,7 +88,7 @@ def _kept(folder: Path, output: Path) -> Iterator[None]:
         raise ValueError(f"{folder} is there and holds other things than shards of results: write to another file")
     with _writing(output):
         folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, f"writing {output}"):
+    with exclusive_lock(folder, f"writing {output}"):
         yield
 
 

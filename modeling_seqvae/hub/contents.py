@@ -7,17 +7,13 @@ from typing import Any
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpora import CorpusFiles
+from ..data.files import CHECKSUMS, dump_yaml, read_json
 from ..sharing import code_files, with_auto_map
 from ..text import SeqVAE
 from ..training.card import card, on_the_hub
-from ..training.checkpoint import CHECKSUMS
-from ..training.directory import RECIPE
-from ..training.evaluations import of_its_test_set, of_these_weights
-from ..training.history import HISTORY, require_history
-from ..training.json_files import read_json
 from ..training.recipe import Recipe
 from ..training.run import best_checkpoint
-from ..training.yaml_files import dump_yaml
+from ..training.run_directory import HISTORY, RECIPE, of_its_test_set, of_these_weights, require_history
 from .curves import curves
 from .sentence_files import sentence_files
 

@@ -14,16 +14,16 @@ from datasets import Dataset, DatasetDict
 
 from ..data.batching import tokenise
 from ..data.demo import SIZES, SPLITS, build, true_nll
+from ..data.files import write_json
 from ..evaluation.evaluate import Evaluator, nll_figures, row
 from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
 from ..evaluation.table import how_likelihoods, table
 from ..evaluation.verdict import collapsed, compare
 from ..text import SeqVAE
-from ..training.history import require_history
-from ..training.json_files import write_json
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
+from ..training.run_directory import require_history
 from .plots import figure3, require_matplotlib
 from .processes import failures, run_steps
 from .progress import Bars, note

@@ -8,9 +8,9 @@ from accelerate import Accelerator
 
 from ..data.corpora import Corpus, load_corpus
 from ..text import SeqVAE
-from ..training.directory import RECIPE
 from ..training.recipe import Recipe
 from ..training.run import load_best
+from ..training.run_directory import RECIPE
 from .published import rows_of
 from .request import Request
 from .steps import Measurement, Step, Training

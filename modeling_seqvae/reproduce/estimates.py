@@ -17,9 +17,9 @@ from ..data.batching import LengthGroupedBatches, collate, rows, sentence_length
 from ..evaluation.evaluate import Evaluator
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..precision import fast_matmul
-from ..training.directory import RECIPE
 from ..training.recipe import Recipe
 from ..training.run import read_corpus
+from ..training.run_directory import RECIPE
 from .published import paper_settings
 from .steps import Evaluation, Step, Training
 

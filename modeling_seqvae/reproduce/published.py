@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ..data.files import read_yaml
 from ..training.recipe import configuration_root
-from ..training.yaml_files import read_yaml
 
 
 @cache

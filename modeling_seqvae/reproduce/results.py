@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration_seqvae import COLLAPSED_BELOW
+from ..data.files import read_json
 from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note
 from ..evaluation.verdict import collapsed
-from ..training.evaluations import of_these_weights
-from ..training.history import HISTORY, require_history
-from ..training.json_files import read_json
 from ..training.recipe import Recipe
+from ..training.run_directory import HISTORY, of_these_weights, require_history
 
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""

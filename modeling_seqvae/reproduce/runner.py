@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..data.files import read_json, write_json, write_text
 from ..evaluation.table import table
-from ..training.checkpoint import write_text
-from ..training.json_files import read_json, write_json
 from ..training.recipe import Recipe
 from .estimates import Estimates, probe
 from .plots import require_matplotlib

@@ -15,12 +15,18 @@ from typing import Any, Protocol
 import torch
 
 from ..data.corpora import CorpusSpec, checksum_of_files
-from ..training.directory import RECIPE, holds_run
-from ..training.evaluations import keep_evaluation, of_these_weights, weights
-from ..training.history import HISTORY, read_history
-from ..training.json_files import read_json, write_json
+from ..data.files import read_json, write_json
 from ..training.recipe import Recipe
 from ..training.run import PRETRAINING, evaluate_checkpoint, train
+from ..training.run_directory import (
+    HISTORY,
+    RECIPE,
+    holds_run,
+    keep_evaluation,
+    of_these_weights,
+    read_history,
+    weights_hash,
+)
 
 FINISHED = "finished.json"
 """Written into a run's directory when its training has come to its end."""
@@ -195,7 +201,7 @@ class Measurement:
         return found if found.get("settings") == json.loads(json.dumps(dict(self.settings))) else None
 
     def _weights(self, output_dir: Path) -> list[str | None]:
-        return [weights(output_dir / training.folder / "best") for training in self.trainings]
+        return [weights_hash(output_dir / training.folder / "best") for training in self.trainings]
 
 
 @dataclass(frozen=True, eq=False)

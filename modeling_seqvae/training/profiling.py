@@ -8,7 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
-from .checkpoint import writing
+from ..data.files import writing
 
 WAIT, WARMUP, ACTIVE = 5, 2, 5
 """Updates that pass first, that the profiler warms up in, and that it records."""

@@ -18,16 +18,15 @@ from transformers import PreTrainedTokenizerBase
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import Texts, identity_of
 from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
+from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.launch import launched
 from ..precision import has_bfloat16
 from ..tokenization import vocabulary_hash
-from .checkpoint import write_text
 from .objectives import OBJECTIVES, require_objective_options
 from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
-from .yaml_files import dump_yaml, read_yaml, yaml_value
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OWN_TEXTS = "auto"

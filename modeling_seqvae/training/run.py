@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..data.batching import token_counts, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
 from ..data.corpora import SPLITS, Corpus, CorpusSpec, Reading, files_are_there, load_corpus, moved_to
+from ..data.files import CHECKSUMS, read_yaml, verify_checksums
 from ..data.launch import launched
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
@@ -28,15 +29,10 @@ from ..loading import best_of, require_checkpoint
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import normalisation_name
-from .checkpoint import CHECKSUMS, require_intact
-from .directory import CHECKPOINTS, RECIPE, holds_run
-from .evaluations import weights
-from .history import read_history
 from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe, corpus_spec
 from .report import quiet_libraries
-from .state import WEIGHTS
+from .run_directory import CHECKPOINTS, RECIPE, WEIGHTS, holds_run, read_history, weights_hash
 from .trainer import SeqVAETrainer
-from .yaml_files import read_yaml
 
 LAST = "last"
 PRETRAINING = "pretraining"
@@ -200,7 +196,7 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
     folder = Path(best)
     if (folder / CHECKSUMS).is_file():
         try:
-            require_intact(folder, [name for name in (WEIGHTS, DUAL_NETWORKS) if (folder / name).is_file()])
+            verify_checksums(folder, [name for name in (WEIGHTS, DUAL_NETWORKS) if (folder / name).is_file()])
         except ValueError as error:
             raise ValueError(f"{best} is damaged ({error}): put back a copy of it, or train again") from error
     return SeqVAE.from_pretrained(best, device=device)
@@ -272,7 +268,7 @@ def evaluate_checkpoint(
         raise ValueError(f"{corpus.name} is a single file, which is the test set: it has no {split} set")
     limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu")
-    read = weights(Path(best_checkpoint(checkpoint)))
+    read = weights_hash(Path(best_checkpoint(checkpoint)))
     vae = load_best(checkpoint, device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
     loaded, texts, own = _to_measure(checkpoint, recipe, corpus, data_dir, split, limits)

@@ -23,10 +23,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
-from ..data.files import alone_in
+from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
-from .directory import holds_run
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
 from .objectives import OBJECTIVES
@@ -34,9 +33,9 @@ from .optimizers import OPTIMIZERS, grouped
 from .profiling import profiled
 from .recipe import Recipe
 from .report import EpochTable, progress_bar, quiet_libraries
+from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
 from .signals import Interrupted, NotedSignals
-from .state import Progress, RunDirectory, fingerprint
 
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""
@@ -141,7 +140,7 @@ class SeqVAETrainer:
         """
         holds_run(self.output_dir, self.recipe, resume)  # a mistake is told before anything is written there
         with (
-            alone_in(self.output_dir, f"training in {self.output_dir}")
+            exclusive_lock(self.output_dir, f"training in {self.output_dir}")
             if self.accelerator.is_main_process
             else nullcontext()
         ):

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from modeling_seqvae.data.corpora import CorpusSpec, spec_from_path
+from modeling_seqvae.data.files import yaml_value
 from modeling_seqvae.tokenization import train_tokenizer, vocabulary_hash
 from modeling_seqvae.training import recipe as recipes
 from modeling_seqvae.training.recipe import Recipe, TrainingSpec, available, configuration_root, corpus_spec, resolve
-from modeling_seqvae.training.yaml_files import yaml_value
 
 METHODS, CORPORA, PRESETS = (available(kind) for kind in ("methods", "corpora", "training"))
 

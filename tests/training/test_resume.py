@@ -12,10 +12,9 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from modeling_seqvae.data.files import alone_in
-from modeling_seqvae.training.checkpoint import write_checksums
+from modeling_seqvae.data.files import exclusive_lock, write_checksums
 from modeling_seqvae.training.recipe import Recipe
-from modeling_seqvae.training.state import fingerprint
+from modeling_seqvae.training.run_directory import fingerprint
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
 
 
@@ -347,7 +346,7 @@ def test_a_folder_in_which_another_process_trains_is_left_to_it(make_trainer, tm
     interrupt_at(make_trainer(run, *HALVING), 13)
     before = files_of(run)
     with (
-        alone_in(run, f"training in {run}"),
+        exclusive_lock(run, f"training in {run}"),
         pytest.raises(RuntimeError, match=r"another process is training in .*run: wait for it"),
     ):
         make_trainer(run, *HALVING).train(resume=True)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from modeling_seqvae.training.checkpoint import (
+from modeling_seqvae.data.files import (
     recover,
     replacing,
-    require_intact,
+    verify_checksums,
     write_checksums,
+    write_json_lines,
     write_text,
 )
-from modeling_seqvae.training.json_files import write_json_lines
 
 OLD, NEW = {"weights": "old", "deep/er": "old"}, {"weights": "new", "deep/er": "new", "more": "new"}
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "open"}
@@ -179,7 +179,7 @@ def test_two_processes_may_replace_one_file(tmp_path):
     """Each ends with the other's text or its own, whole; none fails."""
     path = tmp_path / "table1.json"
     text = [str(number) * 100_000 for number in range(2)]
-    code = "import sys; from pathlib import Path; from modeling_seqvae.training.checkpoint import write_text\n"
+    code = "import sys; from pathlib import Path; from modeling_seqvae.data.files import write_text\n"
     code += "for _ in range(50): write_text(Path(sys.argv[1]), sys.argv[2] * 100_000)"
     others = [subprocess.Popen([sys.executable, "-c", code, str(path), number]) for number in "01"]
     assert [other.wait() for other in others] == [0, 0]
@@ -231,9 +231,9 @@ def test_checksums_tell_what_is_not_as_it_was_written(tmp_path, damage):
     expected = {"": None, "missing": "weights is missing", "no sums": "checksums.json", "unreadable sums": "line 1"}
     message = expected.get(damage, "weights is not what was written")
     if message is None:
-        require_intact(tmp_path, ["weights"])
+        verify_checksums(tmp_path, ["weights"])
     else:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            require_intact(tmp_path, ["weights"])
+            verify_checksums(tmp_path, ["weights"])
     with pytest.raises((ValueError, FileNotFoundError)):
-        require_intact(tmp_path)  # the card as well
+        verify_checksums(tmp_path)  # the card as well

@@ -1,15 +1,16 @@
-"""What a run keeps on disk, and how it is read again: best/, last/ and the history.
+"""The directory of a run: recipe.yaml, best/, last/, history.jsonl and evaluations, written and read.
 
-Every process calls these together. One of them writes what belongs to all; at any instant a complete best/ and last/
-are there. At the end of a best epoch last/ is written before best/, so that best/ is never of an epoch that a resumed
-run would compute again, on a GPU with other rounding: where a process dies between the two, best/ is made from last/.
+Every process of a run calls RunDirectory together. One of them writes what belongs to all; at any instant a complete
+best/ and last/ are there. At the end of a best epoch last/ is written before best/, so that best/ is never of an epoch
+that a resumed run would compute again, on a GPU with other rounding: where a process dies between the two, best/ is
+made from last/.
 """
 
 import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -24,20 +25,56 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..data.columns import tokens_of
+from ..data.files import (
+    CHECKSUMS,
+    read_json,
+    read_json_lines,
+    recover,
+    remove_leftovers,
+    replacing,
+    verify_checksums,
+    write_checksums,
+    write_json,
+    write_json_lines,
+    writing,
+)
+from ..loading import RECIPE
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
-from .checkpoint import recover, replacing, require_intact, sweep, write_checksums, writing
-from .directory import RECIPE, holds_run
-from .history import HISTORY, write_history
 from .meter import PHASES
 from .recipe import Recipe
 from .report import quiet_libraries
 from .schedules import Plateau
 
+CHECKPOINTS = ("best", "last")
+HISTORY = "history.jsonl"
+RECORD = ("epoch", "bound", "kl", "mi", "au", "cosine", "seconds", "encoder_updates", "decoder_updates")
+"""What tables, figures and cards need of every record."""
 STAGING = ".state"
 """Where the processes of a run write their part of last/ before one of them puts it in place."""
 PROGRESS = "progress.json"
 WEIGHTS = "model.safetensors"
+
+
+def holds_run(directory: Path, recipe: Recipe, resume: bool) -> bool:
+    """Whether a run of this recipe is there to be continued.
+
+    Raises ValueError where another run is, or one that is not to be resumed, or checkpoints of who knows what.
+    """
+    if not (directory / RECIPE).exists():
+        if any((directory / name).exists() for name in CHECKPOINTS):
+            raise ValueError(f"{directory} holds best/ or last/ but no {RECIPE}: choose another directory")
+        return False
+    if not resume:
+        raise ValueError(
+            f"{directory} holds a run: continue it with --resume, or choose another directory with --output-dir"
+        )
+    there = Recipe.load(directory / RECIPE)
+    changed = recipe.differences(there, wherever=True)  # its state knows the texts
+    if changed:
+        others = "" if recipe.may_be_of(there.texts) else ", and of other texts"
+        raise ValueError(f"{directory} holds a run of another recipe{others}: {'; '.join(changed)}")
+    return True
 
 
 @dataclass
@@ -91,7 +128,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             recover(self.last)
             recover(self.best)
-            sweep(self.path, (RECIPE, HISTORY))
+            remove_leftovers(self.path, (RECIPE, HISTORY))
             shutil.rmtree(self.path / STAGING, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         found = holds_run(self.path, self.recipe, resume)
@@ -128,16 +165,16 @@ class RunDirectory:
         best/ may be one epoch behind where the run is `at_its_best`. Raises ValueError for damaged files, another
         corpus or another number of shards; nothing on disk has changed.
         """
-        with self._told_if_damaged(self.last):
+        with self._damage_reported(self.last):
             state = self._read_progress()
             corpus, shards = state.pop("corpus"), state.pop("shards")
             plateau = Plateau(**state.pop("plateau"))
             progress = Progress(**state)
         self._require_same(corpus, shards)
         if progress.history and not progress.at_its_best:
-            with self._told_if_damaged(self.best):
+            with self._damage_reported(self.best):
                 self._require_best()
-        with self._told_if_damaged(self.last):
+        with self._damage_reported(self.last):
             self.accelerator.load_state(str(self.last))
         self._remember_the_place()
         if self.accelerator.is_main_process:
@@ -163,7 +200,7 @@ class RunDirectory:
 
         Raises ValueError where they are not those that were written.
         """
-        with self._told_if_damaged(self.best):
+        with self._damage_reported(self.best):
             self._require_best()
             load_model(model, self.best / WEIGHTS)
             load_more(self.best)
@@ -180,12 +217,12 @@ class RunDirectory:
 
     def _read_progress(self) -> dict[str, Any]:
         """The content of progress.json, every file of last/ being what was written."""
-        require_intact(self.last)
+        verify_checksums(self.last)
         state: dict[str, Any] = json.loads((self.last / PROGRESS).read_text("utf-8"))
         return state
 
     def _require_best(self) -> None:
-        require_intact(self.best, [WEIGHTS])
+        verify_checksums(self.best, [WEIGHTS])
 
     def _require_same(self, corpus: str, shards: int) -> None:
         if corpus != self.corpus:
@@ -209,7 +246,7 @@ class RunDirectory:
         )
 
     @contextmanager
-    def _told_if_damaged(self, path: Path) -> Iterator[None]:
+    def _damage_reported(self, path: Path) -> Iterator[None]:
         """Whatever a damaged file makes the libraries raise becomes a ValueError that says what to do."""
         other = self.last if path == self.best else self.best
         try:
@@ -233,3 +270,105 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, *splits: Dataset) -> str:
 def _count(number: int, thing: str) -> str:
     """`1 process`, `2 processes`, `2 shards`."""
     return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("s") else "s")
+
+
+# The history
+
+
+def read_history(run: str | Path) -> list[dict[str, Any]]:
+    """The records of a run's directory, none before its first epoch has ended. Raises ValueError for a damaged file."""
+    path = Path(run) / HISTORY
+    return read_json_lines(path, RECORD) if path.is_file() else []
+
+
+def require_history(run: Path) -> list[dict[str, Any]]:
+    """The records of a run's directory. Raises ValueError where there are none, or the file is damaged."""
+    records = read_history(run)
+    if not records:
+        raise ValueError(f"{run / HISTORY} has no record: the run has not ended its first epoch")
+    return records
+
+
+def write_history(run: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a run's history in one step."""
+    write_json_lines(run / HISTORY, records)
+
+
+# Evaluations: of which weights each is, and what it is called
+
+
+def weights_hash(checkpoint: Path) -> str | None:
+    """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
+    path = checkpoint / CHECKSUMS
+    return read_json(path).get("model.safetensors") if path.is_file() else None
+
+
+def of_these_weights(report: Mapping[str, Any], checkpoint: Path) -> bool:
+    """Whether an evaluation is of the weights in a run's best/; so is every one where they are no longer kept."""
+    return weights_hash(checkpoint) in (None, report.get("weights"))
+
+
+def of_its_corpus(report: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether an evaluation is on the corpus of a run. An older one, which does not say so, goes by the name."""
+    return bool(report.get("own", report.get("corpus") == recipe.corpus.name))
+
+
+def of_its_test_set(report: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether an evaluation is on the whole test set of a run's corpus, its words in order."""
+    plain = report.get("split") == "test" and report.get("limit") is None and not report.get("shuffled")
+    return plain and of_its_corpus(report, recipe)
+
+
+def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
+    """Write an evaluation into its run's directory; returns the file, or None where `run` is no run's directory.
+
+    It is evaluation.json for its corpus's whole test set, a longer name for others, such as one on other texts or in
+    another precision than that of the evaluation that is there. Of two which differ in the draws for the NLL the one
+    with more has the usual name, so that a quick look does not overwrite what took an hour, nor the other way round.
+    One of other weights has no figures to keep, and is overwritten.
+    """
+    if not (run / RECIPE).is_file():
+        return None
+    own = of_its_corpus(report, Recipe.load(run / RECIPE))
+    unusual = {
+        report["corpus"].replace("/", "_"): not own,
+        report["split"]: report["split"] != "test",
+        f"first{report['limit']}": report["limit"] is not None,
+        "shuffled": report["shuffled"],
+        f"seed{report['seed']}": report["seed"] != 0,
+    }
+    path = run / f"{'-'.join(['evaluation', *(part for part, told in unusual.items() if told)])}.json"
+    texts, before = report.get("texts", ""), _there(path, report).get("texts", report.get("texts", ""))
+    if texts != before and own:  # it was written there by --output
+        path.replace(_longer(path, before[:8]))
+    elif texts != before:  # of two corpora of one name
+        path = _longer(path, texts[:8])
+    precision = report.get("precision", "no")
+    if _there(path, report).get("precision", precision) != precision:
+        path = _longer(path, "float32" if precision == "no" else precision)
+    there = _there(path, report)
+    if _draws(there) > _draws(report):
+        path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
+    elif 0 < _draws(there) < _draws(report):
+        path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
+    write_json(path, report)
+    return path
+
+
+def _longer(path: Path, part: str) -> Path:
+    return path.with_name(f"{path.stem}-{part}{path.suffix}")
+
+
+def _there(evaluation: Path, new: Mapping[str, Any]) -> dict[str, Any]:
+    """The report that a file holds of the same weights as a new one; nothing where there is none, or something else."""
+    try:
+        report = json.loads(evaluation.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return report if isinstance(report, dict) and report.get("weights") == new.get("weights") else {}
+
+
+def _draws(report: Mapping[str, Any]) -> int:
+    """What an evaluation's NLL cost, in draws."""
+    sentences, samples = report.get("nll_sentences"), report.get("nll_samples")
+    return sentences * samples if isinstance(sentences, int) and isinstance(samples, int) else 0

@@ -1,6 +1,6 @@
 import pytest
 
-from modeling_seqvae.training.history import RECORD, read_history, require_history, write_history
+from modeling_seqvae.training.run_directory import RECORD, read_history, require_history, write_history
 
 RECORDS = [dict.fromkeys(RECORD, 1.0) | {"epoch": epoch, "rates": [0.5]} for epoch in (1, 2)]
 
