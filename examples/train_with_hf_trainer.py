@@ -13,7 +13,7 @@ from transformers import Trainer, TrainingArguments
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
 from modeling_seqvae.data.batching import collate, tokenise
-from modeling_seqvae.training.hf_callback import KLAnnealingCallback
+from modeling_seqvae.training.callbacks import KLAnnealingCallback
 from modeling_seqvae.training.recipe import resolve
 from modeling_seqvae.training.run import read_corpus
 

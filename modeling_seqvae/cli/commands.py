@@ -78,8 +78,8 @@ def train(
     recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from)
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
-    with sharing_the_best(push_to, private, resume) as on_best:
-        trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, on_best=on_best)
+    with sharing_the_best(push_to, private, resume) as callbacks:
+        trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, callbacks=callbacks)
     if trainer.show:
         best = trainer.recipe.best_of(trainer.history)
         print(f"\nbest epoch {best['epoch']}: -ELBO {best['bound']:.2f} nats per sentence, in {output_dir / 'best'}")

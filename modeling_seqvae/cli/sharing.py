@@ -1,14 +1,17 @@
 """Sharing on the Hugging Face hub: the command `push`, and what `train` shares as it goes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import app
 from .checks import note
+
+if TYPE_CHECKING:
+    from ..training.callbacks import Callback
 
 
 @app.command()
@@ -92,14 +95,14 @@ def push(
 
 
 @contextmanager
-def sharing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Callable[[Path], None] | None]:
-    """What a training calls with its directory for every new best; nothing without a name, and on other processes."""
+def sharing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Sequence["Callback"]]:
+    """The callback of a training that shares every new best; none without a name, and on other processes."""
     from ..data.launch import launched
     from ..hub.push import PushOnBest
 
     if name is None or not launched().is_main_process:
-        yield None
+        yield ()
         return
-    with PushOnBest(name, private=private, update=resume) as on_best:
-        yield on_best
+    with PushOnBest(name, private=private, update=resume) as push_on_best:
+        yield [push_on_best]
     note(f"shared as {name}: SeqVAE.from_pretrained({name!r}) in Python")

@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from ..sharing import SharingError, make_room, push_files
+from ..training.callbacks import Callback
+from ..training.trainer import SeqVAETrainer
 from .contents import Contents, contents
 
 
@@ -32,15 +34,15 @@ def push_run(
     return push_files(shared.files, repo_id, commit_message=f"Share {shared.title}", **options)
 
 
-class PushOnBest:
-    """Shares a run in the background each time it is called; `with` waits for the last commit at the end.
+class PushOnBest(Callback):
+    """Shares a run in the background each time it has become better; `with` waits for the last commit at the end.
 
-        with PushOnBest("user/name", private=True) as on_best:
-            run.train(recipe, output_dir, on_best=on_best)
+        with PushOnBest("user/name", private=True) as push:
+            run.train(recipe, output_dir, callbacks=[push])
 
     The repository is made, or refused, at once; `update` allows one that holds files, such as the same run's before it
     was interrupted. What fails later is a warning and stops no training. While a commit is under way the newest best
-    waits and older ones are passed over. One process constructs and calls it. Raises what make_room raises.
+    waits and older ones are passed over. One process constructs it. Raises what make_room raises.
     """
 
     def __init__(self, repo_id: str, *, private: bool = False, update: bool = False, token: str | None = None):
@@ -56,7 +58,10 @@ class PushOnBest:
     def __exit__(self, *unused: object) -> None:
         self._worker.shutdown()
 
-    def __call__(self, run: Path) -> None:
+    def on_best(self, trainer: SeqVAETrainer, record: dict[str, Any]) -> None:
+        self.share(trainer.output_dir)
+
+    def share(self, run: Path) -> None:
         """Share the best/ and the history of this moment, without samples, which would cost training time."""
         if self._waiting is not None:
             self._waiting.cancel()

@@ -5,6 +5,7 @@ path the user's own YAML.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,13 @@ CHOICES: dict[str, Mapping[str, Any]] = {
     "kl_schedule": SCHEDULES,
 }
 
+LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
+"""Fields of `training` in epochs, which `updates` stretches together."""
+SHARE = re.compile(r"(100|\d{1,2})(\.\d+)?%")
+"""How a length is given as a share of the run."""
+MOST_EPOCHS = 60
+"""Epochs to which `updates` stretches a run at most: there are too few texts for more."""
+
 
 class TrainingSpec(BaseModel):
     """How a model is optimised. The defaults are the paper's; `docs/training.md` explains each."""
@@ -72,6 +80,9 @@ class TrainingSpec(BaseModel):
     precision: Literal["auto", "native", "no", "bf16"] = "auto"
     save_minutes: float = Field(10, gt=0)
     trackers: list[str] = []
+    tracker_project: str = "seqvae"
+    tracker_options: dict[str, dict[str, Any]] = {}
+    log_updates: int = Field(0, ge=0)
     seed: int = Field(0, ge=0, lt=2**32)
 
     @field_validator("*", mode="before")
@@ -114,10 +125,31 @@ class TrainingSpec(BaseModel):
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be fewer than epochs ({self.epochs})")
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _shares(cls, fields: Any) -> Any:
+        """Lengths such as `30%`, of the run, in epochs."""
+        if not isinstance(fields, Mapping):
+            return fields
+        epochs = fields.get("epochs", cls.model_fields["epochs"].default)
+        shares = {
+            name: float(fields[name].removesuffix("%")) / 100 * epochs
+            for name in LENGTHS
+            if isinstance(epochs, int) and SHARE.fullmatch(str(fields.get(name, "")))
+        }
+        return {**fields, **shares}
+
     @field_validator("trackers")
     @classmethod
     def _known_trackers(cls, names: list[str]) -> list[str]:
         return [_one_of(name, [str(known) for known in LOGGER_TYPE_TO_CLASS]) for name in names]
+
+    @field_validator("tracker_options")
+    @classmethod
+    def _of_trackers(cls, options: dict[str, dict[str, Any]], field: ValidationInfo) -> dict[str, dict[str, Any]]:
+        for name in options:
+            _one_of(name, field.data.get("trackers", [name]))
+        return options
 
     def kl_weight(self, epochs: float) -> float:
         """The KL weight when `epochs` epochs, fractions counted, have passed."""
@@ -130,6 +162,18 @@ class TrainingSpec(BaseModel):
         """Epochs, fractions counted, after which the KL weight stays at `kl_stop`, by the schedule."""
         schedule = SCHEDULES[self.kl_schedule]
         return schedule.periods * float(getattr(self, schedule.period))
+
+    def unfinished(self) -> list[str]:
+        """Where the run ends before the KL weight is what it should become, and what to set: sentences, mostly none."""
+        schedule, annealing = SCHEDULES[self.kl_schedule], self.annealing_epochs
+        last = self.kl_weight(self.epochs * (1 - 1e-9))
+        if annealing <= self.epochs or math.isclose(last, self.kl_stop, abs_tol=0.01):
+            return []
+        return [
+            f"the KL weight ends at {last:.2f} instead of {self.kl_stop:g}: training.{schedule.period} needs "
+            f"{annealing:g} epochs and training.epochs is {self.epochs}. Train longer, or give it as a share of the "
+            f"run: training.{schedule.period}={60 // schedule.periods}%"
+        ]
 
     def lr_factor(self, epochs: float) -> float:
         """The share of the full learning rate when `epochs` epochs, fractions counted, have passed."""
@@ -349,11 +393,6 @@ MODEL_FIELDS = tuple(
 OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "encoder_rate", "freeze_encoder_epochs")
 """Fields of `training` that a pretraining does not share."""
 
-LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
-"""Fields of `training` in epochs, which `updates` stretches together."""
-MOST_EPOCHS = 60
-"""Epochs to which `updates` stretches a run at most: there are too few texts for more."""
-
 ENCODER_FIELDS = (
     "embedding_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode", "posterior",
     "mean_scale", "num_flows", "sampler_layers",
@@ -362,8 +401,11 @@ ENCODER_FIELDS = (
 DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings")
 """The same of a decoder, beside those of its encoder."""
 
-MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps")
-"""Fields in which a run may differ from the one it continues: files move, and the number of shards is what counts."""
+MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps", "training.tracker", "training.log_updates")
+"""Beginnings of the fields in which a run may differ from the one it continues.
+
+Files move, the number of shards is what counts, and who watches a run does not change it.
+"""
 UNSETTLED = tuple(
     f"{section}.{name}"
     for section in ("training", "pretraining.training")

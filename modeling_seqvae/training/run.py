@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ..loading import best_of, require_checkpoint
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
 from ..tokenization import normalisation_name
+from .callbacks import Callback
 from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe, corpus_spec
 from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, WEIGHTS, holds_run, read_history, weights_hash
@@ -60,12 +61,12 @@ def train(
     accelerator: Accelerator | None = None,
     progress: bool = True,
     profile: bool = False,
-    on_best: Callable[[Path], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> SeqVAETrainer:
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
     `data_dir` is where the corpus's files are; a run that is continued remembers it, and takes equal texts from
-    anywhere. `profile` records a few updates; `on_best` is called with the directory whenever there is a new best/.
+    anywhere. `profile` records a few updates; `callbacks` are those of SeqVAETrainer.
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
@@ -76,17 +77,40 @@ def train(
         corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
     splits = corpus.splits
     asked, recipe = recipe, recipe.with_texts(splits).settled(len(splits["train"]))
-    arguments: dict[str, Any] = {"tokenizer": tokenizer, "train": splits["train"], "validation": splits["validation"]}
-    arguments |= {"accelerator": accelerator, "progress": progress}
     if progress and launched().is_main_process:
         print(describe(corpus, tokenizer), file=sys.stderr)
         if asked.training.updates:
             print(f"at most {_length(recipe, len(splits['train']))}", file=sys.stderr)
+    data = (splits["train"], splits["validation"], tokenizer)
+    return train_on(recipe, output_dir, *data, resume, accelerator, progress, profile, callbacks)
+
+
+def train_on(
+    recipe: Recipe,
+    output_dir: str | Path,
+    train_dataset: Dataset,
+    eval_dataset: Dataset,
+    processing_class: PreTrainedTokenizerBase | None = None,
+    resume: bool = False,
+    accelerator: Accelerator | None = None,
+    progress: bool = True,
+    profile: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> SeqVAETrainer:
+    """Train a recipe's model, its pretraining first, on data sets with a `text` column; `train` for data of your own.
+
+    `processing_class` is the tokenizer; None trains one from the training set, as the recipe's corpus says. Raises what
+    SeqVAETrainer and its `train` raise.
+    """
+    recipe = recipe.of_data(train_dataset, eval_dataset).settled(len(train_dataset))
+    tokenizer = processing_class or corpus_tokenizer(recipe.corpus, train_dataset)
+    arguments: dict[str, Any] = {"processing_class": tokenizer, "accelerator": accelerator, "progress": progress}
+    arguments |= {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
     pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)
-    model = fresh_model(recipe, tokenizer, splits["train"])
+    model = fresh_model(recipe, tokenizer, train_dataset)
     if pretrained and not (Path(output_dir) / LAST).is_dir():
         take_over(model, pretrained, whole=recipe.pretraining is not None and not recipe.pretraining.reset_decoder)
-    arguments |= {"profile": profile, "on_best": on_best, "pretraining": _cost(pretrained)}
+    arguments |= {"profile": profile, "callbacks": callbacks, "pretraining": _cost(pretrained)}
     trainer = SeqVAETrainer(model=model, recipe=recipe, output_dir=output_dir, **arguments)
     trainer.train(resume=resume)
     return trainer
@@ -146,7 +170,7 @@ def _pretrain(recipe: Recipe, output_dir: Path, resume: bool, arguments: Mapping
         return recipe.encoder_from
     directory = output_dir / PRETRAINING
     if not (output_dir / LAST).is_dir():
-        model = fresh_model(stage, arguments["tokenizer"], arguments["train"])
+        model = fresh_model(stage, arguments["processing_class"], arguments["train_dataset"])
         trainer = SeqVAETrainer(model=model, recipe=stage, output_dir=directory, **arguments)
         if trainer.show:
             print(f"pretraining, in {directory}", file=sys.stderr)
@@ -156,9 +180,11 @@ def _pretrain(recipe: Recipe, output_dir: Path, resume: bool, arguments: Mapping
 
 
 def _cost(pretrained: str | None) -> dict[str, Any] | None:
-    """The last record of the run an encoder comes from; None where that is no run, or there is none."""
-    history = read_history(Path(pretrained)) if pretrained else []
-    return history[-1] if history else None
+    """The last record of the run an encoder comes from, of no cost where that is no run; None where there is none."""
+    if pretrained is None:
+        return None
+    history = read_history(Path(pretrained))
+    return history[-1] if history else {"seconds": 0, "encoder_updates": 0}
 
 
 def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False) -> None:

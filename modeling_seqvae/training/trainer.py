@@ -9,7 +9,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
+from .callbacks import Callback
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
 from .objectives import OBJECTIVES
 from .optimizers import OPTIMIZERS, grouped
 from .profiling import profiled
-from .recipe import Recipe
+from .recipe import MODEL_FIELDS, Recipe, leaves
 from .report import EpochTable, progress_bar, quiet_libraries
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
@@ -50,32 +52,36 @@ class TrainingDiverged(RuntimeError):
 class SeqVAETrainer:
     """Trains a model by a recipe. `output_dir` receives best/, last/, history.jsonl and recipe.yaml.
 
-    `train` and `validation` hold a `text` column, or are already tokenised. Unless they are the texts that the recipe
-    knows its corpus by (`Recipe.with_texts`), the run's recipe and card say that the data were in memory. Under
-    `accelerate launch` or `torchrun` every process constructs one with the same arguments. After `train` the model
-    holds the weights of last/; the best ones are in best/. With `profile`, a trace of a few updates is written to
-    profile/. `on_best` is called by one process, with `output_dir`, when a new best/ and the state that goes with it
-    are on disk. `pretraining` is the last history record of the run that the model's encoder comes from: its seconds
-    and updates count as this one's.
+    `train_dataset` and `eval_dataset` hold a `text` column, or are already tokenised; `processing_class` is the model's
+    tokenizer. Unless the data are the texts that the recipe knows its corpus by (`Recipe.with_texts`), the run's recipe
+    and card say that they were in memory. Under `accelerate launch` or `torchrun` every process constructs one with the
+    same arguments. After `train` the model holds the weights of last/; the best ones are in best/. `callbacks` are
+    those of `training.callbacks.Callback`. With `profile`, a trace of a few updates is written to profile/.
+    `pretraining` is the last history record of the run that the model's encoder comes from: its seconds and updates
+    count as this one's. `training.run.train_on` builds all this from a recipe, and runs its pretraining.
+
+    Raises ValueError where the model or the tokenizer is not what the recipe says, and for a recipe with a pretraining
+    or encoder_from where `pretraining` is not given.
     """
 
     def __init__(
         self,
         model: SeqVAEForTextModeling,
-        tokenizer: PreTrainedTokenizerBase,
+        processing_class: PreTrainedTokenizerBase,
         recipe: Recipe,
-        train: Dataset,
-        validation: Dataset,
+        train_dataset: Dataset,
+        eval_dataset: Dataset,
         output_dir: str | Path,
         accelerator: Accelerator | None = None,
         progress: bool = True,
         profile: bool = False,
-        on_best: Callable[[Path], None] | None = None,
+        callbacks: Sequence[Callback] = (),
         pretraining: Mapping[str, Any] | None = None,
     ):
-        self.recipe = recipe.of_data(train, validation).settled(len(train))
+        self.recipe = recipe.of_data(train_dataset, eval_dataset).settled(len(train_dataset))
+        _require_model_of(self.recipe, model, processing_class, pretraining)
         self.spec = self.recipe.training
-        self.tokenizer = tokenizer
+        self.tokenizer = processing_class
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()
         if self.accelerator.gradient_accumulation_steps != 1:
@@ -86,9 +92,14 @@ class SeqVAETrainer:
             )
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process
-        self.on_best = on_best
+        self.callbacks = list(callbacks)
+        if self.show:
+            for told in self.spec.unfinished():
+                warnings.warn(told, stacklevel=2)
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
-            self.train_set, self.validation_set = (_tokenised(split, tokenizer) for split in (train, validation))
+            self.train_set, self.validation_set = (
+                _tokenised(split, processing_class) for split in (train_dataset, eval_dataset)
+            )
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
         scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
@@ -100,7 +111,7 @@ class SeqVAETrainer:
         make_objective = OBJECTIVES[self.spec.objective]
         self.objective = make_objective(model, self.accelerator, self.spec.seed, **self.spec.objective_options)
         self.loader = BatchLoader(
-            self.train_set, self.batches, tokenizer.pad_token_id, self.accelerator, self.spec.accumulation_steps
+            self.train_set, self.batches, processing_class.pad_token_id, self.accelerator, self.spec.accumulation_steps
         )
         self.update = scheme(
             self.accelerator, self.model, self.optimizers, self.objective, self.loader, self.spec.max_grad_norm,
@@ -116,8 +127,9 @@ class SeqVAETrainer:
         self.clock = PhaseClock(self.progress.phase_seconds)
         self.signals = NotedSignals()
         self._saved_at = time.monotonic()
-        corpus = fingerprint(tokenizer, self.train_set, self.validation_set)
-        self.directory = RunDirectory(self.output_dir, self.accelerator, self.recipe, tokenizer, corpus)
+        self._stopped = False
+        corpus = fingerprint(processing_class, self.train_set, self.validation_set)
+        self.directory = RunDirectory(self.output_dir, self.accelerator, self.recipe, processing_class, corpus)
 
     def _default_accelerator(self) -> Accelerator:
         missing = set(self.spec.trackers) - {str(name) for name in get_available_trackers()}
@@ -149,8 +161,8 @@ class SeqVAETrainer:
     def _train(self, resume: bool) -> list[dict[str, Any]]:
         if self.directory.open(resume, self.show):
             self._continue()
-        if self.spec.trackers:
-            self.accelerator.init_trackers("seqvae", config={"recipe": json.dumps(self.recipe.model_dump(mode="json"))})
+        self._start_trackers()
+        self._stopped = False
         bar = progress_bar(self.spec.epochs * len(self.batches), self.progress.updates, self.show)
         traces = self.output_dir / "profile" if self.profile else None
         self.clock.start()
@@ -161,12 +173,33 @@ class SeqVAETrainer:
                     self._train_epoch(bar, update_done)
                     self._end_epoch()
                     table.add(self.history[-1])
-                    if not self._finished():
-                        self._stop_at(*self._agreed(self.signals.number))
+                    if self._finished():
+                        break
+                    number, stopped = self._agreed(self.signals.number, self._stopped)
+                    self._stop_at(number)
+                    if stopped:
+                        break
         finally:
             for tracker in self.accelerator.trackers if self.spec.trackers else ():
                 tracker.finish()
         return self.history
+
+    def stop(self) -> None:
+        """For callbacks: let `train` return when the epoch is saved, from where a resumed run goes on."""
+        self._stopped = True
+
+    def _start_trackers(self) -> None:
+        """Tell the trackers every field of the recipe by its dotted name, so that runs can be filtered by it."""
+        if not self.spec.trackers:
+            return
+        fields = {
+            name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+            for name, value in leaves(self.recipe.model_dump(mode="json"))
+        }
+        options = {name: dict(own) for name, own in self.spec.tracker_options.items()}
+        if "wandb" in self.spec.trackers:
+            options["wandb"] = {"name": self.output_dir.name, **options.get("wandb", {})}
+        self.accelerator.init_trackers(self.spec.tracker_project, config=fields, init_kwargs=options)
 
     def _finished(self) -> bool:
         return self.progress.epoch >= self.spec.epochs or self.plateau.halvings >= self.spec.max_halvings
@@ -196,6 +229,8 @@ class SeqVAETrainer:
                 bar.update()
                 if self.show and progress.updates % SHOW_EVERY == 0:
                     self._show(bar, kl_weight, *figures.tolist())
+                if self.spec.log_updates and progress.updates % self.spec.log_updates == 0:
+                    self._log_update(kl_weight, *figures.tolist())
                 self._save_when_asked()
 
     def _set_learning_rate(self) -> None:
@@ -210,6 +245,12 @@ class SeqVAETrainer:
         speed = self.progress.words / self.progress.phase_seconds["train"]
         figures = f"bound {reconstruction + kl:.1f}, kl {kl:.2f}, {speed:,.0f} words/s"
         bar.set_postfix_str(f"kl weight {kl_weight:.2f}, {figures}", refresh=False)
+
+    def _log_update(self, kl_weight: float, reconstruction: float, kl: float) -> None:
+        """Give the trackers the means of the batch just trained on, of all processes."""
+        lr = self.optimizers[-1].param_groups[0]["lr"]
+        figures = {"bound": reconstruction + kl, "rec": reconstruction, "kl": kl, "kl_weight": kl_weight, "lr": lr}
+        self.accelerator.log({f"train/{name}": value for name, value in figures.items()}, step=self.progress.updates)
 
     def _end_epoch(self) -> None:
         """Evaluate, keep the best, apply the learning-rate rule, and write everything down."""
@@ -237,8 +278,10 @@ class SeqVAETrainer:
         self._save()
         if improved:
             self._keep_best()
-        if improved and self.on_best and self.accelerator.is_main_process:
-            self.on_best(self.output_dir)
+        for callback in self.callbacks if self.accelerator.is_main_process else ():
+            if improved:
+                callback.on_best(self, record)
+            callback.on_epoch_end(self, record)
         self.accelerator.log({k: v for k, v in record.items() if v is not None}, step=progress.updates)
         self.clock.end("save")  # what is told to others is no time of training either
 
@@ -331,6 +374,28 @@ class SeqVAETrainer:
             tqdm.write(f"stopped by {signal.Signals(number).name}: the run is saved; continue it with --resume")
         self.signals.number = 0  # the same trainer may go on
         raise Interrupted(128 + number)
+
+
+def _require_model_of(
+    recipe: Recipe,
+    model: SeqVAEForTextModeling,
+    processing_class: PreTrainedTokenizerBase,
+    pretraining: Mapping[str, Any] | None,
+) -> None:
+    """Refuse to train another model than the recipe speaks of, or without the pretraining that it begins with."""
+    wanted = recipe.config(processing_class)
+    pairs = {name: (getattr(model.config, name), getattr(wanted, name)) for name in ("vocab_size", *MODEL_FIELDS)}
+    told = ", ".join(f"{name} {has!r} for {wants!r}" for name, (has, wants) in pairs.items() if has != wants)
+    if told:
+        raise ValueError(
+            f"the model is not that of the recipe and its tokenizer: it has {told}. Build it from "
+            "recipe.config(processing_class), or change the recipe's model"
+        )
+    if recipe.starts_from_encoder and pretraining is None:
+        raise ValueError(
+            "the recipe begins with a pretrained encoder, which training.run.train_on makes or loads: call that with "
+            "these data sets, or, where the model has it, give the last history record of its run as pretraining"
+        )
 
 
 def _tokenised(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:

@@ -296,10 +296,10 @@ from modeling_seqvae.hub.push import PushOnBest
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    with PushOnBest(name, **options) as on_best:
+    with PushOnBest(name, **options) as push:
         for best in bests:
             (Path(run) / "best" / "model.safetensors").write_bytes(best.encode())
-            on_best(Path(run))
+            push.share(Path(run))
 result = [str(warning.message) for warning in caught]
 """
 

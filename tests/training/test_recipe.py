@@ -140,6 +140,39 @@ def test_the_plateaus_of_the_rate_begin_behind_the_cycles(preset, epochs):
     assert first == epochs + 1 + training.plateau_patience < training.epochs  # the epoch after the cycles is the start
 
 
+def test_a_length_may_be_a_share_of_the_run():
+    shares = ["training.anneal_epochs=30%", "training.warmup_epochs=2.5%", "training.cycle_epochs=20%"]
+    for overrides in (["training.epochs=40", *shares], [*shares, "training.epochs=40"]):  # in any order
+        training = resolve("max_pool", "ptb", "small", overrides).training
+        assert (training.anneal_epochs, training.warmup_epochs, training.cycle_epochs) == (12, 1, 8)
+
+
+def test_a_share_is_one_of_the_run_that_updates_make():
+    training = resolve("max_pool", preset="auto", overrides=["training.anneal_epochs=25%"]).training.settled(3000)
+    assert training.anneal_epochs == pytest.approx(0.25 * training.epochs)
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "told"),
+    [
+        ("max_pool", ["training.epochs=5"], ["ends at 0.55 instead of 1: training.anneal_epochs needs 10 epochs"]),
+        ("cyclical", ["training.epochs=5", "training.cycle_epochs=8"], ["training.cycle_epochs needs 32 epochs"]),
+        ("max_pool", [], []),
+        ("max_pool", ["training.epochs=5", "training.anneal_epochs=50%"], []),
+        ("max_pool", ["training.epochs=10"], []),  # at 1 with the last update
+        ("unigram_pretraining", ["training.epochs=5"], []),  # constant
+        ("cyclical", ["training.epochs=5", "training.cycle_epochs=2.5"], []),  # fewer cycles, and at 1 in the end
+    ],
+)
+def test_a_run_that_ends_before_its_schedule_says_what_to_set(method, overrides, told):
+    found = resolve(method, "ptb", "small", overrides).training.unfinished()
+    assert len(found) == len(told)
+    for sentence, part in zip(found, told, strict=True):
+        assert part in sentence
+        field, share = sentence.rpartition(": ")[2].split("=")
+        assert not resolve(method, "ptb", "small", [*overrides, f"{field}={share}"]).training.unfinished()
+
+
 def test_later_wins(tmp_path):
     preset, method = tmp_path / "preset.yaml", tmp_path / "mine.yml"
     preset.write_text("training: {epochs: 1, batch_size: 2, seed: 3}\nmodel: {hidden_size: 5}\n")
@@ -240,6 +273,10 @@ def test_values_of_set_are_yaml(override, value):
         ("training.table_options={lr: -1}", "sgd does not take {'lr': -1}: .*learning rate"),
         ("training.optimizer_options=0.9", "training.optimizer_options: .*dictionary.*0.9"),
         ("training.trackers=tensorboard", "training.trackers: .*list"),
+        ("training.tracker_options={wandb: {}}", "training.tracker_options: 'wandb' is not one of"),
+        ("training.anneal_epochs=101%", "training.anneal_epochs: input should be a valid number"),
+        ("training.anneal_epochs=-5%", "training.anneal_epochs: input should be a valid number"),
+        ("training.anneal_epochs=half", "training.anneal_epochs: input should be a valid number"),
         ("training.trackers=[notebook]", "training.trackers: 'notebook' is not one of .*tensorboard.*wandb"),
         ("model.pooling_mode=mean", "model: pooling_mode='mean' is not one of last, avg, max, abs, attention"),
         ("model.posterior=cauchy", "model: posterior='cauchy' is not one of gaussian"),

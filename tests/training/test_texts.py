@@ -125,6 +125,38 @@ def test_the_texts_of_the_corpus_are_the_corpus_in_memory_too(tmp_path, preset):
     assert made(known, copies[0].select(range(29)), copies[1]).corpus.in_memory
 
 
+def of_ones_own() -> tuple[Dataset, Dataset]:
+    train, validation = (Dataset.from_dict({"text": sentences(n, n).splitlines()}) for n in (30, 10))
+    return train, validation
+
+
+def test_data_of_ones_own_are_pretrained_on_too(tmp_path, preset):
+    overrides = ["pretraining.training.updates=null", "pretraining.training.epochs=1", *SHORT]
+    recipe = resolve("unigram_pretraining", preset=preset, overrides=overrides)
+    trainer = runs.train_on(recipe, tmp_path / "run", *of_ones_own(), progress=False)
+    assert trainer.recipe.corpus.in_memory
+    assert Recipe.load(tmp_path / "run" / "pretraining" / "recipe.yaml").corpus.in_memory
+    assert trainer.history[-1]["pretraining_updates"] == 1
+    resumed = runs.train_on(recipe, tmp_path / "run", *of_ones_own(), resume=True, progress=False)
+    assert resumed.history == trainer.history
+
+
+@pytest.mark.parametrize("method", ["unigram_pretraining", "max_pool"])
+def test_a_trainer_does_not_leave_out_a_pretraining(tmp_path, preset, method):
+    recipe = resolve(method, preset=preset, encoder_from=None if method == "unigram_pretraining" else "some/model")
+    with pytest.raises(ValueError, match=r"begins with a pretrained encoder, which training\.run\.train_on makes"):
+        in_memory(recipe, tmp_path / "run")
+
+
+def test_a_trainer_refuses_a_model_that_is_not_the_recipes(tmp_path, preset):
+    train, validation = of_ones_own()
+    recipe, tokenizer = resolve("max_pool", preset=preset), train_tokenizer(train["text"])
+    other = resolve("seqvae", preset=preset, overrides=["model.latent_size=2"])
+    model = SeqVAEForTextModeling(other.config(tokenizer))
+    with pytest.raises(ValueError, match=r"it has latent_size 2 for .*, pooling_mode 'last' for 'max'"):
+        SeqVAETrainer(model, tokenizer, recipe, train, validation, tmp_path / "run")
+
+
 def test_a_recipe_without_a_corpus_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="in memory and cannot be read again: name a corpus"):
         runs.train(resolve("max_pool"), tmp_path / "run", progress=False)

@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,6 +433,35 @@ def test_tensorboard_gets_every_evaluation(make_trainer, tmp_path):
         points = events.Scalars(name)
         assert [point.value for point in points] == pytest.approx([record[name] for record in history])
         assert [point.step for point in points] == [8, 16, 24]
+
+
+def test_trackers_get_every_field_of_the_recipe_and_figures_between_evaluations(make_trainer, tmp_path, monkeypatch):
+    overrides = ("training.trackers=[tensorboard]", "training.tracker_project=mine", "training.log_updates=3")
+    pytest.importorskip("tensorboard")
+    made = make_trainer(tmp_path, *overrides)
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(made.accelerator, "init_trackers", lambda project, **rest: told.update(rest, project=project))
+    logged: list[tuple[int, dict[str, float]]] = []
+    monkeypatch.setattr(made.accelerator, "log", lambda figures, step: logged.append((step, figures)))
+    history = made.train()
+    assert told["project"] == "mine"
+    assert told["config"]["training.learning_rate"] == made.spec.learning_rate
+    assert told["config"]["model.pooling_mode"] == "max" and told["config"]["training.trackers"] == '["tensorboard"]'
+    steps = [step for step, figures in logged if "train/kl" in figures]
+    assert steps == list(range(3, history[-1]["decoder_updates"] + 1, 3))
+    for _, figures in logged:
+        if "train/kl" in figures:
+            assert figures["train/bound"] == pytest.approx(figures["train/rec"] + figures["train/kl"])
+
+
+def test_a_run_for_weights_and_biases_is_called_like_its_directory(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "get_available_trackers", lambda: ["wandb"])
+    options = "training.tracker_options={wandb: {group: many}}"
+    made = make_trainer(tmp_path / "one", "training.trackers=[wandb]", options, accelerator=Accelerator(cpu=True))
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(made.accelerator, "init_trackers", lambda project, **rest: told.update(rest))
+    made._start_trackers()
+    assert told["init_kwargs"] == {"wandb": {"name": "one", "group": "many"}}
 
 
 def test_a_tracker_that_is_not_installed_is_refused(make_trainer, tmp_path, monkeypatch):

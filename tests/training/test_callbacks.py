@@ -1,4 +1,4 @@
-"""KLAnnealingCallback in real runs of transformers.Trainer, and the documentation's example of one."""
+"""Callbacks of SeqVAETrainer; KLAnnealingCallback in transformers.Trainer, and the documentation's example of it."""
 
 import re
 from pathlib import Path
@@ -10,8 +10,10 @@ from transformers import Trainer, TrainingArguments
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.data.batching import collate
-from modeling_seqvae.training.hf_callback import KLAnnealingCallback
+from modeling_seqvae.training.callbacks import Callback, KLAnnealingCallback
+from modeling_seqvae.training.history import read_history
 from modeling_seqvae.training.recipe import TrainingSpec
+from modeling_seqvae.training.trainer import SeqVAETrainer
 
 SENTENCES = [{"input_ids": [1, *range(4, 5 + index % 7), 2]} for index in range(24)]
 SPEC = TrainingSpec(anneal_epochs=2)
@@ -95,3 +97,56 @@ def test_the_documentations_example_runs(tiny, tmp_path, monkeypatch):
     assert len([record for record in names["trainer"].state.log_history if "eval_loss" in record]) == 3
     SeqVAEForTextModeling.from_pretrained(tmp_path / "run" / "best")
     assert all(torch.isfinite(parameter).all() for parameter in names["model"].parameters())
+
+
+class Noting(Callback):
+    """Notes what it is called with, and what is on the disk then."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.calls: list[tuple[str, int]] = []
+        self.stop_after = stop_after
+
+    def on_best(self, trainer: SeqVAETrainer, record: dict[str, Any]) -> None:
+        assert (trainer.output_dir / "best" / "model.safetensors").is_file()
+        self.calls.append(("best", record["epoch"]))
+
+    def on_epoch_end(self, trainer: SeqVAETrainer, record: dict[str, Any]) -> None:
+        assert read_history(trainer.output_dir)[-1] == record == trainer.history[-1]
+        self.calls.append(("epoch", record["epoch"]))
+        if record["epoch"] == self.stop_after:
+            trainer.stop()
+
+
+def test_callbacks_are_told_of_every_epoch_and_every_best(make_trainer, tmp_path):
+    noting = Noting()
+    trainer = make_trainer(tmp_path)
+    trainer.callbacks.append(noting)
+    bounds = [record["bound"] for record in trainer.train()]
+    expected = []
+    for epoch, bound in enumerate(bounds, start=1):
+        expected += [("best", epoch)] * (bound == min(bounds[:epoch])) + [("epoch", epoch)]
+    assert noting.calls == expected
+
+
+def test_a_run_that_a_callback_stops_is_the_run_that_went_on(make_trainer, tmp_path, weights_of):
+    whole = make_trainer(tmp_path / "whole")
+    whole.train()
+    stopped = make_trainer(tmp_path / "stopped")
+    stopped.callbacks.append(Noting(stop_after=1))
+    assert [record["epoch"] for record in stopped.train()] == [1]
+    resumed = make_trainer(tmp_path / "stopped")
+    assert [record["bound"] for record in resumed.train(resume=True)] == [record["bound"] for record in whole.history]
+    assert all(torch.equal(weights_of(resumed)[name], weight) for name, weight in weights_of(whole).items())
+
+
+def test_what_a_callback_raises_loses_nothing(make_trainer, tmp_path):
+    class Failing(Callback):
+        def on_epoch_end(self, trainer: SeqVAETrainer, record: dict[str, Any]) -> None:
+            raise RuntimeError("of its own")
+
+    trainer = make_trainer(tmp_path)
+    trainer.callbacks.append(Failing())
+    with pytest.raises(RuntimeError, match="of its own"):
+        trainer.train()
+    resumed = make_trainer(tmp_path)
+    assert len(resumed.train(resume=True)) == resumed.spec.epochs
