@@ -1,27 +1,25 @@
 """What is called during a training: by SeqVAETrainer, and by transformers' own Trainer."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .recipe import TrainingSpec
 
-if TYPE_CHECKING:
-    from .trainer import SeqVAETrainer
-
 
 class Callback:
     """What SeqVAETrainer calls during a run, on the main process; override what you need.
 
-    `record` is the line of history.jsonl that has just been written. `trainer.stop()` ends the run when it is saved:
-    `train(resume=True)` continues it. What a callback raises ends the run, too, and loses nothing.
+    `trainer` is the SeqVAETrainer, `record` the line of history.jsonl that has just been written. `trainer.stop()` ends
+    the run when it is saved: `train(resume=True)` continues it. What a callback raises ends the run, too, and loses
+    nothing.
     """
 
-    def on_epoch_end(self, trainer: "SeqVAETrainer", record: dict[str, Any]) -> None:
+    def on_epoch_end(self, trainer: Any, record: dict[str, Any]) -> None:
         """After each epoch: evaluated, and saved in last/."""
 
-    def on_best(self, trainer: "SeqVAETrainer", record: dict[str, Any]) -> None:
+    def on_best(self, trainer: Any, record: dict[str, Any]) -> None:
         """After an epoch that was the best so far, when best/ holds its weights; before `on_epoch_end`."""
 
 

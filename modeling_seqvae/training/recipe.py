@@ -164,15 +164,14 @@ class TrainingSpec(BaseModel):
         return schedule.periods * float(getattr(self, schedule.period))
 
     def unfinished(self) -> list[str]:
-        """Where the run ends before the KL weight is what it should become, and what to set: sentences, mostly none."""
+        """Where the run ends before the KL weight's schedule does, and what to set: sentences, mostly none."""
         schedule, annealing = SCHEDULES[self.kl_schedule], self.annealing_epochs
-        last = self.kl_weight(self.epochs * (1 - 1e-9))
-        if annealing <= self.epochs or math.isclose(last, self.kl_stop, abs_tol=0.01):
+        if annealing <= self.epochs:
             return []
         return [
-            f"the KL weight ends at {last:.2f} instead of {self.kl_stop:g}: training.{schedule.period} needs "
-            f"{annealing:g} epochs and training.epochs is {self.epochs}. Train longer, or give it as a share of the "
-            f"run: training.{schedule.period}={60 // schedule.periods}%"
+            f"the KL weight's schedule takes {annealing:g} epochs and the run has {self.epochs}: it ends at weight "
+            f"{self.kl_weight(self.epochs * (1 - 1e-9)):.2f}. Train longer, or give the length as a share of the run: "
+            f"training.{schedule.period}={60 // schedule.periods}%"
         ]
 
     def lr_factor(self, epochs: float) -> float:

@@ -155,13 +155,13 @@ def test_a_share_is_one_of_the_run_that_updates_make():
 @pytest.mark.parametrize(
     ("method", "overrides", "told"),
     [
-        ("max_pool", ["training.epochs=5"], ["ends at 0.55 instead of 1: training.anneal_epochs needs 10 epochs"]),
-        ("cyclical", ["training.epochs=5", "training.cycle_epochs=8"], ["training.cycle_epochs needs 32 epochs"]),
+        ("max_pool", ["training.epochs=5"], ["takes 10 epochs and the run has 5: it ends at weight 0.55"]),
+        ("cyclical", ["training.epochs=5", "training.cycle_epochs=8"], ["takes 32 epochs and the run has 5"]),
         ("max_pool", [], []),
         ("max_pool", ["training.epochs=5", "training.anneal_epochs=50%"], []),
         ("max_pool", ["training.epochs=10"], []),  # at 1 with the last update
         ("unigram_pretraining", ["training.epochs=5"], []),  # constant
-        ("cyclical", ["training.epochs=5", "training.cycle_epochs=2.5"], []),  # fewer cycles, and at 1 in the end
+        ("cyclical", ["training.epochs=5", "training.cycle_epochs=2.5"], ["it ends at weight 1.00"]),  # two cycles
     ],
 )
 def test_a_run_that_ends_before_its_schedule_says_what_to_set(method, overrides, told):
