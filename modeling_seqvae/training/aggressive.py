@@ -53,7 +53,7 @@ class AggressiveUpdate(JointUpdate):
         encoder, decoder = self.optimizers
         self.objective.before_update(batch, update)
         self.extra_updates += self._catch_up(encoder, batch, update, kl_weight) - 1
-        return self._means(batch, self._step([decoder], batch, kl_weight, update))
+        return self._end(batch, self._step([decoder], batch, kl_weight, update))
 
     def end_epoch(self, figures: Mapping[str, Any]) -> str | None:
         before, self.mutual_information = self.mutual_information, figures["mi"]

@@ -58,6 +58,12 @@ class Elbo:
     def before_gradient(self, batch: Batch) -> None:
         """Called before the gradient of a batch is taken, with this process's parts of it."""
 
+    def after_update(self, batch: Batch, sums: torch.Tensor) -> None:
+        """Called after the model's own update on a batch.
+
+        `sums` (3,) are reconstruction, KL and loss before that update, summed over this process's sentences.
+        """
+
     def save(self, directory: Path) -> None:
         """Write what evaluation needs beside a checkpoint of the model."""
 

@@ -1,4 +1,4 @@
-"""The negative ELBO with a floor under the KL, so that the first nats of the latent cost nothing."""
+"""The negative ELBO with a floor under the KL: a hinge, so that the first nats cost nothing, or a constraint."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import torch
 from accelerate import Accelerator
 from pydantic import Field
+from torch import nn
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
@@ -75,3 +76,55 @@ class FreeBits(Elbo):
     def _terms(self, kl_per_dimension: torch.Tensor) -> torch.Tensor:
         """What has a floor, (B, D): the KL of each dimension, or D = 1 for the whole."""
         return kl_per_dimension.sum(-1, keepdim=True) if self.floor == "total" else kl_per_dimension
+
+
+START = 1.01
+"""The multiplier at the first update."""
+RATE = 1e-3
+"""The learning rate of its RMSprop."""
+
+
+class Multiplier(nn.Module):
+    """The Lagrangian multiplier of a constraint, a single number, whose absolute value counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(START))
+
+
+class MinimumRate(Elbo):
+    """Rec + w KL + |u| (nats - KL): the lowest bound whose KL is at least `nats` (Pelsmaeker and Aziz 2020).
+
+    The model minimises it; the multiplier u maximises it, by a step of RMSprop after each of the model's. KL is the mean
+    over the batch, of all processes and parts. u has no part in the norm that is clipped, and is the same everywhere.
+    """
+
+    @staticmethod
+    def require(config: SeqVAEConfig) -> None:
+        Elbo.require(config)
+        if config.latent_size == 0:
+            raise ValueError("training.objective minimum_rate needs a latent: model.latent_size is 0")
+
+    def __init__(
+        self,
+        model: SeqVAEForTextModeling,
+        accelerator: Accelerator,
+        seed: int,
+        *,
+        nats: Annotated[float, Field(ge=0)] = 5.0,
+    ):
+        self.accelerator = accelerator
+        self.nats = nats
+        self.multiplier = accelerator.prepare_model(Multiplier(), evaluation_mode=True)  # each process has its own copy
+        self.optimizer = accelerator.prepare_optimizer(torch.optim.RMSprop(self.multiplier.parameters(), lr=RATE))
+
+    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
+        output = super().output(model, batch, kl_weight)
+        output.loss = output.loss + self.multiplier.value.detach().abs() * (self.nats - output.kl.mean())
+        return output
+
+    def after_update(self, batch: Batch, sums: torch.Tensor) -> None:
+        kl = self.accelerator.reduce(sums[1], "sum") / len(batch.numbers)
+        (self.multiplier.value.abs() * (kl - self.nats)).backward()  # minimised here, so that the penalty is maximised
+        self.optimizer.step()
+        self.optimizer.zero_grad()

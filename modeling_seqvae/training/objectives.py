@@ -10,13 +10,14 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, create_model
 
 from .elbo import Autoencoder, Elbo
-from .free_bits import FreeBits
+from .free_bits import FreeBits, MinimumRate
 from .ivae import IVae, IVaeMI
 from .wae_rnf import WaeRnf
 
 OBJECTIVES: dict[str, type[Elbo]] = {
     "elbo": Elbo,
     "free_bits": FreeBits,
+    "minimum_rate": MinimumRate,
     "autoencoder": Autoencoder,
     "wae_rnf": WaeRnf,
     "ivae": IVae,

@@ -60,7 +60,7 @@ class JointUpdate:
         the batch whose gradient is not a finite number, before it is stepped on; every process sees the same.
         """
         self.objective.before_update(batch, update)
-        return self._means(batch, self._step(self.optimizers, batch, kl_weight, update))
+        return self._end(batch, self._step(self.optimizers, batch, kl_weight, update))
 
     def end_epoch(self, figures: Mapping[str, Any]) -> str | None:
         """Called with what was measured on the validation set; what there is to tell the user of it."""
@@ -116,6 +116,7 @@ class JointUpdate:
             sums += part.sentences * torch.stack(figures).detach()
         return sums
 
-    def _means(self, batch: Batch, sums: torch.Tensor) -> torch.Tensor:
-        """Mean reconstruction and KL (2,) of this process's sentences."""
+    def _end(self, batch: Batch, sums: torch.Tensor) -> torch.Tensor:
+        """Tell the objective that a batch is done; mean reconstruction and KL (2,) of this process's sentences."""
+        self.objective.after_update(batch, sums)
         return sums[:2] / max(1, sum(part.sentences for part in batch.parts))

@@ -1,16 +1,20 @@
 """Objectives beyond the ELBO: their losses by hand, what they leave alone, and that they are part of the resume."""
 
 import json
+import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.dual import FILE, DualNetworks
 from modeling_seqvae.noise import seed_of
 from modeling_seqvae.training import aggressive
+from modeling_seqvae.training.free_bits import MinimumRate
 from modeling_seqvae.training.mmd import mmd
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.run import evaluate_checkpoint
@@ -130,7 +134,7 @@ def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, mo
     torch.testing.assert_close(trained[0], trained[1], rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi", "aggressive"])
+@pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi", "aggressive", "minimum_rate"])
 def test_interrupted_runs_are_those_that_were_not(make_trainer, tmp_path, method, assert_same_run, monkeypatch):
     monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
     whole = make_trainer(tmp_path / "whole", *SHORT, method=method)
@@ -324,3 +328,87 @@ def test_normalised_means_have_the_population_s_statistics_when_they_are_measure
     measured = trainer._evaluator(trainer.train_set).measure()
     assert measured.kl.mean() >= 0.5 * 3 * 0.5**2
     torch.testing.assert_close(measured.mean.std(0, correction=0), torch.full((3,), 0.5), atol=1e-3, rtol=0)
+
+
+MINIMUM = ("training.objective=minimum_rate", "training.objective_options={nats: 0.7}")
+
+
+def test_the_minimum_rate_is_a_lagrangian_with_the_multiplier_s_absolute_value(make_trainer, tmp_path):
+    trainer = make_trainer(tmp_path, *MINIMUM)
+    for value in (1.01, -0.4):
+        trainer.objective.multiplier.value.data.fill_(value)
+        found, plain = output_of(trainer, 0.6)
+        expected = plain.reconstruction_loss.mean() + 0.6 * plain.kl.mean() + abs(value) * (0.7 - plain.kl.mean())
+        torch.testing.assert_close(found.loss, expected)
+        found.loss.backward()
+        assert trainer.objective.multiplier.value.grad is None
+
+
+def test_the_multiplier_takes_a_step_of_rmsprop_up_for_each_batch(make_trainer, tmp_path):
+    """By hand: it rises while the KL is below the rate, and falls while it is above."""
+    trainer = make_trainer(tmp_path, *MINIMUM)
+    batch, value, square = first_batch(trainer), 1.01, 0.0
+    assert trainer.objective.multiplier.value.item() == pytest.approx(value)
+    for kl in (0.1, 0.5, 2.0, 3.0):
+        trainer.objective.after_update(batch, torch.tensor([50.0, kl * len(batch.numbers), 60.0]))
+        square = 0.99 * square + 0.01 * (kl - 0.7) ** 2
+        value -= 1e-3 * (kl - 0.7) / square**0.5
+        assert trainer.objective.multiplier.value.item() == pytest.approx(value, rel=1e-5)
+
+
+def test_the_multiplier_is_no_part_of_the_model_its_optimiser_or_the_norm(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, *MINIMUM)
+    multiplier, clipped = trainer.objective.multiplier.value, []
+    clip = trainer.accelerator.clip_grad_norm_
+    monkeypatch.setattr(
+        trainer.accelerator, "clip_grad_norm_", lambda weights, most: clip(clipped.append(list(weights)) or clipped[-1], most)
+    )
+    before = multiplier.item()
+    trainer.update(first_batch(trainer), 0, 1.0)
+    groups = [group["params"] for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    known = [weight for weights in (*clipped, *groups, trainer.model.parameters()) for weight in weights]
+    assert clipped and all(weight is not multiplier for weight in known)
+    assert multiplier.item() != before
+
+
+class LinearGaussian(torch.nn.Module):
+    """x of unit variance, q(z|x) = N(weight x, exp(logvar)), -log p(x|z) = (x - z)² / (2 noise): all in closed form."""
+
+    def __init__(self, noise):
+        super().__init__()
+        self.weight, self.logvar = torch.nn.Parameter(torch.tensor(0.1)), torch.nn.Parameter(torch.tensor(0.0))
+        self.noise = noise
+
+    def forward(self, kl_weight, **unused):
+        x = torch.linspace(-1, 1, 101) * (3 * 100 / 102) ** 0.5
+        variance = self.logvar.exp()
+        kl = 0.5 * ((self.weight * x).square() + variance - 1 - self.logvar)
+        reconstruction = 0.5 * ((1 - self.weight).square() * x.square() + variance) / self.noise
+        loss = (reconstruction + kl_weight * kl).mean()
+        return SimpleNamespace(loss=loss, reconstruction_loss=reconstruction, kl=kl)
+
+
+@pytest.mark.parametrize("nats", [0.2, 1.5])
+def test_the_bound_is_the_lowest_with_at_least_that_rate(nats):
+    """By itself the model holds 0.438 nats: more is held where it is demanded, and less makes no difference."""
+    objective = MinimumRate(None, Accelerator(cpu=True), 0, nats=nats)
+    model, batch = LinearGaussian(0.5), SimpleNamespace(numbers=range(101))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3000):
+        output = objective.output(model, {}, 1.0)
+        output.loss.backward()
+        sgd.step()
+        sgd.zero_grad()
+        sums = torch.stack([output.reconstruction_loss.sum(), output.kl.sum(), output.loss * 101])
+        objective.after_update(batch, sums.detach())
+    kl, weight, variance = output.kl.mean().item(), model.weight.item(), model.logvar.exp().item()
+    assert kl == pytest.approx(max(nats, 0.5 * (4 / 9 + 1 / 3 - 1 + math.log(3))), rel=0.03)
+    # Among the posteriors of that KL it is the one of lowest reconstruction: both are at their optimum under one weight.
+    kl_weight = 1 - abs(objective.multiplier.value.item())
+    assert weight == pytest.approx(1 / (1 + kl_weight * 0.5), rel=0.03)
+    assert variance == pytest.approx(kl_weight / (kl_weight + 2), rel=0.03)
+
+
+def test_a_minimum_rate_needs_a_latent(make_recipe):
+    with pytest.raises(ValueError, match="minimum_rate needs a latent"):
+        make_recipe("model.latent_size=0", method="minimum_rate")

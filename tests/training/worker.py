@@ -30,7 +30,7 @@ PLATEAU = [
 ]  # fmt: skip
 """Some epochs, and a halving as soon as one is no better."""
 SHORT = ["training.epochs=2", "training.anneal_epochs=1"]
-METHODS = ("aggressive", "wae_rnf", "ivae", "free_bits")
+METHODS = ("aggressive", "wae_rnf", "ivae", "free_bits", "minimum_rate")
 """With state of their own, or what is of a whole batch, beside the model's."""
 STAGES = [*SHORT, "pretraining.training.epochs=2"]
 NOISELESS = ["model.embedding_dropout=0", "model.output_dropout=0"]
