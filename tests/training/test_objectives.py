@@ -361,7 +361,9 @@ def test_the_multiplier_is_no_part_of_the_model_its_optimiser_or_the_norm(make_t
     multiplier, clipped = trainer.objective.multiplier.value, []
     clip = trainer.accelerator.clip_grad_norm_
     monkeypatch.setattr(
-        trainer.accelerator, "clip_grad_norm_", lambda weights, most: clip(clipped.append(list(weights)) or clipped[-1], most)
+        trainer.accelerator,
+        "clip_grad_norm_",
+        lambda weights, most: clip(clipped.append(list(weights)) or clipped[-1], most),
     )
     before = multiplier.item()
     trainer.update(first_batch(trainer), 0, 1.0)
