@@ -95,8 +95,9 @@ class Multiplier(nn.Module):
 class MinimumRate(Elbo):
     """Rec + w KL + |u| (nats - KL): the lowest bound whose KL is at least `nats` (Pelsmaeker and Aziz 2020).
 
-    The model minimises it; the multiplier u maximises it, by a step of RMSprop after each of the model's. KL is the mean
-    over the batch, of all processes and parts. u has no part in the norm that is clipped, and is the same everywhere.
+    The model minimises it; the multiplier u maximises it, by a step of RMSprop after each of the model's. KL is the
+    mean over the batch, of all processes and parts. u has no part in the norm that is clipped, and is the same
+    everywhere.
     """
 
     @staticmethod

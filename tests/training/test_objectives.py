@@ -405,7 +405,7 @@ def test_the_bound_is_the_lowest_with_at_least_that_rate(nats):
         objective.after_update(batch, sums.detach())
     kl, weight, variance = output.kl.mean().item(), model.weight.item(), model.logvar.exp().item()
     assert kl == pytest.approx(max(nats, 0.5 * (4 / 9 + 1 / 3 - 1 + math.log(3))), rel=0.03)
-    # Among the posteriors of that KL it is the one of lowest reconstruction: both are at their optimum under one weight.
+    # Of the posteriors of that KL it has the lowest reconstruction: both parameters are at their best under one weight.
     kl_weight = 1 - abs(objective.multiplier.value.item())
     assert weight == pytest.approx(1 / (1 + kl_weight * 0.5), rel=0.03)
     assert variance == pytest.approx(kl_weight / (kl_weight + 2), rel=0.03)
