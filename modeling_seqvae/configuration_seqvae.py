@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .decoders import DECODERS
+from .imported_parts import MODULES  # noqa: F401  (what they register comes with the import)
 from .pooling import POOLINGS
 from .posteriors import POSTERIORS
 
@@ -156,7 +157,10 @@ class SeqVAEConfig(PreTrainedConfig):
         """Aggregation, posterior and decoder are known names, and the decoder can be built."""
         for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS), ("decoder", DECODERS)):
             if getattr(self, field) not in choices:
-                raise ValueError(f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}")
+                raise ValueError(
+                    f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}; a part of your own must be "
+                    "imported first (--import MODULE)"
+                )
         DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:

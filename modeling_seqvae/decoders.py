@@ -15,6 +15,7 @@ from .cross_entropy import linear_nll, upcast
 from .dropout import Dropout
 from .outputs import SeqVAECache
 from .recurrence import run_layer, states_under_latents
+from .registry import DECODERS
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits of a unigram decoder made at a time; bounds memory, changes no result."""
@@ -223,5 +224,4 @@ class UnigramDecoder(Decoder):
         return -torch.cat(found).masked_fill(~counted, 0)  # (B, T - 1)
 
 
-DECODERS: dict[str, type[Decoder]] = {"lstm": LSTMDecoder, "unigram": UnigramDecoder}
-"""The values of `SeqVAEConfig.decoder`: each is built from the configuration."""
+DECODERS.update({"lstm": LSTMDecoder, "unigram": UnigramDecoder})

@@ -5,10 +5,11 @@ Section 3.2 of Long, Cao and Cheung (2019). Every pool maps states (B, T, H) and
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
+
+from .registry import POOLINGS
 
 
 def last_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -52,14 +53,9 @@ def _take(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return states.gather(1, positions).squeeze(1)
 
 
-POOLINGS: dict[str, Any] = {
-    "last": last_pool,
-    "avg": average_pool,
-    "max": max_pool,
-    "abs": absolute_pool,
-    "attention": AttentionPool,
-}
-"""The values of `SeqVAEConfig.pooling_mode`. An entry is a function, or a module class built with the hidden size."""
+POOLINGS.update(
+    {"last": last_pool, "avg": average_pool, "max": max_pool, "abs": absolute_pool, "attention": AttentionPool}
+)
 
 
 def build_pooling(mode: str, hidden_size: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:

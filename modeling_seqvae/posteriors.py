@@ -4,17 +4,16 @@ A head turns the pooled features (B, H) into a distribution object. Sizes: S dra
 all logarithms are natural, all KLs in nats per sentence.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import nn
 
 from .flows import PlanarFlowPosterior
 from .gaussian import DiagonalGaussian, Draw, GaussianPosterior
 from .implicit import ImplicitPosterior
 from .noise import Generators
 from .normalised import NormalisedGaussianPosterior
+from .registry import POSTERIORS
 
 
 class Proposal(Protocol):
@@ -78,12 +77,17 @@ class Posterior(Protocol):
         """`centre` with its KL; the same at every call, and for a sentence in any batch."""
 
 
-POSTERIORS: dict[str, Callable[[int, Any], nn.Module]] = {
-    "gaussian": lambda hidden_size, config: GaussianPosterior(hidden_size, config.latent_size),
-    "normalised": lambda hidden_size, config: NormalisedGaussianPosterior(
-        hidden_size, config.latent_size, config.mean_scale
-    ),
-    "planar_flow": lambda hidden_size, config: PlanarFlowPosterior(hidden_size, config.latent_size, config.num_flows),
-    "implicit": lambda hidden_size, config: ImplicitPosterior(hidden_size, config.latent_size, config.sampler_layers),
-}
-"""The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
+POSTERIORS.update(
+    {
+        "gaussian": lambda hidden_size, config: GaussianPosterior(hidden_size, config.latent_size),
+        "normalised": lambda hidden_size, config: NormalisedGaussianPosterior(
+            hidden_size, config.latent_size, config.mean_scale
+        ),
+        "planar_flow": lambda hidden_size, config: PlanarFlowPosterior(
+            hidden_size, config.latent_size, config.num_flows
+        ),
+        "implicit": lambda hidden_size, config: ImplicitPosterior(
+            hidden_size, config.latent_size, config.sampler_layers
+        ),
+    }
+)

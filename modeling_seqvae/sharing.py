@@ -4,11 +4,15 @@ With its code beside it, a checkpoint loads by transformers' `trust_remote_code=
 installed; where it is, its own classes are used and the copies are not looked at.
 """
 
+import ast
+import inspect
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, get_token
 from huggingface_hub.errors import (
@@ -23,6 +27,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_seqvae import SeqVAEConfig
+from .registry import own_modules
 
 AUTO_MAP = {
     "AutoConfig": "configuration_seqvae.SeqVAEConfig",
@@ -63,13 +68,46 @@ class SharingError(RuntimeError):
     """The hub did not take what was to be shared; the message says why, in a sentence."""
 
 
-def code_files() -> dict[str, str]:
-    """The code that a checkpoint carries, flat: file names and their text."""
+def code_files(config: SeqVAEConfig | None = None) -> dict[str, str]:
+    """The code that a checkpoint carries, flat: file names and their text.
+
+    With a configuration that includes the modules of your own whose parts it names. Raises ValueError where such a
+    module imports what does not travel with a checkpoint, or has the name of a file that does.
+    """
     here = Path(__file__).parent
     paths = {here / name for name in CODE}
     for name in CODE:
         paths.update(map(Path, get_relative_import_files(here / name)))
-    return {path.name: NOTICE + path.read_text("utf-8").removeprefix(NOTICE) for path in sorted(paths)}
+    files = {path.name: NOTICE + path.read_text("utf-8").removeprefix(NOTICE) for path in sorted(paths)}
+    own = {module.__name__: own_code(module, files) for module in (own_modules(config) if config else ())}
+    if own:
+        files["imported_parts.py"] = "".join(f"from .{name} import *  # noqa: F403\n" for name in own)
+        files["imported_parts.py"] += f"\nMODULES = {tuple(own)!r}\n"
+    return files | {f"{name}.py": text for name, text in own.items()}
+
+
+def own_code(module: ModuleType, files: Mapping[str, str]) -> str:
+    """The text of a module of the user's own, with its imports of this package as those of the files beside it."""
+    name, text = module.__name__, inspect.getsource(module)
+    if not name.isidentifier() or f"{name}.py" in files:
+        raise ValueError(
+            f"the module {name} cannot stand beside a checkpoint's own files: rename it, such as my_{name}"
+        )
+    package = __name__.partition(".")[0]
+    moved = re.sub(rf"^(\s*)from {package}\.(\w+) import", r"\1from .\2 import", text, flags=re.M)
+    for node in ast.walk(ast.parse(moved)):
+        level, imported = getattr(node, "level", 0), []
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imported = [node.module or ""]
+        for target in imported:
+            if target.partition(".")[0] == package or (level and f"{target}.py" not in files):
+                raise ValueError(
+                    f"{name} imports {target}, which does not travel with a checkpoint: import from the model's files "
+                    f"alone, such as `from {package}.registry import POOLINGS`"
+                )
+    return moved
 
 
 def with_auto_map(config: Path) -> str:
@@ -82,7 +120,7 @@ def add_code(checkpoint: str | os.PathLike[str]) -> list[str]:
     """Make a checkpoint's folder stand alone: put the code beside the weights; returns the names of its files."""
     folder = Path(checkpoint)
     config = with_auto_map(folder / "config.json")
-    files = code_files()
+    files = code_files(SeqVAEConfig.from_pretrained(folder))
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
     (folder / "config.json").write_text(config, "utf-8")  # last: until then the checkpoint is what it was

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 
 # Each line knows only the lines above it. The root files also know only the root files before them.
 ROOT_FILES = (
+    "registry",
     "pooling",
     "cross_entropy",
     "dropout",
@@ -28,6 +29,7 @@ ROOT_FILES = (
     "outputs",
     "tokenization",
     "decoders",
+    "imported_parts",
     "configuration_seqvae",
     "generation",
     "modeling_seqvae",

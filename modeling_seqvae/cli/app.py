@@ -6,6 +6,7 @@ import typer
 
 from .. import __version__
 from .checks import Commands
+from .options import Imports
 
 app = typer.Typer(
     cls=Commands,
@@ -29,5 +30,10 @@ def _group(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
+    imports: Imports = None,
 ) -> None:
     """Sequence VAEs on text with pooled encoders: train, measure, sample, encode."""
+    if imports:
+        from ..registry import import_parts
+
+        import_parts(imports)

@@ -18,6 +18,7 @@ from .options import (
     CorpusName,
     DataDir,
     Device,
+    Imports,
     LabelColumn,
     Limits,
     Method,
@@ -54,6 +55,7 @@ def train(
             "pretraining.",
         ),
     ] = None,
+    imports: Imports = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, exactly.")] = False,
     profile: Annotated[
         bool,
@@ -75,7 +77,7 @@ def train(
     from ..training.recipe import resolve
 
     spec = corpus_named(corpus, text_column, label_column)
-    recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from)
+    recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from, imports or ())
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
     with sharing_the_best(push_to, private, resume) as callbacks:

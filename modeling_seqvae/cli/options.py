@@ -71,6 +71,15 @@ LabelColumn = Annotated[
         help="The column that holds the label, in a table of yours; of a .txt it says that a line is label<TAB>text.",
     ),
 ]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="A module or Python file of yours that registers parts, such as an aggregation. A run remembers those it "
+        "was trained with. May be repeated.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="NUMBER", help="The seed of everything random.")]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.")

@@ -98,7 +98,7 @@ def without_places(recipe: Recipe) -> Recipe:
         names = {split: name and _without_place(name) for split, name in corpus.files.model_dump().items()}
         corpus = corpus.model_copy(update={"files": CorpusFiles(**names)})
     source = recipe.encoder_from if recipe.encoder_from and on_the_hub(recipe.encoder_from) else None
-    return recipe.model_copy(update={"data_dir": None, "corpus": corpus, "encoder_from": source})
+    return recipe.model_copy(update={"data_dir": None, "corpus": corpus, "encoder_from": source, "imports": []})
 
 
 def _without_place(path: str) -> str:
@@ -110,7 +110,7 @@ def _checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
     found: dict[str, bytes | Path] = {path.name: path for pattern in CHECKPOINT_FILES for path in best.glob(pattern)}
     found.pop(CHECKSUMS, None)  # of this folder: what is shared differs
     if code:
-        found |= {name: text.encode() for name, text in code_files().items()}
+        found |= {name: text.encode() for name, text in code_files(SeqVAEConfig.from_pretrained(best)).items()}
         found["config.json"] = with_auto_map(best / "config.json").encode()
     return found
 

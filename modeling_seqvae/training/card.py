@@ -17,7 +17,7 @@ from ..decoders import DECODERS
 from ..evaluation.table import how_likelihoods
 from ..evaluation.verdict import collapsed
 from ..modeling_seqvae import SeqVAEForTextModeling
-from .objectives import OBJECTIVES
+from .objectives import objective_class
 from .recipe import Recipe, TrainingSpec
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -174,7 +174,7 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
         f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
     )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
-    chosen = {"bound": "-ELBO", "rec": "reconstruction loss"}[OBJECTIVES[training.objective].selects_by]
+    chosen = {"bound": "-ELBO", "rec": "reconstruction loss"}[objective_class(training.objective).selects_by]
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
         f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`; KL weight "

@@ -1,33 +1,59 @@
 """Objectives by name: a batch and a KL weight -> the loss to minimise, and its parts.
 
-`Elbo` says what an objective is called for; another one overrides what it does differently.
+`Elbo` says what an objective is called for; another one overrides what it does differently. One that is only another
+sum of the same parts may be a function (`registry.OBJECTIVES`).
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from pydantic import ConfigDict, ValidationError, create_model
 
+from ..modeling_seqvae import SeqVAEForTextModeling
+from ..registry import OBJECTIVES
 from .elbo import Autoencoder, Elbo
 from .free_bits import FreeBits, MinimumRate
 from .ivae import IVae, IVaeMI
 from .wae_rnf import WaeRnf
 
-OBJECTIVES: dict[str, type[Elbo]] = {
-    "elbo": Elbo,
-    "free_bits": FreeBits,
-    "minimum_rate": MinimumRate,
-    "autoencoder": Autoencoder,
-    "wae_rnf": WaeRnf,
-    "ivae": IVae,
-    "ivae_mi": IVaeMI,
-}
-"""The values of `training.objective`."""
+OBJECTIVES.update(
+    {
+        "elbo": Elbo,
+        "free_bits": FreeBits,
+        "minimum_rate": MinimumRate,
+        "autoencoder": Autoencoder,
+        "wae_rnf": WaeRnf,
+        "ivae": IVae,
+        "ivae_mi": IVaeMI,
+    }
+)
+
+
+class _OfFunction(Elbo):
+    """An objective that is a function of the model's output and the KL weight."""
+
+    function: Callable[..., torch.Tensor]
+
+    def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int, **options: Any):
+        self.options = options
+
+    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
+        output = super().output(model, batch, kl_weight)
+        output.loss = type(self).function(output, kl_weight, **self.options)
+        return output
+
+
+def objective_class(name: str) -> type[Elbo]:
+    """The class of an objective by name; one that is a function as a class."""
+    part = OBJECTIVES[name]
+    return part if isinstance(part, type) else type(name, (_OfFunction,), {"function": staticmethod(part)})
 
 
 def require_objective_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where an objective's constructor has no such keyword-only argument, or not of such a value."""
+    """Raise ValueError where an objective has no such keyword-only argument, or not of such a value."""
     parameters = inspect.signature(OBJECTIVES[name]).parameters.values()
     known = {each.name: (each.annotation, each.default) for each in parameters if each.kind is each.KEYWORD_ONLY}
     for option in options:

@@ -23,8 +23,9 @@ from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.launch import launched
 from ..precision import has_bfloat16
+from ..registry import import_parts
 from ..tokenization import vocabulary_hash
-from .objectives import OBJECTIVES, require_objective_options
+from .objectives import OBJECTIVES, objective_class, require_objective_options
 from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
@@ -232,6 +233,7 @@ class Recipe(BaseModel):
 
     method: str
     title: str
+    imports: list[str] = []  # modules of the user's own whose parts it names: names, or paths of Python files
     corpus: CorpusSpec
     limits: dict[str, int] = {}
     data_dir: str | None = None  # where the corpus's files were when the run began
@@ -240,6 +242,15 @@ class Recipe(BaseModel):
     training: TrainingSpec = TrainingSpec()
     pretraining: Pretraining | None = None
     encoder_from: str | None = None  # a run, checkpoint or name on the hub, whose encoder starts this run
+
+    @field_validator("imports")  # before the fields that name what they register
+    @classmethod
+    def _imported(cls, modules: list[str]) -> list[str]:
+        try:
+            import_parts(modules)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
+        return [str(Path(module).resolve()) if module.endswith(".py") else module for module in modules]
 
     @field_validator("corpus")
     @classmethod
@@ -262,7 +273,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
         config = SeqVAEConfig(**self.model)
-        OBJECTIVES[self.training.objective].require(config)
+        objective_class(self.training.objective).require(config)
         SCHEMES[self.training.scheme].require(config)
         if config.posterior == "normalised" and self.training.accumulation_steps > 1:
             raise ValueError(
@@ -353,7 +364,7 @@ class Recipe(BaseModel):
 
     def best_of(self, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """The record of a history's epoch whose weights are best/, by what the objective selects by."""
-        return min(history, key=lambda record: record[OBJECTIVES[self.training.objective].selects_by])
+        return min(history, key=lambda record: record[objective_class(self.training.objective).selects_by])
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as YAML, in one step."""
@@ -400,7 +411,14 @@ ENCODER_FIELDS = (
 DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings")
 """The same of a decoder, beside those of its encoder."""
 
-MAY_DIFFER = ("data_dir", "texts.", "training.accumulation_steps", "training.tracker", "training.log_updates")
+MAY_DIFFER = (
+    "imports",
+    "data_dir",
+    "texts.",
+    "training.accumulation_steps",
+    "training.tracker",
+    "training.log_updates",
+)
 """Beginnings of the fields in which a run may differ from the one it continues.
 
 Files move, the number of shards is what counts, and who watches a run does not change it.
@@ -461,8 +479,17 @@ def _method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
         if not isinstance(base, str | None):
             raise ValueError(f"{source}: base must be the name or the path of a method, not {base!r}")
         settings.setdefault("title", Path(source).stem)
+        if "imports" in settings:
+            settings["imports"] = _from_folder_of(source, settings["imports"])
         layers.insert(0, (settings, source))
     return layers
+
+
+def _from_folder_of(source: str, modules: Any) -> list[str]:
+    """Modules that a YAML file imports, where paths of Python files begin at its folder."""
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise ValueError(f"{source}: imports must be a list of modules or Python files, not {modules!r}")
+    return [str(Path(source).parent / module) if module.endswith(".py") else module for module in modules]
 
 
 def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
@@ -477,11 +504,13 @@ def resolve(
     overrides: Sequence[str] = (),
     limits: Mapping[str, int] | None = None,
     encoder_from: str | None = None,
+    imports: Sequence[str] = (),
 ) -> Recipe:
     """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
 
     Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to auto. `encoder_from`
     names a run, checkpoint or model on the hub whose encoder starts the run, in place of a method's own pretraining.
+    `imports` are modules, or Python files, that register parts which the method or the overrides name.
 
     Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
@@ -490,9 +519,10 @@ def resolve(
     method_layers = _method_layers(method)
     titles = [layer.pop("title") for layer, _ in method_layers]
     merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
+    merged["imports"] = [*imports, *(module for layer, _ in method_layers for module in layer.pop("imports", ()))]
     merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
     merged["encoder_from"] = encoder_from
-    recipe = _checked(merged, "--limit")
+    recipe = _checked(merged, "--limit" if limits else "--import")
     for layer, source in (named_settings("training", preset or own_preset), *method_layers):
         _known_keys(layer, ("corpus", "model", "training", "pretraining"), source)
         for section, values in layer.items():

@@ -27,6 +27,7 @@ from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate
 from ..loading import best_of, require_checkpoint
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..registry import import_parts
 from ..text import SeqVAE
 from ..tokenization import normalisation_name
 from .callbacks import Callback
@@ -70,6 +71,7 @@ def train(
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
+    import_parts(recipe.imports)  # a recipe from another process has not
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
     begun = _recipe(Path(output_dir)) or _recipe(Path(output_dir) / PRETRAINING) if resume else None
     recipe = _placed(recipe, data_dir, begun)
@@ -220,6 +222,7 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
     """
     best = best_checkpoint(checkpoint)  # maybe a name on the hub, which is no path everywhere
     folder = Path(best)
+    import_parts((_recipe_of(folder) or {}).get("imports", ()))
     if (folder / CHECKSUMS).is_file():
         try:
             verify_checksums(folder, [name for name in (WEIGHTS, DUAL_NETWORKS) if (folder / name).is_file()])
@@ -252,15 +255,21 @@ def reading_of(checkpoint: str) -> Reading:
 def _corpus_beside(checkpoint: str) -> CorpusSpec | None:
     """The corpus in the recipe of a checkpoint: in its folder, in that of its run, or beside it on the hub."""
     folder = Path(checkpoint)
+    recipe = _recipe_of(folder)
+    if recipe is None and not folder.is_dir():
+        try:
+            recipe = read_yaml(Path(hf_hub_download(checkpoint, RECIPE)))
+        except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
+            return None
+    return CorpusSpec.model_validate(recipe["corpus"]) if recipe else None
+
+
+def _recipe_of(folder: Path) -> dict[str, Any] | None:
+    """The recipe.yaml of a checkpoint's folder or of its run, as it is written; None where there is none."""
     for path in (folder / RECIPE, folder.absolute().parent / RECIPE):
         if folder.is_dir() and path.is_file() and (path.parent == folder or folder.name in CHECKPOINTS):
-            return CorpusSpec.model_validate(read_yaml(path)["corpus"])
-    if folder.is_dir():
-        return None
-    try:
-        return CorpusSpec.model_validate(read_yaml(Path(hf_hub_download(checkpoint, RECIPE)))["corpus"])
-    except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
-        return None
+            return read_yaml(path)
+    return None
 
 
 def evaluate_checkpoint(

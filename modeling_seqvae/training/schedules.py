@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..registry import SCHEDULES
+
 CYCLES = 4
 
 
@@ -41,12 +43,13 @@ class Schedule:
     plateau_waits: bool = False  # whether the learning-rate rule begins only then
 
 
-SCHEDULES = {
-    "linear": Schedule(linear),
-    "cyclical": Schedule(cyclical, "cycle_epochs", CYCLES, plateau_waits=True),
-    "constant": Schedule(constant, periods=0),
-}
-"""The values of `training.kl_schedule`."""
+SCHEDULES.update(
+    {
+        "linear": Schedule(linear),
+        "cyclical": Schedule(cyclical, "cycle_epochs", CYCLES, plateau_waits=True),
+        "constant": Schedule(constant, periods=0),
+    }
+)
 
 
 @dataclass(frozen=True)

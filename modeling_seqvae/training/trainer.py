@@ -30,7 +30,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from .callbacks import Callback
 from .loader import BatchLoader
 from .meter import PhaseClock, peak_megabytes
-from .objectives import OBJECTIVES
+from .objectives import objective_class
 from .optimizers import OPTIMIZERS, grouped
 from .profiling import profiled
 from .recipe import MODEL_FIELDS, Recipe, leaves
@@ -108,7 +108,7 @@ class SeqVAETrainer:
         optimizers = [make_optimizer(some, **self.spec.optimizer_options) for some in groups]
         self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
-        make_objective = OBJECTIVES[self.spec.objective]
+        make_objective = objective_class(self.spec.objective)
         self.objective = make_objective(model, self.accelerator, self.spec.seed, **self.spec.objective_options)
         self.loader = BatchLoader(
             self.train_set, self.batches, processing_class.pad_token_id, self.accelerator, self.spec.accumulation_steps

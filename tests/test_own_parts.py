@@ -1,0 +1,192 @@
+"""Parts of one's own: registered by a module, remembered by a run, carried by a checkpoint."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from modeling_seqvae import SeqVAE, SeqVAEConfig
+from modeling_seqvae.registry import OBJECTIVES, POOLINGS, Registry, import_parts
+from modeling_seqvae.sharing import own_code
+from modeling_seqvae.training.recipe import Recipe, resolve
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLE = ROOT / "examples" / "own_parts.py"
+OWN = ["model.pooling_mode=soft_max", "training.objective=target_kl"]
+LIMITS = ["--limit", "train=64", "--limit", "validation=16", "--limit", "test=16"]
+
+WITHOUT_PACKAGE = """
+import sys
+import torch
+
+class WithoutPackage:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("modeling_seqvae", "own_parts"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, WithoutPackage())
+sys.path[:] = [place for place in sys.path if place]
+from transformers import AutoModelForSeq2SeqLM
+
+model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
+ids = torch.tensor([[1, 5, 6, 7, 2]])
+print(model.encode(ids, torch.ones_like(ids)).mean.tolist())
+"""
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    """The example's parts, in this process, for one test."""
+    before = [(registry, dict(registry)) for registry in (POOLINGS, OBJECTIVES)]
+    import_parts([str(EXAMPLE)])
+    yield
+    for registry, parts in before:
+        registry.clear()
+        registry.update(parts)
+    sys.modules.pop("own_parts", None)
+
+
+def python(*arguments: object, cwd: Path) -> str:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "HF_MODULES_CACHE": str(cwd / "modules"),
+    }
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_example_trains_evaluates_and_loads_without_the_package(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    seqvae = ("-m", "modeling_seqvae")
+    sets = [argument for field in OWN for argument in ("--set", field)]
+    (tmp_path / "own_parts.py").write_bytes(EXAMPLE.read_bytes())
+    arguments = ("--corpus", "demo", "--preset", "tiny", "--method", "max_pool", "--import", "own_parts", *LIMITS)
+    python(*seqvae, "train", "--output-dir", "run", *arguments, *sets, cwd=tmp_path)
+    python(*seqvae, "train", "--output-dir", "run", "--resume", *arguments, *sets, cwd=tmp_path)
+    # a module's name is found from the working folder; a file is remembered wherever the command is run
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
+    assert recipe["imports"] == ["own_parts"]
+    recipe["imports"] = [str(tmp_path / "own_parts.py")]
+    (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    assert "-ELBO" in python(*seqvae, "evaluate", tmp_path / "run", "--nll-samples", 2, cwd=elsewhere)
+    pushed = python(*seqvae, "push", tmp_path / "run", "user/name", "--dry-run", cwd=elsewhere)
+    assert "own_parts.py" in pushed
+    code = (
+        "import sys; from modeling_seqvae.registry import import_parts; from modeling_seqvae.sharing import add_code;"
+        f"import_parts([{str(EXAMPLE)!r}]); add_code(sys.argv[1])"
+    )
+    python("-c", code, tmp_path / "run" / "best", cwd=elsewhere)
+    assert "\nfrom .registry import" in (tmp_path / "run" / "best" / "own_parts.py").read_text("utf-8")
+    alone = python("-c", WITHOUT_PACKAGE, tmp_path / "run" / "best", cwd=elsewhere)
+    with_it = python(
+        "-c",
+        "import sys, torch; from modeling_seqvae import SeqVAEForTextModeling; from modeling_seqvae.registry import "
+        f"import_parts; import_parts([{str(EXAMPLE)!r}]);"
+        "model = SeqVAEForTextModeling.from_pretrained(sys.argv[1]).eval(); ids = torch.tensor([[1, 5, 6, 7, 2]]);"
+        "print(model.encode(ids, torch.ones_like(ids)).mean.tolist())",
+        tmp_path / "run" / "best",
+        cwd=elsewhere,
+    )
+    assert alone == with_it
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_objectives_options_are_those_of_its_function() -> None:
+    recipe = resolve("max_pool", "demo", overrides=[*OWN, "training.objective_options={nats: 2.0}"])
+    assert recipe.training.objective_options == {"nats": 2.0}
+    for options, told in (("{bits: 2.0}", "target_kl has no option 'bits', only nats"), ("{nats: two}", "nats: ")):
+        with pytest.raises(ValueError, match=told):
+            resolve("max_pool", "demo", overrides=[*OWN, f"training.objective_options={options}"])
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_function_of_the_output_is_the_loss() -> None:
+    output = SimpleNamespace(reconstruction_loss=torch.tensor([4.0, 6.0]), kl=torch.tensor([1.0, 3.0]))
+    assert OBJECTIVES["target_kl"](output, 0.5, nats=3.0) == 5.0 + 0.5 * 1.0
+
+
+def test_a_part_that_nobody_imported_says_how() -> None:
+    with pytest.raises(ValueError, match=r"'soft_max' is not one of last, avg, .*must be imported first"):
+        SeqVAEConfig(pooling_mode="soft_max")
+
+
+def test_a_method_names_modules_from_its_own_folder(tmp_path: Path, registered: None) -> None:
+    (tmp_path / "own_parts.py").write_bytes(EXAMPLE.read_bytes())
+    (tmp_path / "mine.yaml").write_text("imports: [own_parts.py]\nbase: max_pool\n", "utf-8")
+    with pytest.raises(ValueError, match=r"own_parts\.py cannot be imported: there is another module own_parts"):
+        resolve(str(tmp_path / "mine.yaml"), "demo")
+    sys.modules.pop("own_parts")
+    sys.path[:] = [place for place in sys.path if place != str(EXAMPLE.parent)]
+    recipe = resolve(str(tmp_path / "mine.yaml"), "demo")
+    assert recipe.imports == [str(tmp_path / "own_parts.py")]
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+    sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("imports", "told"),
+    [
+        (["nowhere.py"], r"imports: there is no nowhere\.py"),
+        (["no_such_module"], "no_such_module cannot be imported .ModuleNotFoundError"),
+    ],
+)
+def test_what_cannot_be_imported_is_told(imports: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        resolve("max_pool", "demo", imports=imports)
+
+
+def test_a_taken_name_is_refused_and_the_same_part_is_not() -> None:
+    registry = Registry()
+
+    def part() -> None: ...
+
+    assert registry.register("one")(part) is part
+    registry.register("one")(part)
+    with pytest.raises(ValueError, match=r"'one' is the name of .* already"):
+        registry.register("one")(lambda: None)
+    assert registry == {"one": part}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("mine", "from modeling_seqvae.training.elbo import Elbo\n", "mine imports modeling_seqvae.training.elbo"),
+        ("mine", "import modeling_seqvae\n", "mine imports modeling_seqvae, which does not travel"),
+        ("mine", "from modeling_seqvae.nothing import x\n", "mine imports nothing, which does not travel"),
+        ("pooling", "", "a module called pooling cannot stand beside"),
+    ],
+)
+def test_a_module_that_cannot_travel_is_told(tmp_path: Path, name: str, text: str, told: str) -> None:
+    (tmp_path / f"{name}.py").write_text(f"{text}# end\n", "utf-8")
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(name, tmp_path / f"{name}.py")
+    assert spec
+    with pytest.raises(ValueError, match=told):
+        own_code(module_from_spec(spec), {"pooling.py": "", "registry.py": ""})
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_model_with_parts_of_ones_own_is_a_model_like_any_other(tmp_path: Path) -> None:
+    from modeling_seqvae import SeqVAEForTextModeling, train_tokenizer
+
+    tokenizer = train_tokenizer(["a b c d"] * 3)
+    config = SeqVAEConfig(
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=6, latent_size=2, pooling_mode="soft_max"
+    )
+    vae = SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer)
+    vae.save_pretrained(tmp_path)
+    assert SeqVAE.from_pretrained(tmp_path).encode(["a b", "c"]).tolist() == vae.encode(["a b", "c"]).tolist()
