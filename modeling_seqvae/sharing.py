@@ -90,9 +90,7 @@ def own_code(module: ModuleType, files: Mapping[str, str]) -> str:
     """The text of a module of the user's own, with its imports of this package as those of the files beside it."""
     name, text = module.__name__, inspect.getsource(module)
     if not name.isidentifier() or f"{name}.py" in files:
-        raise ValueError(
-            f"the module {name} cannot stand beside a checkpoint's own files: rename it, such as my_{name}"
-        )
+        raise ValueError(f"a module called {name} cannot stand beside a checkpoint's own files: rename it")
     package = __name__.partition(".")[0]
     moved = re.sub(rf"^(\s*)from {package}\.(\w+) import", r"\1from .\2 import", text, flags=re.M)
     for node in ast.walk(ast.parse(moved)):
