@@ -24,10 +24,7 @@ from measuring import Machine, matmul_rate, median_seconds, reset_peak
 from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.allocation import keep_freed_memory
-from modeling_seqvae.cross_entropy import linear_nll
-from modeling_seqvae.precision import fast_matmul
-from modeling_seqvae.recurrence import run_layer, states_under_latents
+from modeling_seqvae.kernels import fast_matmul, keep_freed_memory, linear_nll, run_layer, states_under_latents
 from modeling_seqvae.training.meter import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS

@@ -11,10 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .cross_entropy import linear_nll, upcast
-from .dropout import Dropout
+from .kernels import Dropout, linear_nll, run_layer, states_under_latents, upcast
 from .outputs import SeqVAECache
-from .recurrence import run_layer, states_under_latents
 from .registry import DECODERS
 
 LOGITS_AT_ONCE = 1 << 24

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .cross_entropy import upcast
+from .kernels import upcast
 from .noise import Generators, standard_normal
 
 KL_DRAWS = 64

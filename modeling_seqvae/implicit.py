@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .cross_entropy import upcast
 from .gaussian import KL_DRAWS, DiagonalGaussian, Draw, common_noise, log_prior
+from .kernels import upcast
 from .noise import Generators, standard_normal
 
 FIT_DRAWS = 512

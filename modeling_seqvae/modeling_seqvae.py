@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS, lstm_layers
 from .generation import DrawingFrom, SeqVAEGenerationMixin
+from .kernels import run_layer
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
 from .outputs import (
@@ -26,7 +27,6 @@ from .outputs import (
 )
 from .pooling import build_pooling
 from .posteriors import POSTERIORS
-from .recurrence import run_layer
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import distributed, nn
 
-from .cross_entropy import upcast
 from .gaussian import DiagonalGaussian
+from .kernels import upcast
 
 SMALLEST_VARIANCE = 1e-12
 """Added to the variance of the means. Of sentences that differ by less the mean is the shift, as of a single one."""

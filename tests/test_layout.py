@@ -15,10 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 # Each line knows only the lines above it. The root files also know only the root files before them.
 ROOT_FILES = (
     "registry",
+    "kernels",
     "pooling",
-    "cross_entropy",
-    "dropout",
-    "recurrence",
     "noise",
     "gaussian",
     "flows",
@@ -33,8 +31,6 @@ ROOT_FILES = (
     "configuration_seqvae",
     "generation",
     "modeling_seqvae",
-    "precision",
-    "allocation",
     "sharing",
     "latent_space",
     "loading",

@@ -1,6 +1,6 @@
 """The `seqvae` command: train, evaluate, encode, score, classify, sample, work with latents, push, reproduce; demo."""
 
-from ..allocation import keep_freed_memory
+from ..kernels import keep_freed_memory
 from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
 from .features import classify, encode

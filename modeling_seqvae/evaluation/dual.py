@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..configuration_seqvae import SeqVAEConfig
-from ..cross_entropy import upcast
 from ..implicit import read_both
+from ..kernels import upcast
 
 FILE = "dual_networks.safetensors"
 """The networks' weights, beside the checkpoint of the model that they were trained with."""

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from ..data.batching import collate, in_order_of_length, rows, sentence_lengths
 from ..data.columns import array_of
+from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import sentence_generator, standard_normal
 from ..outputs import SeqVAEEncoderOutput
-from ..precision import fast_matmul
 from . import metrics
 from .dual import DualMeasurements, DualNetworks
 

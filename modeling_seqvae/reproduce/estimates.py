@@ -15,8 +15,8 @@ from datasets import Dataset
 
 from ..data.batching import LengthGroupedBatches, collate, rows, sentence_lengths, tokenise
 from ..evaluation.evaluate import Evaluator
+from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..precision import fast_matmul
 from ..training.recipe import Recipe
 from ..training.run import read_corpus
 from ..training.run_directory import RECIPE

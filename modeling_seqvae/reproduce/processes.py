@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from ..allocation import keep_freed_memory
+from ..kernels import keep_freed_memory
 from ..training.signals import Interrupted, NotedSignals
 from .progress import Bars, first_line
 from .steps import Step

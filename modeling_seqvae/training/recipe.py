@@ -22,7 +22,7 @@ from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.launch import launched
-from ..precision import has_bfloat16
+from ..kernels import has_bfloat16
 from ..registry import import_parts
 from ..tokenization import vocabulary_hash
 from .objectives import OBJECTIVES, objective_class, require_objective_options

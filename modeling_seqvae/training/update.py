@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from torch.profiler import record_function
 
 from ..configuration_seqvae import SeqVAEConfig
+from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
-from ..precision import fast_matmul
 from .elbo import Elbo
 from .loader import Batch, BatchLoader
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_seqvae import recurrence
-from modeling_seqvae.recurrence import run_layer, states_under_latents
+from modeling_seqvae import kernels
+from modeling_seqvae.kernels import run_layer, states_under_latents
 
 B, T, E, Z, H, S = 3, 5, 4, 2, 6, 7
 
 
 @pytest.fixture(autouse=True)
 def no_size_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence, "LARGE", 1)
+    monkeypatch.setattr(kernels, "LARGE", 1)
 
 
 def layer_of(input_size: int, dtype: torch.dtype = torch.float64) -> nn.LSTM:
@@ -26,7 +26,7 @@ def layer_of(input_size: int, dtype: torch.dtype = torch.float64) -> nn.LSTM:
 def own(layer: nn.LSTM, inputs: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Our recurrence as `run_layer` calls it, in any precision."""
     gates = inputs.transpose(0, 1) @ layer.weight_ih_l0.T + layer.bias_ih_l0 + layer.bias_hh_l0
-    states, last_hidden, last_cell = recurrence._Recurrence.apply(gates, layer.weight_hh_l0, hidden, cell)
+    states, last_hidden, last_cell = kernels._Recurrence.apply(gates, layer.weight_hh_l0, hidden, cell)
     return states.transpose(0, 1), last_hidden, last_cell
 
 
@@ -38,15 +38,15 @@ def theirs(layer: nn.LSTM, inputs: torch.Tensor, hidden: torch.Tensor, cell: tor
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_products_are_those_of_the_weight(dtype: torch.dtype) -> None:
     weight, rows = torch.randn(24, H).to(dtype), torch.randn(B, H).to(dtype)
-    product = recurrence._product_with(weight)
+    product = kernels._product_with(weight)
     for _ in range(2):
         torch.testing.assert_close(product(rows), rows @ weight.T)
 
 
 def test_without_the_operators_products_are_ordinary(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrence, "_can_reorder", lambda dtype: False)
+    monkeypatch.setattr(kernels, "_can_reorder", lambda dtype: False)
     weight, rows = torch.randn(24, H), torch.randn(B, H)
-    assert torch.equal(recurrence._product_with(weight)(rows), rows @ weight.T)
+    assert torch.equal(kernels._product_with(weight)(rows), rows @ weight.T)
 
 
 def test_values_and_all_gradients_are_those_of_nn_lstm() -> None:

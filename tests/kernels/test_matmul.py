@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_seqvae import precision
-from modeling_seqvae.precision import fast_matmul
+from modeling_seqvae import kernels
+from modeling_seqvae.kernels import fast_matmul
 
 CPU = torch.device("cpu")
 current = torch.get_float32_matmul_precision
@@ -25,7 +25,7 @@ def _restored():
 @pytest.fixture
 def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which the faster library passed the check."""
-    monkeypatch.setattr(precision, "_is_exact", lambda: True)
+    monkeypatch.setattr(kernels, "_is_exact", lambda: True)
 
 
 def relative_error(found: torch.Tensor, exact: torch.Tensor) -> float:
@@ -65,21 +65,21 @@ def test_other_devices_are_left_alone(exact: None, kind: str, before: str) -> No
 
 
 def test_a_library_that_is_not_exact_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "TOLERANCE", 0.0)
-    precision._is_exact.cache_clear()
+    monkeypatch.setattr(kernels, "TOLERANCE", 0.0)
+    kernels._is_exact.cache_clear()
     try:
         with fast_matmul(CPU):
             assert current() == "highest"
     finally:
-        precision._is_exact.cache_clear()
+        kernels._is_exact.cache_clear()
     assert current() == "highest"
 
 
 def test_the_check_itself_leaves_the_setting_and_the_random_state_alone() -> None:
-    precision._is_exact.cache_clear()
+    kernels._is_exact.cache_clear()
     torch.set_float32_matmul_precision("high")
     state = torch.get_rng_state()
-    precision._is_exact()
+    kernels._is_exact()
     assert current() == "high"
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -109,7 +109,7 @@ def test_importing_changes_nothing_and_a_caller_s_newer_settings_stand() -> None
     """torch refuses to answer for the process once precisions were chosen by backend."""
     program = """
 import torch
-from modeling_seqvae.precision import fast_matmul
+from modeling_seqvae.kernels import fast_matmul
 assert torch.get_float32_matmul_precision() == "highest"
 torch.backends.cuda.matmul.fp32_precision = "tf32"
 for device in ("cpu", "cuda"):
@@ -117,6 +117,6 @@ for device in ("cpu", "cuda"):
         pass
 assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from modeling_seqvae import allocation
-from modeling_seqvae.allocation import keep_freed_memory
+from modeling_seqvae import kernels
+from modeling_seqvae.kernels import keep_freed_memory
 
 PROGRAM = """
 import resource
 from statistics import median
 import torch
-from modeling_seqvae.allocation import keep_freed_memory
+from modeling_seqvae.kernels import keep_freed_memory
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -36,6 +36,6 @@ def test_freed_memory_is_not_asked_for_again() -> None:
 
 
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocation.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.delattr(allocation.ctypes, "CDLL")
+    monkeypatch.setattr(kernels.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.delattr(kernels.ctypes, "CDLL")
     assert keep_freed_memory() is False

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from modeling_seqvae import cross_entropy
-from modeling_seqvae.cross_entropy import linear_nll, upcast
+from modeling_seqvae import kernels
+from modeling_seqvae.kernels import linear_nll, upcast
 
 N, V, H = 150, 37, 4  # three blocks of at most 64 rows, once blocks are made small
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", {"cpu": 1, "cuda": 1})
-    monkeypatch.setattr(cross_entropy, "SLICE_BYTES", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", {"cpu": 1, "cuda": 1})
+    monkeypatch.setattr(kernels, "SLICE_BYTES", {"cpu": 1, "cuda": 1})
 
 
 def inputs(dtype: torch.dtype = torch.float64, rows: int = N) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -79,10 +79,10 @@ def test_any_number_of_rows(rows: int) -> None:
 @pytest.mark.parametrize("block", [1, 70 * V * 8, 1 << 25])
 @pytest.mark.parametrize("part", [1, 30 * V * 8, 1 << 25])
 def test_the_size_of_blocks_and_slices_changes_nothing(block: int, part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_entropy, "BLOCK_BYTES", {"cpu": block})
-    monkeypatch.setattr(cross_entropy, "SLICE_BYTES", {"cpu": part})
-    monkeypatch.setitem(cross_entropy.BLOCK_BYTES, "cuda", block)
-    monkeypatch.setitem(cross_entropy.SLICE_BYTES, "cuda", part)
+    monkeypatch.setattr(kernels, "BLOCK_BYTES", {"cpu": block})
+    monkeypatch.setattr(kernels, "SLICE_BYTES", {"cpu": part})
+    monkeypatch.setitem(kernels.BLOCK_BYTES, "cuda", block)
+    monkeypatch.setitem(kernels.SLICE_BYTES, "cuda", part)
     values = inputs()
     torch.testing.assert_close(linear_nll(*values), plain_nll(*values))
     torch.testing.assert_close(gradients(linear_nll, *values), gradients(plain_nll, *values))

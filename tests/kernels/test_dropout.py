@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_seqvae.dropout import Dropout
+from modeling_seqvae.kernels import Dropout
 
 SHAPE = (40, 50, 101)
 

@@ -1,0 +1,401 @@
+"""What makes the model fast, in one place; without it the model is slower and equal.
+
+The vocabulary layer's loss in blocks, LSTM layers and dropout masks for CPUs, float32 products by the fastest library,
+and memory that stays with the process. The model calls them where it could call torch.
+"""
+
+import ctypes
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def upcast(tensor: torch.Tensor) -> torch.Tensor:
+    """Half-precision tensors as float32, others unchanged: where rounding would cost nats."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+# The vocabulary layer's loss: -log p(token) from hidden states, without ever holding a (N, V) tensor.
+#
+# The layer is most of the arithmetic of a sequence VAE, and its logits would be most of the memory. They are made a
+# block of rows at a time, and when gradients will be wanted these are taken at once, while the block is there: the
+# derivative of each row's value is known but for a factor, and in training that factor is the same for all rows.
+
+BLOCK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
+"""Logits made at a time: enough rows for the fastest matrix product."""
+SLICE_BYTES = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Logits whose softmax is taken at a time: few enough to stay in a CPU's cache."""
+
+
+def linear_nll(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """-log softmax(states @ weight.T)[targets] in nats: states (N, H), weight (V, H), targets (N,) -> (N,) float32.
+
+    Equal to a cross-entropy of the logits; float64 inputs give float64. Under autocast the products are in its dtype,
+    the softmax and the sum of the weight's gradient over blocks in float32. Differentiable once, in states and weight.
+    """
+    device = states.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
+        return _LinearNLL.apply(states, weight, targets, dtype)
+    return _Blocks(states.to(dtype), weight.to(dtype), targets).nll()
+
+
+class _Blocks:
+    """Blocks of logits, in one buffer that each block overwrites."""
+
+    def __init__(self, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor):
+        self.states, self.weight, self.targets = states, weight, targets
+        self.wide = torch.float32 if states.dtype in (torch.bfloat16, torch.float16) else states.dtype
+        count, vocabulary = len(states), len(weight)
+        rows = max(64, _of(BLOCK_BYTES, states) // (vocabulary * states.itemsize))
+        self.rows = -(-count // -(-count // rows)) if count else rows  # alike, none of a few rows only
+        # Never more than a quarter of the rows, so that no two tensors are as large as all logits.
+        self.slice = max(1, min(_of(SLICE_BYTES, states) // (vocabulary * self.wide.itemsize), -(-count // 4)))
+        self.logits = states.new_empty(min(self.rows, count), vocabulary)
+
+    def nll(self) -> torch.Tensor:
+        """The value of every row, (N,)."""
+        values = self.states.new_empty(len(self.states), dtype=self.wide)
+        for rows, logits in self._each():
+            for part, wide in self._slices(logits):
+                torch.log_softmax(wide, -1, out=wide)
+                values[rows][part] = _pick(wide, self.targets[rows][part]).neg_()
+        return values
+
+    def nll_and_gradients(self, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The values (N,), and the gradients of sum_i factors_i value_i in states (N, H) and weight (V, H).
+
+        No factors are factors of 1. The gradient in the weight is float32 or wider.
+        """
+        values = self.states.new_empty(len(self.states), dtype=self.wide)
+        grad_states = torch.empty_like(self.states)
+        grad_weight = torch.zeros_like(self.weight, dtype=self.wide)
+        for rows, logits in self._each():
+            targets = self.targets[rows]
+            for part, wide in self._slices(logits):
+                values[rows][part] = _to_probabilities(wide, targets[part])
+                wide.scatter_add_(1, targets[part, None], -torch.ones_like(wide[:, :1]))
+                if factors is not None:
+                    wide.mul_(factors[rows][part, None])
+                if wide.dtype != logits.dtype:
+                    logits[part] = wide
+            torch.mm(logits, self.weight, out=grad_states[rows])
+            self._add_product(grad_weight, logits.T, self.states[rows])
+        return values, grad_states, grad_weight
+
+    def _add_product(self, total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+        """total += left @ right, in float32 or wider; a narrower product is taken in parts that stay in cache."""
+        if total.dtype == left.dtype:
+            total.addmm_(left, right)
+            return
+        size = max(1, _of(SLICE_BYTES, right) // (right.shape[1] * right.itemsize))
+        for sums, part in zip(total.split(size), left.split(size), strict=True):
+            sums.add_(part @ right)
+
+    def _each(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows of a block, and their logits."""
+        for start in range(0, len(self.states), self.rows):
+            rows = slice(start, min(start + self.rows, len(self.states)))
+            logits = self.logits[: rows.stop - rows.start]
+            yield rows, torch.mm(self.states[rows], self.weight.T, out=logits)
+
+    def _slices(self, logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Rows within a block, and their logits in float32 or wider: the block's own memory where it is as wide."""
+        for start in range(0, len(logits), self.slice):
+            part = slice(start, min(start + self.slice, len(logits)))
+            yield part, logits[part].to(self.wide)
+
+
+def _to_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Turns logits (n, V) into probabilities in place; returns -log of the targets', (n,), however small these are.
+
+    The largest probability is at least 1 / V, so that its logarithm is exact, and a logit's distance from the largest
+    is the distance of the logarithms: one pass of exponentials serves value and gradient.
+    """
+    below_largest = logits.amax(-1) - _pick(logits, targets)
+    torch.softmax(logits, -1, out=logits)
+    return below_largest - logits.amax(-1).log_()
+
+
+def _of(sizes: dict[str, int], states: torch.Tensor) -> int:
+    return sizes.get(states.device.type, sizes["cuda"])
+
+
+def _pick(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return values.gather(1, targets[:, None]).squeeze(1)
+
+
+class _LinearNLL(torch.autograd.Function):
+    """Takes the gradients on the way forward, for equal factors of all rows; anew on the way back where they differ."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        ctx.dtype = dtype
+        ctx.save_for_backward(states, weight, targets)
+        nll, *ctx.gradients = _Blocks(states.to(dtype), weight.to(dtype), targets).nll_and_gradients()
+        return nll
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        states, weight, targets = ctx.saved_tensors
+        gradients, ctx.gradients = ctx.gradients, []  # scaled in place, so good for once
+        if gradients and len(grad_nll) and bool((grad_nll == grad_nll[0]).all()):
+            grad_states, grad_weight = (gradient.mul_(grad_nll[0]) for gradient in gradients)
+        else:
+            blocks = _Blocks(states.to(ctx.dtype), weight.to(ctx.dtype), targets)
+            _, grad_states, grad_weight = blocks.nll_and_gradients(grad_nll)
+        return grad_states.to(states.dtype), grad_weight.to(weight.dtype), None, None
+
+
+# LSTM layers over a sentence, by torch's own kernels or, on a CPU, by ours where those waste arithmetic.
+#
+# Two cases: training in bfloat16, where oneDNN's backward pass runs at float32's speed; and scoring one sentence under
+# many latents, where the words' share of the gates is the same for all of them.
+# Letters: T tokens, B sentences, S latents a sentence, H hidden; the gates (4H) stand in torch's order i, f, g, o.
+
+State = tuple[torch.Tensor, torch.Tensor]
+LARGE = 768
+"""Hidden units from which our backward pass is the faster one; below, a step is too short for single operations."""
+
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> tuple[torch.Tensor, State]:
+    """The states (B, T, H) of one batch-first layer over inputs (B, T, E), and the last (h, c), (1, B, H) each.
+
+    `state` is the (h, c) to start from, zeros by default. Equal to `layer(inputs, state)` up to rounding.
+    """
+    if not _own_backward_is_faster(layer, inputs):
+        return layer(inputs, state)
+    if state is None:
+        zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
+        state = (zeros, zeros)
+    gates = _time_first(inputs, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0)  # (T, B, 4H)
+    weight = layer.weight_hh_l0.to(gates.dtype)
+    hidden, cell = (part[0].to(dtype) for part, dtype in zip(state, (gates.dtype, torch.float32), strict=True))
+    states, last_hidden, last_cell = _Recurrence.apply(gates, weight, hidden, cell)
+    return states.transpose(0, 1), (last_hidden[None], last_cell[None].to(gates.dtype))
+
+
+def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
+    return (
+        torch.is_grad_enabled()
+        and inputs.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and layer.hidden_size >= LARGE
+    )
+
+
+@torch.no_grad()
+def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor, state: State) -> torch.Tensor:
+    """The states (S, B, T, H) of a layer that reads [word ; z], for words (B, T, E) under each of latents (S, B, Z).
+
+    `state` starts it, (S * B, H) each. The words' share of the gates is computed once for all latents, the latents'
+    once for all words. No gradient.
+    """
+    samples, sentences, _ = latents.shape
+    of_words, of_latents = layer.weight_ih_l0.split([words.shape[-1], latents.shape[-1]], 1)
+    word_gates = upcast(_time_first(words, of_words))  # (T, B, 4H)
+    latent_gates = upcast(F.linear(latents, of_latents, layer.bias_ih_l0 + layer.bias_hh_l0))  # (S, B, 4H)
+    weight = _as_autocast(layer.weight_hh_l0)
+    recurrent = _product_with(weight)
+    hidden, cell = state[0].to(weight.dtype), upcast(state[1]).clone()
+    states = hidden.new_empty(len(word_gates), *hidden.shape)  # (T, S * B, H)
+    gates, tanh = torch.empty_like(latent_gates), torch.empty_like(cell)
+    for of_word, state_after in zip(word_gates, states, strict=True):
+        step = torch.add(latent_gates, of_word, out=gates).flatten(0, 1)
+        hidden = _step(step.add_(recurrent(hidden)), cell, cell, tanh, state_after)
+    return states.unflatten(1, (samples, sentences)).permute(1, 2, 0, 3)
+
+
+def _time_first(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """A linear layer of (B, T, E) as (T, B, .): of inputs that are contiguous, or it would be slow."""
+    return F.linear(inputs.transpose(0, 1).contiguous(), weight, bias)
+
+
+def _as_autocast(weight: torch.Tensor) -> torch.Tensor:
+    device = weight.device.type
+    return weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else weight
+
+
+def _product_with(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x -> x @ weight.T, for many products in a row.
+
+    An ordinary product of a few rows spends half its time on reordering the weight for oneDNN: here that is done once,
+    where this build of torch has the operators for it.
+    """
+    if not _can_reorder(weight.dtype):
+        return lambda rows: rows @ weight.T
+    reordered = torch.ops.mkldnn._reorder_linear_weight(weight)
+    return lambda rows: torch.ops.mkldnn._linear_pointwise(rows, reordered, None, "none", [], "")
+
+
+@cache
+def _can_reorder(dtype: torch.dtype) -> bool:
+    operators = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not torch.backends.mkldnn.is_available() or not all(hasattr(torch.ops.mkldnn, name) for name in operators):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _step(
+    gates: torch.Tensor, before: torch.Tensor, cell: torch.Tensor, tanh: torch.Tensor, hidden: torch.Tensor
+) -> torch.Tensor:
+    """Activates gates (N, 4H) in place; writes the cell, its tanh and the state of one word, from the cell before it.
+
+    tanh(x) = 2 sigmoid(2x) - 1 throughout: torch's own tanh takes four times as long on CPUs.
+    """
+    i, f, g, o = gates.chunk(4, 1)
+    g.mul_(2)
+    gates.sigmoid_()
+    g.mul_(2).sub_(1)
+    torch.mul(f, before, out=cell).addcmul_(i, g)
+    torch.mul(cell, 2, out=tanh).sigmoid_().mul_(2).sub_(1)
+    return torch.mul(o, tanh, out=hidden)
+
+
+class _Recurrence(torch.autograd.Function):
+    """An LSTM from its input gates (T, B, 4H): matrix products in their dtype, everything else in float32 or wider."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gates: torch.Tensor, weight: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        activated = gates.to(cell.dtype, copy=True)  # (T, B, 4H), i f g o
+        hiddens = hidden.new_empty(len(gates) + 1, *hidden.shape)
+        cells = cell.new_empty(len(gates) + 1, *cell.shape)
+        tanhs = cell.new_empty(len(gates), *cell.shape)
+        hiddens[0], cells[0] = hidden, cell
+        recurrent = _product_with(weight)
+        for t, step in enumerate(activated):
+            _step(step.add_(recurrent(hiddens[t])), cells[t], cells[t + 1], tanhs[t], hiddens[t + 1])
+        ctx.save_for_backward(activated, weight, hiddens, cells, tanhs)
+        return hiddens[1:], hiddens[-1].clone(), cells[-1].clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, grad_states: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        activated, weight, hiddens, cells, tanhs = ctx.saved_tensors
+        gates = activated.unflatten(-1, (4, -1))  # (T, B, 4, H)
+        grad_gates = torch.empty_like(gates, dtype=weight.dtype)
+        grad_hidden, grad_cell = upcast(grad_hidden), upcast(grad_cell).clone()
+        recurrent = _product_with(weight.T.contiguous())
+        for t in reversed(range(len(gates))):
+            i, f, g, o = gates[t].unbind(1)
+            of_i, of_f, of_g, of_o = grad_gates[t].unbind(1)
+            grad_hidden = grad_hidden + grad_states[t]
+            grad_cell += torch.ops.aten.tanh_backward(grad_hidden * o, tanhs[t])
+            sigmoid_backward(grad_cell * g, i, grad_input=of_i)
+            sigmoid_backward(grad_cell * cells[t], f, grad_input=of_f)
+            tanh_backward(grad_cell * i, g, grad_input=of_g)
+            sigmoid_backward(grad_hidden * tanhs[t], o, grad_input=of_o)
+            grad_cell *= f
+            grad_hidden = upcast(recurrent(grad_gates[t].flatten(1)))
+        flat = grad_gates.flatten(2)
+        grad_weight = flat.flatten(0, 1).T @ hiddens[:-1].flatten(0, 1)
+        return flat, grad_weight, grad_hidden.to(hiddens.dtype), grad_cell
+
+
+# Dropout whose mask costs a CPU a quarter of torch's own.
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout; on CPUs, in training, each value's fate takes 32 bits of torch's generator, drawn 64 at a time.
+
+    The law is the same: every value is dropped with probability p, exact to 2^-32, or scaled by 1 / (1 - p).
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
+            return F.dropout(input, self.p, self.training)
+        return input * _kept(input.shape, self.p).to(input.dtype).mul_(1 / (1 - self.p))
+
+
+def _kept(shape: torch.Size, p: float) -> torch.Tensor:
+    """True with probability 1 - p, each by itself."""
+    count = shape.numel()
+    bits = torch.empty(-(-count // 2), dtype=torch.int64).random_(-(2**63), None).view(torch.int32)
+    return (bits[:count] >= int(p * 2**32) - 2**31).view(shape)
+
+
+# Faster float32 matrix products on CPUs, at the same precision, around whole steps only; and who has bfloat16.
+
+TOLERANCE = 1e-6
+
+
+@contextmanager
+def fast_matmul(device: torch.device) -> Iterator[None]:
+    """Inside, float32 matrix products on a CPU go to its fastest library, if that library is as exact as the default.
+
+    The setting is process-wide and on other devices would allow bf16 or TF32 inside float32 products, so it is
+    restored on leaving, and left alone unless `device` is a CPU on which a product was checked first.
+    """
+    before = _current() if device.type == "cpu" else None
+    if before is None or not _is_exact():
+        yield
+        return
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16 itself, so that it is faster there than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def _current() -> str | None:
+    """The setting; None where the caller uses torch's newer `fp32_precision` instead, which excludes this one."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+@cache
+def _is_exact() -> bool:
+    """Whether "medium" keeps float32's precision here, by one product compared with float64."""
+    before = torch.get_float32_matmul_precision()
+    left, right = torch.rand((2, 256, 256), generator=torch.Generator().manual_seed(0)) - 0.5
+    exact = left.double() @ right.double()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        error = (left @ right - exact).norm() / exact.norm()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return bool(error < TOLERANCE)
+
+
+# Memory that a program frees and needs again at every step, kept for it by the C library.
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """From here on, CPU memory that this process frees stays its own; False where the C library is not GNU's.
+
+    A training step frees and asks again for hundreds of megabytes of gradients and activations. By default every large
+    tensor is memory that the system has to clear first, page by page, and that is given back after use. The setting is
+    the whole process's and lasts: it is for programs to choose, and importing this package does not.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
