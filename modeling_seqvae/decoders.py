@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from .kernels import Dropout, linear_nll, run_layer, states_under_latents, upcast
+from .kernels import Dropout, linear_nll, run_layer, states_under_latents, token_nll, upcast
 from .outputs import SeqVAECache
 from .registry import DECODERS
 
@@ -82,12 +81,11 @@ class Decoder(nn.Module, ABC):
         `states` (B, T, .), and `logits` (B, T, V) where they have been made, stand at the tokens before; `targets` are
         (B, T - 1).
         """
-        if logits is None and type(vocabulary_layer) is nn.Linear:
-            nll = linear_nll(states[:, :-1][counted], vocabulary_layer.weight, targets[counted])
-        else:  # a layer that someone has wrapped or replaced is called, not taken apart
-            logits = vocabulary_layer(states) if logits is None else logits
-            nll = F.cross_entropy(upcast(logits[:, :-1][counted]), targets[counted], reduction="none")
-        return nll.new_zeros(counted.shape).masked_scatter(counted, nll)
+        if logits is None and type(vocabulary_layer) is nn.Linear and vocabulary_layer.bias is None:
+            return linear_nll(states[:, :-1], vocabulary_layer.weight, targets, counted)
+        # A layer that someone has wrapped or replaced is called, not taken apart.
+        logits = vocabulary_layer(states) if logits is None else logits
+        return token_nll(logits[:, :-1], targets, counted)
 
 
 class LSTMDecoder(Decoder):
@@ -149,7 +147,7 @@ class LSTMDecoder(Decoder):
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
-        if self.training or input_ids.device.type != "cpu":
+        if self.training:  # dropout's masks are a latent's own
             return super().states_under(latents, input_ids)
         flat = latents.flatten(0, 1)
         start = self.initial_state(flat)

@@ -1,7 +1,7 @@
-"""What makes the model fast, in one place; without it the model is slower and equal.
+"""What makes the model fast, in one place. Inside `plain()` the model is plain torch: slower and equal.
 
-The vocabulary layer's loss in blocks, LSTM layers and dropout masks for CPUs, float32 products by the fastest library,
-and memory that stays with the process. The model calls them where it could call torch.
+The model calls `linear_nll`, `run_layer`, `states_under_latents` and `Dropout` where it could call torch; programs call
+`fast_matmul` around whole steps and `keep_freed_memory` once.
 """
 
 import ctypes
@@ -15,10 +15,37 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+_plain = False
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Inside, all of this module is the plain torch that it stands for, in the whole process.
+
+    Results are equal up to rounding; the masks of `Dropout` have the same law and are others. Models are exported so.
+    """
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
+
+
+def _is_plain() -> bool:
+    return _plain or torch.compiler.is_exporting()
+
 
 def upcast(tensor: torch.Tensor) -> torch.Tensor:
     """Half-precision tensors as float32, others unchanged: where rounding would cost nats."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def _product_dtype(tensor: torch.Tensor) -> torch.dtype:
+    """In which a matrix product with the tensor is taken: autocast's, or its own."""
+    device = tensor.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if autocast else tensor.dtype
 
 
 # The vocabulary layer's loss: -log p(token) from hidden states, without ever holding a (N, V) tensor.
@@ -31,19 +58,68 @@ BLOCK_BYTES = {"cpu": 1 << 26, "cuda": 1 << 29}
 """Logits made at a time: enough rows for the fastest matrix product."""
 SLICE_BYTES = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits whose softmax is taken at a time: few enough to stay in a CPU's cache."""
+NOT_COUNTED = -100
+"""The target of a position whose value is 0."""
 
 
-def linear_nll(states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """-log softmax(states @ weight.T)[targets] in nats: states (N, H), weight (V, H), targets (N,) -> (N,) float32.
+def linear_nll(
+    states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor | None = None
+) -> torch.Tensor:
+    """-log softmax(states @ weight.T)[targets] in nats: states (..., H), weight (V, H), targets (...) -> (...) float32.
 
-    Equal to a cross-entropy of the logits; float64 inputs give float64. Under autocast the products are in its dtype,
-    the softmax and the sum of the weight's gradient over blocks in float32. Differentiable once, in states and weight.
+    0 where `counted` (...) is false. Equal to `token_nll` of the logits; float64 inputs give float64. Under autocast
+    the products are in its dtype, the softmax and the sum of the weight's gradient over blocks in float32.
+    Differentiable once, in states and weight. On a GPU nothing is waited for if the loss is a `batch_mean`.
     """
-    device = states.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+    if _is_plain():
+        return token_nll(F.linear(states, weight), targets, counted)
+    if counted is not None and _selects_rows(states):
+        nll = _row_nll(states[counted], weight, targets[counted], None)
+        return nll.new_zeros(counted.shape).masked_scatter(counted, nll)
+    rows = None if counted is None else counted.flatten()
+    return _row_nll(states.flatten(0, -2), weight, targets.flatten(), rows).view(targets.shape)
+
+
+def token_nll(logits: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor | None = None) -> torch.Tensor:
+    """-log softmax(logits)[targets] in nats, in float32 or wider: logits (..., V), targets (...) -> (...).
+
+    0 where `counted` (...) is false.
+    """
+    if counted is not None:
+        targets = targets.masked_fill(~counted, NOT_COUNTED)
+    return F.cross_entropy(upcast(logits).movedim(-1, 1), targets, reduction="none", ignore_index=NOT_COUNTED)
+
+
+def batch_mean(values: torch.Tensor) -> torch.Tensor:
+    """The mean of (B,), whose gradient shows without a look at its values that it is the same for all of them.
+
+    torch's own mean divides after it has copied the gradient B times.
+    """
+    return values.sum() / len(values)
+
+
+def _selects_rows(states: torch.Tensor) -> bool:
+    """Whether rows that do not count are left out: a GPU has to be waited for to tell how many count."""
+    return states.device.type == "cpu"
+
+
+def _row_nll(
+    states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor | None
+) -> torch.Tensor:
+    dtype = _product_dtype(states)
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
-        return _LinearNLL.apply(states, weight, targets, dtype)
-    return _Blocks(states.to(dtype), weight.to(dtype), targets).nll()
+        return _LinearNLL.apply(states, weight, targets, counted, dtype)
+    return _blocks(states, weight, targets, counted, dtype).nll(counted)
+
+
+def _blocks(
+    states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor | None, dtype: torch.dtype
+) -> "_Blocks":
+    """Rows that do not count are zeros, so that they add nothing to the gradient of the weight."""
+    states, weight = states.to(dtype), weight.to(dtype)
+    if counted is not None:
+        states, targets = states.masked_fill(~counted[:, None], 0), targets.masked_fill(~counted, 0)
+    return _Blocks(states, weight, targets)
 
 
 class _Blocks:
@@ -59,14 +135,14 @@ class _Blocks:
         self.slice = max(1, min(_of(SLICE_BYTES, states) // (vocabulary * self.wide.itemsize), -(-count // 4)))
         self.logits = states.new_empty(min(self.rows, count), vocabulary)
 
-    def nll(self) -> torch.Tensor:
-        """The value of every row, (N,)."""
+    def nll(self, counted: torch.Tensor | None = None) -> torch.Tensor:
+        """The value of every row, (N,), 0 where it is not counted."""
         values = self.states.new_empty(len(self.states), dtype=self.wide)
         for rows, logits in self._each():
             for part, wide in self._slices(logits):
                 torch.log_softmax(wide, -1, out=wide)
                 values[rows][part] = _pick(wide, self.targets[rows][part]).neg_()
-        return values
+        return values if counted is None else values.masked_fill_(~counted, 0)
 
     def nll_and_gradients(self, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The values (N,), and the gradients of sum_i factors_i value_i in states (N, H) and weight (V, H).
@@ -136,24 +212,36 @@ class _LinearNLL(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        counted: torch.Tensor | None,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
         ctx.dtype = dtype
-        ctx.save_for_backward(states, weight, targets)
-        nll, *ctx.gradients = _Blocks(states.to(dtype), weight.to(dtype), targets).nll_and_gradients()
-        return nll
+        ctx.save_for_backward(states, weight, targets, counted)
+        nll, *ctx.gradients = _blocks(states, weight, targets, counted, dtype).nll_and_gradients()
+        return nll if counted is None else nll.masked_fill_(~counted, 0)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        states, weight, targets = ctx.saved_tensors
+        states, weight, targets, counted = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, []  # scaled in place, so good for once
-        if gradients and len(grad_nll) and bool((grad_nll == grad_nll[0]).all()):
+        if gradients and len(grad_nll) and _is_even(grad_nll):
             grad_states, grad_weight = (gradient.mul_(grad_nll[0]) for gradient in gradients)
         else:
-            blocks = _Blocks(states.to(ctx.dtype), weight.to(ctx.dtype), targets)
+            blocks = _blocks(states, weight, targets, counted, ctx.dtype)
             _, grad_states, grad_weight = blocks.nll_and_gradients(grad_nll)
-        return grad_states.to(states.dtype), grad_weight.to(weight.dtype), None, None
+        if counted is not None:
+            grad_states.masked_fill_(~counted[:, None], 0)
+        return grad_states.to(states.dtype), grad_weight.to(weight.dtype), None, None, None
+
+
+def _is_even(factors: torch.Tensor) -> bool:
+    """Whether all factors (N,) are one number. Its stride tells, of one that was expanded; else a GPU is waited for."""
+    return factors.stride() == (0,) or bool((factors == factors[0]).all())
 
 
 # LSTM layers over a sentence, by torch's own kernels or, on a CPU, by ours where those waste arithmetic.
@@ -175,7 +263,9 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
 
     `state` is the (h, c) to start from, zeros by default. Equal to `layer(inputs, state)` up to rounding.
     """
-    if not _own_backward_is_faster(layer, inputs):
+    if torch.compiler.is_exporting():
+        return _exported_layer(layer, inputs, state)
+    if _is_plain() or not _own_backward_is_faster(layer, inputs):
         return layer(inputs, state)
     if state is None:
         zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
@@ -185,6 +275,24 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
     hidden, cell = (part[0].to(dtype) for part, dtype in zip(state, (gates.dtype, torch.float32), strict=True))
     states, last_hidden, last_cell = _Recurrence.apply(gates, weight, hidden, cell)
     return states.transpose(0, 1), (last_hidden[None], last_cell[None].to(gates.dtype))
+
+
+def _exported_layer(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+    """The layer as a loop of the graph: exporters unroll torch's own, for sentences of one length alone."""
+    from torch._higher_order_ops import scan  # no public name yet, and needed by nothing else
+
+    weight, shape = layer.weight_hh_l0, (1, inputs.shape[0], layer.hidden_size)
+
+    def read(before: State, gates: torch.Tensor) -> tuple[State, torch.Tensor]:
+        i, f, g, o = (gates + F.linear(before[0], weight)).chunk(4, -1)
+        cell = f.sigmoid() * before[1] + i.sigmoid() * g.tanh()
+        hidden = o.sigmoid() * cell.tanh()
+        return (hidden, cell), hidden.clone()
+
+    hidden, cell = (inputs.new_zeros(shape), inputs.new_zeros(shape)) if state is None else state
+    word_gates = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0).transpose(0, 1)
+    last, states = scan(read, (hidden[0].clone(), cell[0].clone()), word_gates)
+    return states.transpose(0, 1), (last[0][None], last[1][None])
 
 
 def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
@@ -201,14 +309,18 @@ def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
 def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor, state: State) -> torch.Tensor:
     """The states (S, B, T, H) of a layer that reads [word ; z], for words (B, T, E) under each of latents (S, B, Z).
 
-    `state` starts it, (S * B, H) each. The words' share of the gates is computed once for all latents, the latents'
-    once for all words. No gradient.
+    `state` starts it, (S * B, H) each. No gradient. On a CPU the words' share of the gates is computed once for all
+    latents, the latents' once for all words.
     """
     samples, sentences, _ = latents.shape
+    if _is_plain() or words.device.type != "cpu":
+        z = latents[:, :, None].expand(-1, -1, words.shape[1], -1)  # (S, B, T, Z)
+        inputs = torch.cat([words.expand(samples, -1, -1, -1), z], -1).flatten(0, 1)
+        return layer(inputs, (state[0][None], state[1][None]))[0].unflatten(0, (samples, sentences))
     of_words, of_latents = layer.weight_ih_l0.split([words.shape[-1], latents.shape[-1]], 1)
     word_gates = upcast(_time_first(words, of_words))  # (T, B, 4H)
     latent_gates = upcast(F.linear(latents, of_latents, layer.bias_ih_l0 + layer.bias_hh_l0))  # (S, B, 4H)
-    weight = _as_autocast(layer.weight_hh_l0)
+    weight = layer.weight_hh_l0.to(_product_dtype(layer.weight_hh_l0))
     recurrent = _product_with(weight)
     hidden, cell = state[0].to(weight.dtype), upcast(state[1]).clone()
     states = hidden.new_empty(len(word_gates), *hidden.shape)  # (T, S * B, H)
@@ -222,11 +334,6 @@ def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor,
 def _time_first(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """A linear layer of (B, T, E) as (T, B, .): of inputs that are contiguous, or it would be slow."""
     return F.linear(inputs.transpose(0, 1).contiguous(), weight, bias)
-
-
-def _as_autocast(weight: torch.Tensor) -> torch.Tensor:
-    device = weight.device.type
-    return weight.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else weight
 
 
 def _product_with(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -319,7 +426,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
+        if not self.training or not 0 < self.p < 1 or input.device.type != "cpu" or _is_plain():
             return F.dropout(input, self.p, self.training)
         return input * _kept(input.shape, self.p).to(input.dtype).mul_(1 / (1 - self.p))
 
@@ -343,7 +450,7 @@ def fast_matmul(device: torch.device) -> Iterator[None]:
     The setting is process-wide and on other devices would allow bf16 or TF32 inside float32 products, so it is
     restored on leaving, and left alone unless `device` is a CPU on which a product was checked first.
     """
-    before = _current() if device.type == "cpu" else None
+    before = _current() if device.type == "cpu" and not _is_plain() else None
     if before is None or not _is_exact():
         yield
         return

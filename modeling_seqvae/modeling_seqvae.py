@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS, lstm_layers
 from .generation import DrawingFrom, SeqVAEGenerationMixin
-from .kernels import run_layer
+from .kernels import batch_mean, run_layer
 from .likelihood import importance_weighted_nll
 from .noise import Generators, standard_normal
 from .outputs import (
@@ -30,6 +30,8 @@ from .posteriors import POSTERIORS
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
+
+LEFT_PADDING = "padding stands before words, where a recurrent decoder would read it: pad on the right"
 
 
 class SeqVAEEncoder(nn.Module):
@@ -85,14 +87,15 @@ class SeqVAEEncoder(nn.Module):
         given = _require_one(input_ids, inputs_embeds)
         mask = given.new_ones(given.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
-        order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # (B, T)
+        length = mask.sum(1, keepdim=True)  # (B, 1)
+        places = torch.where(mask, mask.cumsum(1), length + (~mask).cumsum(1)) - 1  # (B, T), by no sort: for exporters
         if input_ids is not None:
-            states = [self.embed_tokens(input_ids.gather(1, order))]
+            states = [self.embed_tokens(torch.zeros_like(given).scatter(1, places, given))]
         else:
-            states = [given.gather(1, order[:, :, None].expand_as(given))]
+            states = [torch.zeros_like(given).scatter(1, places[:, :, None].expand_as(given), given)]
         for layer in self.layers:
             states.append(run_layer(layer, states[-1])[0])
-        return tuple(states), self.pooling(states[-1], mask.gather(1, order))
+        return tuple(states), self.pooling(states[-1], torch.arange(mask.shape[1], device=mask.device) < length)
 
 
 class NoEncoder(nn.Module):
@@ -348,7 +351,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
             reconstruction = self._reconstruction(states, labels, mask, logits)
             weight = self.kl_weight if kl_weight is None else kl_weight
-            loss = (reconstruction + weight * outputs.kl).mean()
+            loss = batch_mean(reconstruction + weight * outputs.kl)
         output = SeqVAETextModelingOutput(
             loss=loss,
             logits=logits,
@@ -498,8 +501,17 @@ def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | N
 
 
 def _refuse_left_padding(mask: torch.Tensor | None) -> None:
-    if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
-        raise ValueError("padding stands before words, where a recurrent decoder would read it: pad on the right")
+    """Raises ValueError, for which a GPU is waited for, or in a compiled model an error of torch, for which it is not.
+
+    A single token, such as `generate` reads at a time, has nothing before it.
+    """
+    if mask is None or mask.shape[1] == 1:
+        return
+    padded = (mask[:, 1:] > mask[:, :-1]).any()
+    if torch.compiler.is_compiling():
+        torch._assert_async(~padded, LEFT_PADDING)
+    elif padded:
+        raise ValueError(LEFT_PADDING)
 
 
 def _encoder_output(given: SeqVAEEncoderOutput | ModelOutput | tuple) -> SeqVAEEncoderOutput:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from ..configuration_seqvae import SeqVAEConfig
+from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import POSTERIORS
 from .elbo import Elbo
@@ -70,7 +71,7 @@ class FreeBits(Elbo):
         hinged = terms if self.hinge == "sentence" else terms.mean(0)
         above = hinged > self.nats if self.above is None else self.above
         floored = torch.where(above, terms, self.nats).sum(-1)
-        output.loss = output.reconstruction_loss.mean() + kl_weight * floored.mean()
+        output.loss = batch_mean(output.reconstruction_loss) + kl_weight * floored.mean()
         return output
 
     def _terms(self, kl_per_dimension: torch.Tensor) -> torch.Tensor:

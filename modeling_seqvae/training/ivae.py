@@ -11,6 +11,7 @@ from safetensors.torch import load_model
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..evaluation.dual import FILE, DualNetworks
+from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
 from .elbo import Elbo
@@ -49,7 +50,7 @@ class IVae(Elbo):
         output = super().output(model, batch, kl_weight)
         with _frozen(self._own) as networks:
             divergence = self.divergence(networks, output.pooled, output.latents)
-        output.loss = output.reconstruction_loss.mean() + kl_weight * divergence.mean()
+        output.loss = batch_mean(output.reconstruction_loss) + kl_weight * divergence.mean()
         return output
 
     def divergence(self, networks: DualNetworks, pooled: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
