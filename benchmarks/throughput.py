@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.kernels import fast_matmul, keep_freed_memory, linear_nll, run_layer, states_under_latents
-from modeling_seqvae.training.meter import peak_megabytes
+from modeling_seqvae.training.monitor import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS
 from modeling_seqvae.training.recipe import TrainingSpec

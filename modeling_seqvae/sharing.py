@@ -1,7 +1,7 @@
-"""Sharing on the Hugging Face hub: the code that a checkpoint carries, and one commit that holds everything or nothing.
+"""Sharing on the Hugging Face hub: the code that a checkpoint carries, and pushing files in one commit, or none.
 
 With its code beside it, a checkpoint loads by transformers' `trust_remote_code=True` where this package is not
-installed; where it is, its own classes are used and the copies are not looked at.
+installed; where it is, its own classes are used and the copies are ignored. What is pushed of a run: hub/push.py.
 """
 
 import ast
@@ -11,8 +11,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, get_token
 from huggingface_hub.errors import (
@@ -21,7 +23,6 @@ from huggingface_hub.errors import (
     HTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
@@ -50,15 +51,20 @@ CODE = ("modeling_seqvae.py", "text.py", "pipelines.py")
 
 NOTICE = "# Copied from the package seqvae (Apache-2.0), so that this checkpoint loads where it is not installed.\n"
 
-PAPERS = ("README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json")
-"""Files about a model; with weights and code, all that this package writes and so replaces or removes."""
+SENTENCE_FEATURES = "sentence_seqvae_config.json"
+"""Says which features sentence-transformers gets; beside config.json, in the checkpoint's own folder."""
+
+OURS = (
+    "README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json",
+    "model*.safetensors",
+)  # fmt: skip
+"""Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
 
 REFUSALS = {
     401: "the hub does not accept this token: it may be mistyped or expired; make one at {url}/settings/tokens",
     403: "the hub does not let this token write to {name} ({said}): share under a name of yours with a token that may "
     "write, or propose the change as a pull request",
     404: "the hub has no {name} that this token may see",
-    409: "{name} exists already, or is being made just now ({said}): the token must be allowed to see it",
     412: "someone else committed to {name} in the meantime, so that nothing was: look at it, and share again",
 }
 NO_TOKEN = "the hub does not know who you are: log in with `hf auth login`, set HF_TOKEN, or give a token"
@@ -125,6 +131,24 @@ def add_code(checkpoint: str | os.PathLike[str]) -> list[str]:
     return list(files)
 
 
+def sentence_files(features: str) -> dict[str, Any]:
+    """Names and content, as JSON, of the files that let sentence-transformers load a checkpoint for these features."""
+    module = "modeling_seqvae.hub.sentence_transformers.SeqVAEModule"
+    return {
+        SENTENCE_FEATURES: {"features": features},
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "prompts": {},
+            "default_prompt_name": None,
+            "similarity_fn_name": None,
+        },
+        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": module}],  # last: it says that the others exist
+    }
+
+
+# Pushing
+
+
 def push_files(
     files: Mapping[str, bytes | Path],
     repo_id: str,
@@ -136,97 +160,92 @@ def push_files(
     update: bool = False,
     token: str | None = None,
 ) -> str:
-    """Share files as one commit in a model repository, which is made if there is none; the commit's or request's URL.
+    """Push files in one commit to a model repository, which is created if there is none; URL of the commit or request.
 
-    `revision` is a branch, made from main if there is none; `create_pr` proposes the commit in a pull request. Files
-    that are there are left alone unless `update`, which replaces what this package wrote before, removes what it no
-    longer writes, and keeps the rest. Raises ValueError for a name or combination that cannot be, and SharingError
-    where the hub refuses, the connection breaks or files are there: then the repository's files are as they were.
+    `revision` is a branch, created from main if there is none; `create_pr` proposes the commit in a pull request. A
+    repository with files is refused unless `update`, which replaces what this package wrote before, deletes what it no
+    longer writes, and keeps other files. Raises ValueError for an invalid name or combination, and SharingError where
+    the hub refuses, the connection breaks or there are files: then the repository's files have not changed.
     """
     _require_name(repo_id)
     if revision and create_pr:
         raise ValueError("a pull request is made against main: give either a branch or a pull request")
     api = HfApi(token=token)
-    made: list[str] = []
-    with _in_a_sentence(api, repo_id, made):
-        base = _make_room(api, repo_id, private, create_pr, update or revision not in (None, "main"), made)
-        if revision not in (None, "main"):
-            base = _make_branch(api, repo_id, revision, base, update, made)
+    with _explained(api, repo_id) as created:
+        base = _destination(api, repo_id, private, revision, create_pr, update, created)
+        # Not upload_folder: with hf_xet it commits in parts when a commit of more than twenty files fails.
         commit = api.create_commit(
             repo_id,
             [*_additions(files), *_deletions(files, base)],
             commit_message=commit_message,
             revision=revision,
             create_pr=create_pr,
-            parent_commit=base.sha if base else None,  # refuses where another commit came in between
+            parent_commit=base.sha,  # refuses where another commit came in between
         )
     return str(commit.pr_url or commit.commit_url)
 
 
-def make_room(repo_id: str, *, private: bool = False, update: bool = False, token: str | None = None) -> None:
-    """Make an empty model repository, or find one that may be updated: what push_files refuses shows before long work.
+def prepare_repository(repo_id: str, *, private: bool = False, update: bool = False, token: str | None = None) -> None:
+    """Create a model repository, or check one that exists: what push_files would refuse is known before long work.
 
     Raises what push_files raises.
     """
     _require_name(repo_id)
     api = HfApi(token=token)
-    with _in_a_sentence(api, repo_id, []):
-        _make_room(api, repo_id, private, False, update, [])
+    with _explained(api, repo_id) as created:
+        _destination(api, repo_id, private, None, False, update, created)
 
 
-def _make_room(
-    api: HfApi, repo_id: str, private: bool, create_pr: bool, update: bool, made: list[str]
-) -> ModelInfo | None:
-    """What main holds, or None in a repository that is `made` here."""
-    there = _repository(api, repo_id)
-    if there is None and create_pr:
-        raise SharingError(f"there is no {repo_id} to make a pull request to: share it without one")
-    if there is None:
-        api.create_repo(repo_id, private=private or None)  # None: as the organisation's settings say
-        made.append(repo_id)
-    elif private and there.private is False:
+def _destination(
+    api: HfApi, repo_id: str, private: bool, branch: str | None, create_pr: bool, update: bool, created: list[str]
+) -> ModelInfo:
+    """The state of main, or of a branch, that a commit will change; notes in `created` what is empty or a copy."""
+    if not create_pr:
+        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the organisation's settings say
+    try:
+        main = api.model_info(repo_id)
+    except RepositoryNotFoundError as error:
+        if not create_pr or error.response.status_code == 401:  # the answer to anyone without a token
+            raise
+        raise SharingError(f"there is no {repo_id} to make a pull request to: share it without one") from None
+    if private and main.private is False:
         raise SharingError(f"{repo_id} is public: make it private in its settings, or share under another name")
-    elif not create_pr:
-        _require_room(repo_id, there, update)
-    return there
-
-
-def _make_branch(
-    api: HfApi, repo_id: str, branch: str, main: ModelInfo | None, update: bool, made: list[str]
-) -> ModelInfo | None:
-    """What the branch holds: at first a copy of main."""
-    there = _repository(api, repo_id, branch)
-    if there is None:
-        api.create_branch(repo_id, branch=branch)
-        made.append(f"branch {branch}")
+    if not create_pr and not _names(main):
+        created.append(repo_id)
+    if branch in (None, "main"):
+        if not create_pr:
+            _require_empty(repo_id, main, update)
         return main
-    if main is None or there.sha != main.sha:
-        _require_room(f"branch {branch} of {repo_id}", there, update)
+    api.create_branch(repo_id, branch=branch, exist_ok=True)
+    there = api.model_info(repo_id, revision=branch)
+    if there.sha == main.sha:
+        created.append(f"branch {branch}")
+    else:
+        _require_empty(f"branch {branch} of {repo_id}", there, update)
     return there
 
 
-def _require_room(place: str, there: ModelInfo, update: bool) -> None:
-    if not update and _names(there) - {".gitattributes"}:
+def _require_empty(place: str, there: ModelInfo, update: bool) -> None:
+    if not update and _names(there):
         raise SharingError(
             f"{place} exists already and holds files: to replace what is there say --update (update=True in Python), "
             "or share to a branch, as a pull request, or under another name"
         )
 
 
-def _names(there: ModelInfo | None) -> set[str]:
-    return {file.rfilename for file in there.siblings or ()} if there else set()
+def _names(there: ModelInfo) -> set[str]:
+    return {file.rfilename for file in there.siblings or ()} - {".gitattributes"}
 
 
 def _additions(files: Mapping[str, bytes | Path]) -> list[CommitOperationAdd]:
     return [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
 
 
-def _deletions(files: Mapping[str, bytes | Path], base: ModelInfo | None) -> list[CommitOperationDelete]:
-    """What this package wrote there before and writes no longer: an evaluation would be of the model before."""
-    there = _names(base)
-    ours = there & {*PAPERS, *code_files()}
-    weights = {name for name in there if name.startswith("model") and name.endswith(".safetensors")}
-    return [CommitOperationDelete(name) for name in sorted((ours | weights) - files.keys())]
+def _deletions(files: Mapping[str, bytes | Path], base: ModelInfo) -> list[CommitOperationDelete]:
+    """What this package wrote there before and no longer writes: an old evaluation would be of the model before."""
+    patterns = (*OURS, *code_files())
+    old = {name for name in _names(base) if any(fnmatch(name, pattern) for pattern in patterns)}
+    return [CommitOperationDelete(name) for name in sorted(old - files.keys())]
 
 
 def _require_name(repo_id: str) -> None:
@@ -241,31 +260,20 @@ def _require_name(repo_id: str) -> None:
         )
 
 
-def _repository(api: HfApi, repo_id: str, revision: str | None = None) -> ModelInfo | None:
-    """What is there, or None."""
-    try:
-        return api.model_info(repo_id, revision=revision)
-    except RevisionNotFoundError:
-        return None
-    except RepositoryNotFoundError as error:
-        if error.response.status_code == 401:  # what those without a token are told, whether it is there or not
-            raise
-        return None
-
-
 @contextmanager
-def _in_a_sentence(api: HfApi, repo_id: str, made: list[str]) -> Iterator[None]:
-    """Errors of the hub and of the way to it as SharingError, which tells what had been `made` by then."""
+def _explained(api: HfApi, repo_id: str) -> Iterator[list[str]]:
+    """Errors of the hub and the network as SharingError, which also says what the block noted as created by then."""
+    created: list[str] = []
     try:
-        yield
+        yield created
     except SharingError:
         raise
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        after = f"; {' and '.join(made)} had been made, and the same command fills it" if made else ""
-        raise SharingError(_sentence(error, api, repo_id) + after) from error
+        after = f"; {' and '.join(created)} had been made, and the same command fills it" if created else ""
+        raise SharingError(_explanation(error, api, repo_id) + after) from error
 
 
-def _sentence(error: BaseException, api: HfApi, repo_id: str) -> str:
+def _explanation(error: BaseException, api: HfApi, repo_id: str) -> str:
     """What went wrong. An upload's own error is the cause of the one that arrives here."""
     found = _network_error(error)
     if isinstance(found, OfflineModeIsEnabled):
@@ -305,7 +313,7 @@ def _said(error: HfHubHTTPError) -> str:
 
 
 def plain_card(name: str, config: SeqVAEConfig) -> str:
-    """The card of a model that comes without the papers of a run: what it is and how to load it."""
+    """The card of a model that comes without the records of a run: what it is and how to load it."""
     kind = "A sequence VAE" if config.latent_size else "An LSTM language model"
     return f"""---
 library_name: transformers

@@ -4,7 +4,7 @@ import operator
 import os
 import secrets
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self, overload
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .generation import PROMPT, one_each
-from .latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
+from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator, standard_normal
@@ -27,14 +27,14 @@ from .text_batches import (
     at_least,
     batches_by_length,
     collapse_told,
+    one_of,
     progress_bar,
     read_features,
-    require_unicode,
 )
 from .tokenization import decode_sentences
 
 
-class SeqVAE:
+class SeqVAE(LatentOperations):
     """A model and its tokenizer: encodes, writes, reconstructs, interpolates and scores strings.
 
     Results keep the order of the texts and depend on the batch size by no more than rounding; with sampled words, a
@@ -159,7 +159,7 @@ class SeqVAE:
 
     def feature_names(self, features: str = "mean_variance") -> list[str]:
         """Names of the D columns of `encode`: mean_0, mean_1, ... Raises ValueError for features that do not exist."""
-        _one_of(FEATURES, features, "features")
+        one_of(FEATURES, features, "features")
         config = self.model.config
         sizes = {"pooled": config.encoder_hidden_size}
         return [f"{block}_{i}" for block in FEATURES[features] for i in range(sizes.get(block, config.latent_size))]
@@ -228,138 +228,6 @@ class SeqVAE:
         centres = self.encode([texts] if isinstance(texts, str) else texts, features="centre")
         sentences = self.decode(centres, seed, **generation_kwargs)
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
-
-    def interpolate(
-        self, a: str, b: str, steps: int = 7, seed: int | None = None, path: str = "linear", **generation_kwargs: Any
-    ) -> list[str]:
-        """Sentences written from `steps` points on the way between the centres of `a` and `b`, ends included.
-
-        `path` is "linear" or "spherical", on a line or on an arc around the origin. The ends are the reconstructions of
-        `a` and `b`. Other arguments as in `decode`. ValueError below two steps, and for an arc between opposite points.
-        """
-        self._require_latent("interpolate")
-        steps, way = at_least(2, steps, "steps"), _one_of(PATHS, path, "path")
-        start, end = self.encode([a, b], features="centre")
-        return self.decode(way(start, end, steps), seed, **generation_kwargs)
-
-    def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:
-        """What is to `c` as `b` is to `a`: the sentence written from centre(b) - centre(a) + centre(c).
-
-        Other arguments as in `decode`, of whose sentences this is the first.
-        """
-        self._require_latent("draw an analogy")
-        at_a, at_b, at_c = self.encode([a, b, c], features="centre")
-        return self.decode((at_b - at_a + at_c)[None], seed, **generation_kwargs)[0]
-
-    @overload
-    def neighbours(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
-        self, query: str, texts: Iterable[str], k: int = ..., metric: str = ..., show_progress: bool | None = ...
-    ) -> list[Neighbour]: ...
-
-    @overload
-    def neighbours(
-        self,
-        query: Iterable[str],
-        texts: Iterable[str],
-        k: int = ...,
-        metric: str = ...,
-        show_progress: bool | None = ...,
-    ) -> list[list[Neighbour]]: ...
-
-    def neighbours(
-        self,
-        query: str | Iterable[str],
-        texts: Iterable[str],
-        k: int = 5,
-        metric: str = "cosine",
-        show_progress: bool | None = None,
-    ) -> list[Neighbour] | list[list[Neighbour]]:
-        """The `k` texts whose centres are nearest to that of `query`, nearest first: (position, text, distance) each.
-
-        `metric` is "cosine", 1 - cos of the angle, or "euclidean". Several queries give a list each. Of fewer than `k`
-        texts all are returned; of equally near ones the earlier comes first. ValueError where there are no texts.
-        """
-        self._require_latent("look for neighbours")
-        k = at_least(1, k, "k")
-        _one_of(METRICS, metric, "metric")
-        queries, listed = as_list_of_strings(query), as_list_of_strings(texts)
-        if not listed:
-            raise ValueError("there are no texts to look for neighbours in")
-        require_unicode(queries, "query")
-        require_unicode(listed, "texts")
-        centres = self.encode([*queries, *listed], features="centre", show_progress=show_progress)
-        found = nearest(centres[: len(queries)], centres[len(queries) :], k, metric)
-        neighbours = [
-            [Neighbour(i, listed[i], distance) for i, distance in zip(indices, distances, strict=True)]
-            for indices, distances in zip(found[0].tolist(), found[1].tolist(), strict=True)
-        ]
-        return neighbours[0] if isinstance(query, str) else neighbours
-
-    def direction(
-        self,
-        texts: Iterable[str],
-        labels: Iterable[Hashable],
-        towards: Hashable,
-        away: Hashable | None = None,
-        method: str = "means",
-        show_progress: bool | None = None,
-    ) -> NDArray[np.float32]:
-        """The direction (Z,) from the texts labelled `away`, or all others, to those labelled `towards`; for `edit`.
-
-        `method` "means" is the difference of the mean centres; "logistic" the normal of a logistic regression between
-        the two sides, as long as their means are apart along it. Raises ValueError where labels are missing, of one
-        class or too few, where no text has such a label, and where the encoder puts both sides in the same place.
-        """
-        self._require_latent("find a direction")
-        _one_of(DIRECTIONS, method, "method")
-        listed = as_list_of_strings(texts)
-        positions, side = two_sides(labels, len(listed), towards, away)
-        require_unicode(listed, "texts")
-        centres = self.encode([listed[i] for i in positions], features="centre", show_progress=show_progress)
-        return direction_between(centres, side, method)
-
-    @overload
-    def edit(
-        self, texts: str, direction: ArrayLike, strengths: Sequence[float] = ..., seed: int | None = ..., **kwargs: Any
-    ) -> list[str]: ...
-
-    @overload
-    def edit(
-        self,
-        texts: Iterable[str],
-        direction: ArrayLike,
-        strengths: Sequence[float] = ...,
-        seed: int | None = ...,
-        **kwargs: Any,
-    ) -> list[list[str]]: ...
-
-    def edit(
-        self,
-        texts: str | Iterable[str],
-        direction: ArrayLike,
-        strengths: Sequence[float] = (0.0, 0.5, 1.0),
-        seed: int | None = None,
-        **generation_kwargs: Any,
-    ) -> list[str] | list[list[str]]:
-        """Sentences written from the centre of a text moved along `direction` (Z,), one for each of `strengths`.
-
-        Strength 0 is the reconstruction, 1 moves by the whole direction, and a negative one the other way. Several
-        texts give a list each. Other arguments as in `decode`. Raises ValueError for no strengths, for those that are
-        not finite, and for a direction of another shape.
-        """
-        self._require_latent("edit")
-        vector, steps = np.asarray(direction, np.float32), np.asarray(strengths, np.float32)
-        latent_size = self.model.config.latent_size
-        if vector.shape != (latent_size,):
-            raise ValueError(f"direction must have the shape ({latent_size},), got {vector.shape}")
-        if steps.ndim != 1 or not steps.size or not np.isfinite(steps).all():
-            raise ValueError(f"strengths must be a list of numbers, such as [0, 0.5, 1], got {strengths!r}")
-        centres = self.encode(as_list_of_strings(texts), features="centre")
-        moved = centres[:, None] + steps[:, None] * vector  # (N, S, Z)
-        sentences = self.decode(moved.reshape(-1, latent_size), seed, **generation_kwargs)
-        each = len(sentences) // max(1, len(centres))
-        edited = [sentences[i * each : (i + 1) * each] for i in range(len(centres))]
-        return edited[0] if isinstance(texts, str) else edited
 
     @torch.inference_mode()
     def nll(
@@ -434,12 +302,6 @@ def _seed(seed: int | None) -> int:
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed must be at least 0 and below 2**63, got {seed}")
     return seed
-
-
-def _one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
-    if not isinstance(name, str) or name not in choices:
-        raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
-    return choices[name]
 
 
 __all__ = ["SeqVAE"]

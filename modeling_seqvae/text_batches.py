@@ -181,3 +181,10 @@ def at_least(least: int, value: int, name: str) -> int:
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     return value
+
+
+def one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
+    """The choice of a name. Raises ValueError that lists the names for another one."""
+    if not isinstance(name, str) or name not in choices:
+        raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
+    return choices[name]

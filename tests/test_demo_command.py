@@ -17,7 +17,7 @@ from modeling_seqvae.data.demo import build, true_nll
 from modeling_seqvae.reproduce import demonstration as demo
 from modeling_seqvae.reproduce.processes import run_steps
 from modeling_seqvae.reproduce.steps import Training
-from modeling_seqvae.training.signals import Interrupted
+from modeling_seqvae.training.monitor import Interrupted
 
 TINY = [
     *("--limit", "train=200", "--limit", "validation=40", "--limit", "test=40"),

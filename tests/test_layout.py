@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -32,9 +33,9 @@ ROOT_FILES = (
     "generation",
     "modeling_seqvae",
     "sharing",
-    "latent_space",
     "loading",
     "text_batches",
+    "latent_space",
     "text",
     "pipelines",
 )
@@ -114,6 +115,12 @@ def test_imports_point_one_way(module: str) -> None:
 def test_no_import_cycles() -> None:
     graph = {module: {found.target for found in imports_of(module)} - {FACADE} for module in MODULES}
     TopologicalSorter(graph).prepare()  # raises a CycleError that names the cycle
+
+
+def test_no_two_files_share_a_basename() -> None:
+    """A name says where a thing is; `reproduce` is still on its way there."""
+    names = Counter(Path(module).name for module in MODULES if not module.startswith("reproduce/"))
+    assert [name for name, count in names.items() if count > 1 and name != FACADE] == []
 
 
 def test_one_place_asks_which_processes_there_are() -> None:

@@ -3,11 +3,10 @@
 from ..kernels import keep_freed_memory
 from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
-from .features import classify, encode
-from .latent_space import analogy, edit, neighbours
+from .feature_commands import classify, encode, score
+from .latent_commands import analogy, edit, neighbours
+from .push_command import push
 from .reproduce import reproduce
-from .scoring import score
-from .sharing import push
 
 __all__ = [
     "analogy",

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app
-from .checks import note, require_device, require_file, require_unicode, require_writable
+from .app import app, note, require_device, require_file, require_unicode, require_writable
 from .inputs import corpus_named, limits_of, load_model, read_texts, write_report
 from .options import (
     BatchSize,
@@ -27,7 +26,7 @@ from .options import (
     Seed,
     TextColumn,
 )
-from .sharing import sharing_the_best
+from .push_command import pushing_the_best
 
 
 @app.command()
@@ -72,7 +71,7 @@ def train(
 
     Example: seqvae train --corpus reviews.csv
     """
-    from ..evaluation.verdict import latent_verdict
+    from ..evaluation.table import latent_verdict
     from ..training import run
     from ..training.recipe import resolve
 
@@ -80,7 +79,7 @@ def train(
     recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from, imports or ())
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
-    with sharing_the_best(push_to, private, resume) as callbacks:
+    with pushing_the_best(push_to, private, resume) as callbacks:
         trainer = run.train(recipe, output_dir, data_dir, resume, profile=profile, callbacks=callbacks)
     if trainer.show:
         best = trainer.recipe.best_of(trainer.history)
@@ -140,8 +139,7 @@ def evaluate(
 
     Prints a table and writes the same figures as JSON. docs/metrics.md says what each means.
     """
-    from ..evaluation.table import caption, table
-    from ..evaluation.verdict import collapsed
+    from ..evaluation.table import caption, collapsed, table
     from ..text_batches import collapse_told
     from ..training.run import evaluate_checkpoint
     from ..training.run_directory import keep_evaluation

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from .checks import note, require_device, require_unicode
+from .app import note, require_device, require_unicode
 
 
 def corpus_named(

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app
-from .checks import require_writable
+from .app import app, require_writable
 from .inputs import corpus_named, limits_of
 from .options import CorpusName, DataDir, LabelColumn, Limits, Overrides, TextColumn
 

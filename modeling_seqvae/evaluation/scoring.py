@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..text import SeqVAE
 from ..text_batches import token_ids
-from .features import suffix_among, whole
+from .encoding import suffix_among, whole
 from .shards import write_in_shards
 
 SHARD_ROWS = 1024

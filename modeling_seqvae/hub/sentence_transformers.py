@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerBase
 
+from ..sharing import SENTENCE_FEATURES, sentence_files
 from ..text import SeqVAE
 from ..text_batches import read_features
-from .sentence_files import CONFIG, sentence_files
 
 try:
     from sentence_transformers.base.modules import InputModule
@@ -29,7 +29,7 @@ class SeqVAEModule(InputModule):
     a language model, which has none.
     """
 
-    config_file_name = CONFIG
+    config_file_name = SENTENCE_FEATURES
     config_keys = ["features"]
 
     def __init__(self, vae: SeqVAE, features: str = "mean"):

@@ -18,8 +18,7 @@ from ..data.files import write_json
 from ..evaluation.evaluate import Evaluator, nll_figures, row
 from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
-from ..evaluation.table import how_likelihoods, table
-from ..evaluation.verdict import collapsed, compare
+from ..evaluation.table import collapsed, compare, how_likelihoods, table
 from ..text import SeqVAE
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from ..kernels import keep_freed_memory
-from ..training.signals import Interrupted, NotedSignals
+from ..training.monitor import Interrupted, NotedSignals
 from .progress import Bars, first_line
 from .steps import Step
 

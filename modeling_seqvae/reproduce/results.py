@@ -6,8 +6,7 @@ from typing import Any
 
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..data.files import read_json
-from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note
-from ..evaluation.verdict import collapsed
+from ..evaluation.table import collapsed, how_likelihoods, markdown, numbers, precision_note
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, of_these_weights, require_history
 

@@ -14,8 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
 from ..decoders import DECODERS
-from ..evaluation.table import how_likelihoods
-from ..evaluation.verdict import collapsed
+from ..evaluation.table import collapsed, how_likelihoods
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .objectives import objective_class
 from .recipe import Recipe, TrainingSpec

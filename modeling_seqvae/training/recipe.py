@@ -33,6 +33,8 @@ from .schemes import SCHEMES
 PACKAGE = Path(__file__).resolve().parents[1]
 OWN_TEXTS = "auto"
 """The preset of texts that are no corpus of `configuration/corpora`, where none is named."""
+SECTIONS = ("corpus", "model", "training", "pretraining")
+"""What a preset or a method may hold, and --set may change."""
 CHOICES: dict[str, Mapping[str, Any]] = {
     "objective": OBJECTIVES,
     "scheme": SCHEMES,
@@ -461,10 +463,23 @@ def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
 def method_settings(name: str) -> dict[str, Any]:
     """What a method's file says, over what the file of its `base` says where it has one."""
     merged: dict[str, Any] = {}
-    for layer, _ in _method_layers(name):
-        for key, value in layer.items():
-            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+    for layer, source in _method_layers(name):
+        merged["title"] = layer.pop("title")
+        _merge(merged, layer, source)
     return merged
+
+
+def _merge(merged: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
+    """Put the sections of a file over those merged so far, field by field; `epochs` without `updates` are meant as is.
+
+    Raises ValueError that names the file for an unknown section, and for one that holds no fields.
+    """
+    _known_keys(layer, SECTIONS, source)
+    for section, values in layer.items():
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
+        counted = {"updates": None} if section == "training" and "epochs" in values else {}
+        merged[section] = {**merged.get(section, {}), **counted, **values}
 
 
 def _method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
@@ -524,12 +539,7 @@ def resolve(
     merged["encoder_from"] = encoder_from
     recipe = _checked(merged, "--limit" if limits else "--import")
     for layer, source in (named_settings("training", preset or own_preset), *method_layers):
-        _known_keys(layer, ("corpus", "model", "training", "pretraining"), source)
-        for section, values in layer.items():
-            if not isinstance(values, Mapping):
-                raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
-            counted = {"updates": None} if section == "training" and "epochs" in values else {}
-            merged[section] = {**merged.get(section, {}), **counted, **values}  # other epochs are meant as they are
+        _merge(merged, layer, source)
         if encoder_from:
             merged.pop("pretraining", None)
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
@@ -556,7 +566,7 @@ def _override(merged: dict[str, Any], override: str) -> None:
     *sections, field = key.strip().split(".")
     if not (equals and field and sections and all(sections)):
         raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
-    _known_keys({sections[0]: {}}, ("corpus", "model", "training", "pretraining"), "--set")
+    _known_keys({sections[0]: {}}, SECTIONS, "--set")
     place = merged
     for section in sections:
         inner = place.get(section)

@@ -41,7 +41,7 @@ from ..data.files import (
 from ..loading import RECIPE
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .card import card
-from .meter import PHASES
+from .monitor import PHASES
 from .recipe import Recipe
 from .report import quiet_libraries
 from .schedules import Plateau

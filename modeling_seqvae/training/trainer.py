@@ -29,15 +29,13 @@ from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .callbacks import Callback
 from .loader import BatchLoader
-from .meter import PhaseClock, peak_megabytes
+from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, profiled
 from .objectives import objective_class
 from .optimizers import OPTIMIZERS, grouped
-from .profiling import profiled
 from .recipe import MODEL_FIELDS, Recipe, leaves
 from .report import EpochTable, progress_bar, quiet_libraries
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
-from .signals import Interrupted, NotedSignals
 
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""

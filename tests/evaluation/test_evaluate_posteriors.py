@@ -13,8 +13,7 @@ from datasets import Dataset
 from modeling_seqvae.evaluation import metrics
 from modeling_seqvae.evaluation.dual import DualNetworks, dual_kl
 from modeling_seqvae.evaluation.evaluate import Evaluator, evaluate, standard_error, summarise
-from modeling_seqvae.evaluation.table import caption
-from modeling_seqvae.evaluation.verdict import collapsed
+from modeling_seqvae.evaluation.table import caption, collapsed
 from modeling_seqvae.gaussian import log_prior
 from modeling_seqvae.noise import sentence_generator, standard_normal
 

@@ -150,7 +150,8 @@ class Hub:
         if owner != user.name or not user.writes:
             raise Refused(403, f'You don\'t have the rights to create a model under the namespace "{owner}"')
         if name in self.repos:
-            raise Refused(409, "You already created this model repo")
+            told = {"error": "You already created this model repo", "url": f"{self.url}/{name}"}
+            raise Refused(409, json.dumps(told))
         self.add(name, {}, private=body.get("visibility") == "private" or bool(body.get("private")))
         return {"url": f"{self.url}/{name}", "name": name}
 

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from modeling_seqvae.data.corpora import spec_from_path
-from modeling_seqvae.hub.contents import contents
+from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import code_files
 from modeling_seqvae.training.recipe import Recipe
 
@@ -110,12 +110,12 @@ def test_nothing_tells_the_place_of_the_run_or_its_data(make_run: MakeRun, tmp_p
     ],
 )
 def test_of_files_elsewhere_than_in_a_data_folder_the_name_is_kept(path: str, shared: str) -> None:
-    from modeling_seqvae.hub.contents import without_places
+    from modeling_seqvae.hub.push import without_local_paths
 
     recipe = Recipe.model_validate(
         {"method": "m", "title": "M", "corpus": {"name": "c", "files": {"train": path}}, "data_dir": "/home/ann"}
     )
-    cleaned = without_places(recipe)
+    cleaned = without_local_paths(recipe)
     assert cleaned.corpus.files is not None and cleaned.corpus.files.train == shared and cleaned.data_dir is None
 
 

@@ -10,7 +10,7 @@ from modeling_seqvae import SeqVAE
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
-from modeling_seqvae.hub.contents import contents  # noqa: E402
+from modeling_seqvae.hub.push import contents  # noqa: E402
 from modeling_seqvae.hub.sentence_transformers import SeqVAEModule, export  # noqa: E402
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "model_cards" / "demo-max-pool"

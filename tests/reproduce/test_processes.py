@@ -16,7 +16,7 @@ from modeling_seqvae.reproduce.processes import LOG, call, run_steps, threads_fo
 from modeling_seqvae.reproduce.progress import Bars
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import Measurement, Step
-from modeling_seqvae.training.signals import Interrupted
+from modeling_seqvae.training.monitor import Interrupted
 
 # What steps of these tests do, in a file, since another process has to import it.
 WORK = """

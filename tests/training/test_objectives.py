@@ -13,12 +13,12 @@ from accelerate import Accelerator
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.dual import FILE, DualNetworks
 from modeling_seqvae.noise import seed_of
-from modeling_seqvae.training import aggressive
+from modeling_seqvae.training import schemes
 from modeling_seqvae.training.free_bits import MinimumRate
-from modeling_seqvae.training.mmd import mmd
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.run import evaluate_checkpoint
 from modeling_seqvae.training.trainer import Interrupted
+from modeling_seqvae.training.wae_rnf import mmd
 
 SHORT = ("training.anneal_epochs=1", "training.epochs=2")
 
@@ -136,7 +136,7 @@ def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, mo
 
 @pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi", "aggressive", "minimum_rate"])
 def test_interrupted_runs_are_those_that_were_not(make_trainer, tmp_path, method, assert_same_run, monkeypatch):
-    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    monkeypatch.setattr(schemes, "MOST_INNER_UPDATES", 16)
     whole = make_trainer(tmp_path / "whole", *SHORT, method=method)
     whole.train()
     assert all(record["encoder_updates"] >= record["decoder_updates"] for record in whole.history)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_seqvae.training import aggressive
+from modeling_seqvae.training import schemes
 
 TWO_PARTS = "training.accumulation_steps=2"
 
@@ -113,7 +113,7 @@ def test_a_language_model_in_four_shards_is_the_one_in_one(worker, tiny, togethe
 def test_methods_with_a_state_of_their_own_are_those_of_one_process_with_two_parts(
     worker, tiny, together, tmp_path, history_of, method, monkeypatch
 ):
-    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    monkeypatch.setattr(schemes, "MOST_INNER_UPDATES", 16)
     worker.make(tiny, tmp_path, *worker.SHORT, TWO_PARTS, method=method).train()
     assert_close(together / method, tmp_path, history_of, halved=False)
 

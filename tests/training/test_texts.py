@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec, spec_from_path
-from modeling_seqvae.hub.contents import contents
+from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs
 from modeling_seqvae.training.recipe import Recipe, resolve

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
-from modeling_seqvae.training import loader, meter, run, trainer
+from modeling_seqvae.training import loader, monitor, run, trainer
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.trainer import TrainingDiverged
 
@@ -75,7 +75,7 @@ def test_a_record_of_the_history_has_exactly_the_documented_fields(finished):
 def test_seconds_of_phases_are_those_since_the_last_record(make_trainer, tmp_path, monkeypatch):
     """A clock that shows a second more whenever it is looked at."""
     ticks = iter(range(1_000_000))
-    monkeypatch.setattr(meter.time, "monotonic", lambda: next(ticks))
+    monkeypatch.setattr(monitor.time, "monotonic", lambda: next(ticks))
     trained = make_trainer(tmp_path, "training.save_minutes=1000")
     words, history = trained.batches.lengths.sum() - 57, trained.train()
     for record, before in zip(history, [{"seconds": 0}, *history[:-1]], strict=True):

@@ -109,7 +109,7 @@ def main(tiny: Path, out: Path) -> None:
     make(tiny, out / "language model", *PLATEAU, *NOISELESS, "training.accumulation_steps=2", method="lstm_lm").train()
     staged = resolve("unigram_pretraining", str(tiny / "corpus.yaml"), str(tiny / "preset.yaml"), STAGES)
     run.train(staged, out / "stages", accelerator=Accelerator(cpu=True), progress=False)
-    with patch("modeling_seqvae.training.aggressive.MOST_INNER_UPDATES", 16):
+    with patch("modeling_seqvae.training.schemes.MOST_INNER_UPDATES", 16):
         for method in METHODS:
             make(tiny, out / method, *SHORT, method=method).train()
 

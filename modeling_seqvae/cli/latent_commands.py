@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app
-from .checks import note, require_unicode
+from .app import app, note, require_unicode
 from .inputs import load_model, read_texts
 from .options import BatchSize, Checkpoint, Device, LabelColumn, TextColumn
 

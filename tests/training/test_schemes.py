@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_seqvae.training import aggressive
+from modeling_seqvae.training import schemes
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_joint_update_is_that_of_one_optimiser(make_trainer, tmp_path, weights
 
 
 def test_a_run_tells_both_counts(make_trainer, tmp_path, monkeypatch):
-    monkeypatch.setattr(aggressive, "MOST_INNER_UPDATES", 16)
+    monkeypatch.setattr(schemes, "MOST_INNER_UPDATES", 16)
     history = make_trainer(tmp_path, method="aggressive").train()
     assert [record["decoder_updates"] for record in history] == [8, 16, 24]
     assert history[0]["encoder_updates"] == 8 * 16  # with so few batches, no block of 15 ends it before

@@ -1,14 +1,96 @@
-"""A look into a few updates of a run: where their time goes, as a trace and as a short table."""
+"""What watches a run: its clock and memory, signals that ask it to stop, and a profiler of a few updates."""
 
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
 from ..data.files import writing
+
+PHASES = ("train", "evaluate", "save")
+
+
+class PhaseClock:
+    """Adds the time that passes to the phases of a run: every second belongs to the phase that ends with it."""
+
+    def __init__(self, seconds: dict[str, float]):
+        self.seconds = seconds
+        self._since = time.monotonic()
+
+    def start(self) -> None:
+        """Begin to count; the time before belongs to no phase."""
+        self._since = time.monotonic()
+
+    def end(self, phase: str) -> float:
+        """Add the seconds since the last phase ended to this one, and return them."""
+        now = time.monotonic()
+        passed, self._since = now - self._since, now
+        self.seconds[phase] += passed
+        return passed
+
+    def take(self) -> dict[str, float]:
+        """The seconds of each phase so far, which begin at none again."""
+        taken = dict(self.seconds)
+        self.seconds.update(dict.fromkeys(self.seconds, 0.0))
+        return taken
+
+
+def peak_megabytes(device: torch.device) -> float:
+    """The most memory that this process has held so far, in MiB: on a GPU that of its tensors there; 0 if unknown.
+
+    Linux's own high-water mark is preferred to `ru_maxrss`, which a program inherits from the one that started it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 2**10
+    with suppress(ImportError):
+        import resource
+
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return 0.0
+
+
+class Interrupted(SystemExit):
+    """A signal asked the run to stop; the state was saved. The exit code is the shell's convention, 128 + signal."""
+
+
+class NotedSignals:
+    """Inside the block SIGTERM and Ctrl-C end nothing but are noted in `number`; a second Ctrl-C does not wait.
+
+    Only a program's main thread receives signals: in another thread none is noted.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> "NotedSignals":
+        if threading.current_thread() is threading.main_thread():
+            self._former = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *unused: Any) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.number and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.number = number
+
 
 WAIT, WARMUP, ACTIVE = 5, 2, 5
 """Updates that pass first, that the profiler warms up in, and that it records."""

@@ -1,12 +1,11 @@
-"""The commands `encode` and `classify`: features for classifiers."""
+"""The commands `encode`, `classify` and `score`: texts to numbers."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .app import app
-from .checks import note, require_device, require_file, require_writable
+from .app import app, note, require_device, require_file, require_writable
 from .inputs import corpus_named, limits_of, load_model, processes, shared_rows
 from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
 
@@ -39,8 +38,7 @@ def encode(
 
     Example: seqvae encode RUN reviews.csv -o features.npy
     """
-    from ..evaluation.encoding import encode_to_file
-    from ..evaluation.features import require_suffix
+    from ..evaluation.encoding import encode_to_file, require_suffix
 
     require_suffix(output)
     require_file(output)
@@ -123,3 +121,43 @@ def _picture(report: dict[str, Any], output: Path) -> str | None:
         return None
     (output / "confusion.png").write_bytes(drawn)
     return "confusion.png"
+
+
+@app.command()
+def score(
+    checkpoint: Checkpoint,
+    texts: Texts,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="A .csv, .parquet or .jsonl file; one row a text, in order."
+        ),
+    ],
+    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a text.")] = 500,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    batch_size: BatchSize = 32,
+    seed: Seed = 0,
+    device: Device = None,
+) -> None:
+    """Score each text: its NLL in nats, and its tokens.
+
+    Tokens are the words and the end of the text; exp(total NLL / total tokens) is the perplexity.
+
+    The NLL is an importance-weighted estimate, and exact of a language model.
+
+    Large files, interruptions and several processes are as for encode.
+
+    Example: seqvae score RUN reviews.csv -o nll.csv
+    """
+    from ..evaluation.scoring import require_suffix, score_to_file
+
+    require_suffix(output)
+    require_file(output)
+    state, own = processes(device)
+    rows = shared_rows(texts, checkpoint, text_column, label_column, state)
+    totals = score_to_file(load_model(checkpoint, own), rows, output, nll_samples, seed, batch_size, state=state)
+    if state.is_main_process:
+        mean = totals.nll / max(1, totals.texts)
+        found = f" (NLL {mean:.2f} nats a text, PPL {totals.perplexity:.2f})" if totals.texts else ""
+        note(f"{totals.texts:,} texts scored{found}: {output}")

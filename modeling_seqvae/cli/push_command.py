@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import app
-from .checks import note
+from .app import app, note
 
 if TYPE_CHECKING:
     from ..training.callbacks import Callback
@@ -64,7 +63,7 @@ def push(
 
     Example: seqvae push RUN user/name --private
     """
-    from ..hub.contents import contents
+    from ..hub.push import contents
     from ..sharing import push_files
 
     shared = contents(
@@ -95,7 +94,7 @@ def push(
 
 
 @contextmanager
-def sharing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Sequence["Callback"]]:
+def pushing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Sequence["Callback"]]:
     """The callback of a training that shares every new best; none without a name, and on other processes."""
     from ..data.launch import launched
     from ..hub.push import PushOnBest
