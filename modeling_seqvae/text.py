@@ -81,7 +81,8 @@ class SeqVAE(LatentOperations):
         """The model and tokenizer of a folder, a run (its best/) or a hub id; weights from safetensors only.
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
-        dtype, device_map... Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
+        dtype, device_map... Weights in half precision are computed with in float32 unless `dtype` says otherwise
+        ("auto": as they were saved). Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
         ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format, for
         weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
         """
@@ -90,7 +91,7 @@ class SeqVAE(LatentOperations):
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         require_checkpoint(source, hub_arguments)
         with connection_kept(source):
-            model = load_model(source, **kwargs)
+            model = load_model(source, **{"dtype": torch.float32, **kwargs})
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
             except (OSError, ValueError) as error:
