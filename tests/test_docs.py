@@ -26,17 +26,21 @@ def run_in_checkout(code: str) -> str:
     return done.stdout
 
 
-def test_the_first_snippet_of_the_readme_prints_the_accuracy_it_states():
+def test_the_readme_states_what_its_checkpoints_do():
     first, second = python_blocks("README.md")[:2]
-    stated = float(re.search(r"print\(classifier\.score.*# (0\.\d+)", first).group(1))
-    printed = run_in_checkout(first + second).splitlines()
-    assert float(printed[0]) == pytest.approx(stated, abs=0.005)
+    stated = re.search(r"# through the latent and back: '(.*)'", first).group(1)
+    assert run_in_checkout(first + 'print(vae.reconstruct("I lost my keys this morning."))').strip() == stated
+    stated = float(re.search(r"print\(classifier\.score.*# (0\.\d+)", second).group(1))
+    assert float(run_in_checkout(second)) == pytest.approx(stated, abs=0.005)
 
 
-@pytest.mark.parametrize("name", ["demo-max-pool", "demo-unigram-pretraining"])
-def test_the_committed_checkpoints_are_small_and_hold_no_pickle(name):
+@pytest.mark.parametrize(
+    ("name", "mebibytes"),
+    [("demo-max-pool", 1), ("demo-unigram-pretraining", 1), ("sentences-unigram-pretraining", 12)],
+)
+def test_the_committed_checkpoints_are_small_and_hold_no_pickle(name, mebibytes):
     files = list((ROOT / "model_cards" / name).iterdir())
-    assert sum(path.stat().st_size for path in files) < 1 << 20
+    assert sum(path.stat().st_size for path in files) < mebibytes << 20
     assert {path.suffix for path in files} == {".json", ".md", ".safetensors", ".yaml"}
 
 
