@@ -81,10 +81,10 @@ class SeqVAE(LatentOperations):
         """The model and tokenizer of a folder, a run (its best/) or a hub id; weights from safetensors only.
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
-        dtype, device_map... Weights in half precision are computed with in float32 unless `dtype` says otherwise
-        ("auto": as they were saved). Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the model,
-        ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format, for
-        weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
+        dtype, device_map... It computes in float32, however the weights were saved, unless `dtype` says otherwise
+        ("auto": as they were saved). Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the
+        model, ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format,
+        for weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
         """
         source = os.fspath(id_or_path)
         source = source if kwargs.get("subfolder") else best_of(source)

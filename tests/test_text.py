@@ -143,6 +143,18 @@ def test_features_of_a_half_precision_model_are_float32(checkpoint):
     assert np.isfinite(half.nll(texts, num_samples=2)).all()
 
 
+def test_weights_in_half_precision_are_computed_with_in_float32(checkpoint, tmp_path):
+    vae = SeqVAE.from_pretrained(checkpoint)
+    texts, rounded = random_texts(4), {name: weight.half().float() for name, weight in vae.model.state_dict().items()}
+    vae.model.half()
+    vae.save_pretrained(tmp_path)
+    half = SeqVAE.from_pretrained(tmp_path)
+    assert half.model.dtype == torch.float32
+    assert SeqVAE.from_pretrained(tmp_path, dtype="auto").model.dtype == torch.float16
+    vae.model.float().load_state_dict(rounded)
+    np.testing.assert_array_equal(half.encode(texts), vae.encode(texts))
+
+
 def test_encoding_leaves_dropout_off_and_no_gradient_behind():
     vae = build()
     assert not vae.model.training
