@@ -4,11 +4,12 @@ The objective stands last; before it the discrepancy and the curvature of the la
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
+from pydantic import Field
 from torch import nn
 
 from ..configuration_seqvae import SeqVAEConfig
@@ -40,9 +41,6 @@ def mmd(latents: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     return own.mean() + other.mean() - 2 * cross.mean()
 
 
-CENTRES = 20
-
-
 class Curvature(nn.Module):
     """beta(z) = sum over scales of C / (C + d²), d the distance of z to the nearest centre.
 
@@ -53,7 +51,7 @@ class Curvature(nn.Module):
     centres: torch.Tensor
     fitted: torch.Tensor
 
-    def __init__(self, latent_size: int, num_centres: int = CENTRES):
+    def __init__(self, latent_size: int, num_centres: int = 20):
         super().__init__()
         self.register_buffer("centres", torch.zeros(num_centres, latent_size))
         self.register_buffer("fitted", torch.tensor(False))
@@ -84,15 +82,11 @@ class Curvature(nn.Module):
         return 0.5 * self.weight(flow_inputs).log().sum(-1) * self.fitted
 
 
-TOTAL = 10.0
-"""The weights of the KL and of the discrepancy add up to this."""
-
-
 class WaeRnf(Elbo):
-    """Rec + w KL + curvature penalty + (10 - w) MMD(z, prior), with the KL weight w and z after the flows.
+    """Rec + w KL + curvature penalty + (total - w) MMD(z, prior), with the KL weight w and z after the flows.
 
     Posteriors are planar flows, whose KL is estimated at the draw. Space is flat while the KL weight rises; from then
-    on its centres are those of the posterior means at each epoch's start. The discrepancy is not a sum over sentences:
+    on its `centres` are those of the posterior means at each epoch's start. The discrepancy is not a sum over sentences:
     it is of those that a process computes at a time.
     """
 
@@ -101,9 +95,18 @@ class WaeRnf(Elbo):
         if config.posterior != "planar_flow" or config.latent_size == 0:
             raise ValueError("training.objective wae_rnf needs model.posterior planar_flow and a latent")
 
-    def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):
+    def __init__(
+        self,
+        model: SeqVAEForTextModeling,
+        accelerator: Accelerator,
+        seed: int,
+        *,
+        total: Annotated[float, Field(ge=0)] = 10.0,
+        centres: Annotated[int, Field(ge=1)] = 20,
+    ):
         self.accelerator = accelerator
-        curvature = Curvature(model.config.latent_size)
+        self.total = total
+        curvature = Curvature(model.config.latent_size, centres)
         self.curvature = accelerator.prepare_model(curvature, evaluation_mode=True)  # nothing in it has a gradient
         self.seed = seed
 
@@ -111,7 +114,7 @@ class WaeRnf(Elbo):
         output = super().output(model, batch, kl_weight)
         prior = torch.randn_like(output.latents)
         penalty = self.curvature.penalty(output.flow_inputs).mean()
-        output.loss = output.loss + penalty + (TOTAL - kl_weight) * mmd(output.latents, prior)
+        output.loss = output.loss + penalty + (self.total - kl_weight) * mmd(output.latents, prior)
         return output
 
     def begin_epoch(self, annealed: bool, means: Callable[[], torch.Tensor]) -> None:

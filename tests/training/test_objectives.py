@@ -37,13 +37,15 @@ def output_of(trainer, kl_weight):
     return given, trainer.model(**part.tensors, kl_weight=kl_weight, return_logits=False)
 
 
-def test_wae_rnf_is_the_bound_with_curvature_and_discrepancy(make_trainer, tmp_path):
-    trainer = make_trainer(tmp_path, method="wae_rnf")
+@pytest.mark.parametrize(("options", "rest", "centres"), [("{}", 9.4, 20), ("{total: 2.0, centres: 5}", 1.4, 5)])
+def test_wae_rnf_is_the_bound_with_curvature_and_discrepancy(make_trainer, tmp_path, options, rest, centres):
+    trainer = make_trainer(tmp_path, f"training.objective_options={options}", method="wae_rnf")
+    assert len(trainer.objective.curvature.centres) == centres
     trainer.objective.begin_epoch(True, lambda: torch.randn(30, 3))
     found, plain = output_of(trainer, 0.6)
     prior = torch.randn_like(plain.latents)  # the draw that comes after the model's
     penalty = 0.5 * trainer.objective.curvature.weight(plain.flow_inputs).log().sum(-1)
-    expected = (plain.reconstruction_loss + 0.6 * plain.kl + penalty).mean() + 9.4 * mmd(plain.latents, prior)
+    expected = (plain.reconstruction_loss + 0.6 * plain.kl + penalty).mean() + rest * mmd(plain.latents, prior)
     assert plain.flow_inputs.shape == (8, 3, 3)
     torch.testing.assert_close(found.loss, expected)
 
