@@ -86,8 +86,8 @@ class WaeRnf(Elbo):
     """Rec + w KL + curvature penalty + (total - w) MMD(z, prior), with the KL weight w and z after the flows.
 
     Posteriors are planar flows, whose KL is estimated at the draw. Space is flat while the KL weight rises; from then
-    on its `centres` are those of the posterior means at each epoch's start. The discrepancy is not a sum over sentences:
-    it is of those that a process computes at a time.
+    on its `centres` are those of the posterior means at each epoch's start. The discrepancy is not a sum over
+    sentences: it is of those that a process computes at a time.
     """
 
     @staticmethod
