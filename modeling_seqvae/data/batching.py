@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from ..tokenization import pieces_of
 from .caching import cached_map
 from .columns import array_of, arrays_of, tokens_of
-from .order import random_order
 
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
@@ -109,8 +108,7 @@ class LengthGroupedBatches:
 
     The order depends on (seed, epoch) alone, so that a resumed or distributed run reads the same batches. Sorting is
     within random pools, of which even a small corpus has `MIN_POOLS`: one pool would be the same batches every epoch.
-    Only the pool of the batch at hand is ever sorted; memory is 4 bytes a sentence, and up to 8 more an epoch for
-    corpora of at most `order.IN_MEMORY` sentences.
+    Only the pool of the batch at hand is ever sorted; memory is 4 bytes a sentence, and 8 more for the epoch at hand.
     """
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int):
@@ -128,14 +126,14 @@ class LengthGroupedBatches:
     def epoch(self, epoch: int) -> Batches:
         """The sentence numbers of each batch of an epoch, in order."""
         random = np.random.default_rng((self.seed, epoch))
-        sentences = random_order(len(self.lengths), random)
-        batches = random_order(len(self), random)
+        sentences = random.permutation(len(self.lengths))
+        batches = random.permutation(len(self))
         pool_size = min(POOL_BATCHES, max(1, len(self) // MIN_POOLS)) * self.batch_size
 
         def batch(place: int) -> np.ndarray:
-            start = int(batches(np.array([place]))[0]) * self.batch_size
+            start = int(batches[place]) * self.batch_size
             pool_start = start - start % pool_size
-            pool = sentences(np.arange(pool_start, min(pool_start + pool_size, len(self.lengths))))
+            pool = sentences[pool_start : pool_start + pool_size]
             in_order = pool[np.argsort(self.lengths[pool], kind="stable")]
             return in_order[start - pool_start :][: self.batch_size]
 

@@ -9,7 +9,6 @@ from datasets import Dataset
 
 from .caching import cached_map
 from .cleaning import Cleaned
-from .order import random_order
 
 SHARE = 0.05  # of the training documents, for each of the two,
 MOST = 10_000  # as many as the public benchmarks have: more would only make every evaluation longer
@@ -27,8 +26,7 @@ def split_off(cleaned: dict[str, Cleaned], missing: Sequence[str]) -> str:
         raise ValueError(
             f"{train.source} has {len(train.rows)} documents, too few to split off {' and '.join(missing)} from them."
         )
-    order = random_order(len(train.rows), np.random.default_rng(SEED))
-    numbers = order(np.arange(size * len(missing)))
+    numbers = np.random.default_rng(SEED).permutation(len(train.rows))[: size * len(missing)]
     for split, part in zip(missing, np.split(numbers, len(missing)), strict=True):
         rows = train.rows.select(np.sort(part).tolist())
         cleaned[split] = replace(train, rows=rows, source=f"{train.source} (split off)", empty=0)

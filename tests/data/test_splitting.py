@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from modeling_seqvae.data import order, splitting
+from modeling_seqvae.data import splitting
 from modeling_seqvae.data.cleaning import Cleaned
 from modeling_seqvae.data.splitting import split_off
 
@@ -18,11 +18,9 @@ def numbers(split: Cleaned) -> list[int]:
     return split.rows["row"][:]
 
 
-@pytest.mark.parametrize("in_memory", [0, 1 << 20])
 @pytest.mark.parametrize("missing", [("test",), ("validation", "test")])
 @pytest.mark.parametrize("count", [3, 40, 4321])
-def test_every_document_is_in_one_split_in_the_order_of_the_file(count, missing, in_memory, monkeypatch) -> None:
-    monkeypatch.setattr(order, "IN_MEMORY", in_memory)
+def test_every_document_is_in_one_split_in_the_order_of_the_file(count, missing) -> None:
     splits = documents(count)
     split_off(splits, missing)
     assert set(splits) == {"train", *missing}
