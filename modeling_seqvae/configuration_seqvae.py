@@ -22,6 +22,10 @@ COLLAPSED_BELOW = 0.1
 """Nats of KL per sentence under which a latent is as good as ignored."""
 
 
+MOST_CONCENTRATION = 100_000
+"""κ up to which float64 has the density's constant to nine digits."""
+
+
 @strict
 class SeqVAEConfig(PreTrainedConfig):
     r"""The sizes and choices of a sequence VAE.
@@ -35,12 +39,14 @@ class SeqVAEConfig(PreTrainedConfig):
         latent_size: Dimensions of z. 0 is the LSTM language model: no encoder, KL 0, exact likelihood.
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
         posterior: Family of q(z|x): `gaussian` (diagonal covariance), `normalised` (the same, its means normalised over
-            the batch, as in BN-VAE), `planar_flow` (planar flows of a Gaussian, as in WAE-RNF) or `implicit` (a sampler
-            of features and noise, as in iVAE).
+            the batch, as in BN-VAE), `planar_flow` (planar flows of a Gaussian, as in WAE-RNF), `implicit` (a sampler
+            of features and noise, as in iVAE) or `vmf` (von Mises-Fisher on the unit sphere, uniform prior there).
         mean_scale: Standard deviation of the means of a `normalised` posterior in each dimension, γ of Zhu et al.
             (2020); the KL is at least latent_size * mean_scale**2 / 2 nats per sentence.
         num_flows: Flows of a `planar_flow` posterior.
         sampler_layers: Layers of an `implicit` posterior's sampler; 1 is linear, and its density exact.
+        concentration: Of a `vmf` posterior, κ of Xu and Durrett (2018): it decides the KL, which is the same for all
+            sentences.
         decoder: What writes the sentence: `lstm`, or `unigram`, which draws every token from softmax(W z + b) without
             reading the words before it; dropout does nothing there.
         decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
@@ -76,6 +82,7 @@ class SeqVAEConfig(PreTrainedConfig):
     mean_scale: float | int = 0.5
     num_flows: int = 3
     sampler_layers: int = 1
+    concentration: float | int = 20.0
     decoder: str = "lstm"
     decoder_skip: bool = False
     embedding_dropout: float | int = 0.5
@@ -145,6 +152,8 @@ class SeqVAEConfig(PreTrainedConfig):
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
         if self.latent_size < 0:
             raise ValueError(f"latent_size must be 0 (a language model) or more, got {self.latent_size}")
+        if self.posterior == "vmf" and self.latent_size == 1:
+            raise ValueError("posterior='vmf' needs latent_size 2 or more: in one dimension the sphere is two points")
         if self.decoder_skip and self.latent_size == 0:
             raise ValueError("decoder_skip=True needs a latent to skip from: latent_size is 0")
         if self.tie_word_embeddings and self.embedding_size != self.hidden_size:
@@ -164,7 +173,7 @@ class SeqVAEConfig(PreTrainedConfig):
         DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:
-        """Dropouts are probabilities, initial ranges not negative, and the scale of the means positive."""
+        """Dropouts are probabilities, initial ranges not negative, scale of the means and concentration positive."""
         for field in ("embedding_dropout", "output_dropout", "word_dropout"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
@@ -173,6 +182,9 @@ class SeqVAEConfig(PreTrainedConfig):
                 raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
         if self.mean_scale <= 0:
             raise ValueError(f"mean_scale must be above 0, got {self.mean_scale}")
+        if not 0 < self.concentration <= MOST_CONCENTRATION:
+            most = f"at most {MOST_CONCENTRATION:,}"
+            raise ValueError(f"concentration must be above 0 and {most}, got {self.concentration}")
 
 
 __all__ = ["SeqVAEConfig"]

@@ -22,6 +22,25 @@ def log_prior(latents: torch.Tensor) -> torch.Tensor:
     return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
 
 
+class StandardNormal:
+    """The prior p(z) = N(0, I) of all posteriors but those on the sphere."""
+
+    def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
+        """log p(z) in nats: (..., Z) -> (...)."""
+        return log_prior(latents)
+
+    def rsample(self, num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
+        """Draws (S, B, Z) for `like` (B, Z)."""
+        return standard_normal(num_samples, like, generator)
+
+    def project(self, latents: torch.Tensor) -> torch.Tensor:
+        """The points of its support that latents (..., Z) stand for: themselves."""
+        return latents
+
+
+STANDARD_NORMAL = StandardNormal()
+
+
 def common_noise(num_samples: int, like: torch.Tensor) -> torch.Tensor:
     """Noise (S, 1, Z) for `like` (B, Z) that is the same for every sentence and at every call.
 
@@ -96,6 +115,10 @@ class DiagonalGaussian:
         No draw is taken, so `generator` decides nothing.
         """
         return self.kl_per_dimension().sum(-1)
+
+    def negative_entropy(self) -> torch.Tensor:
+        """The mean of log q(z|x) under q(z|x), (B,) in nats."""
+        return -0.5 * (math.log(2 * math.pi) + 1 + self.logvar).sum(-1)
 
     def kl_per_dimension(self) -> torch.Tensor:
         """The KL of each latent dimension in nats per sentence, (B, Z); their sum is the KL."""

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from .gaussian import log_prior
 from .noise import Generators
-from .posteriors import Posterior, Proposal
+from .posteriors import Posterior, Proposal, prior_of
 
 
 def importance_weighted_nll(
@@ -33,7 +32,7 @@ def importance_weighted_nll(
     total = None
     count = 0
     for z, log_q in _draws(posterior.proposal, num_samples, samples_at_once, generator, latents):
-        log_weights = log_prior(z) - log_q - reconstruction(z)  # (s, B)
+        log_weights = prior_of(posterior).log_prob(z) - log_q - reconstruction(z)  # (s, B)
         chunk = log_weights.logsumexp(0)
         total = chunk if total is None else torch.logaddexp(total, chunk)
         count += z.shape[0]

@@ -16,7 +16,7 @@ from .decoders import DECODERS, lstm_layers
 from .generation import DrawingFrom, SeqVAEGenerationMixin
 from .kernels import batch_mean, run_layer
 from .likelihood import importance_weighted_nll
-from .noise import Generators, standard_normal
+from .noise import Generators
 from .outputs import (
     CACHE_NAME,
     SeqVAECache,
@@ -26,7 +26,7 @@ from .outputs import (
     one_cache,
 )
 from .pooling import build_pooling
-from .posteriors import POSTERIORS
+from .posteriors import POSTERIORS, prior_of
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
@@ -430,7 +430,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             if num_samples < 1:
                 raise ValueError(f"num_samples must be at least 1, got {num_samples}")
             like = torch.empty(num_samples, self.config.latent_size, device=self.device, dtype=self.dtype)
-            latents = standard_normal(1, like, generator)[0]
+            latents = prior_of(getattr(self.model.encoder, "posterior", None)).rsample(1, like, generator)[0]
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(f"latents must be (N, {self.config.latent_size}), got {tuple(latents.shape)}")
         if generation_kwargs.get("do_sample", True):

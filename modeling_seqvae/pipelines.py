@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .posteriors import prior_of
 from .sharing import add_code
 from .text import SeqVAE
 from .text_batches import cut_to, read_features, token_ids
@@ -88,7 +89,8 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
 
     def _forward(self, inputs: dict[str, torch.Tensor], **generation_kwargs: Any) -> dict[str, torch.Tensor]:
         ids, from_prior = inputs["input_ids"], inputs["from_prior"]
-        z = torch.randn(len(ids), self.model.config.latent_size, device=ids.device, dtype=self.model.dtype)  # (B, Z)
+        like = torch.empty(len(ids), self.model.config.latent_size, device=ids.device, dtype=self.model.dtype)
+        z = prior_of(getattr(self.model.get_encoder(), "posterior", None)).rsample(1, like)[0]  # (B, Z)
         if not from_prior.all():
             self.model.model._require_latent("reconstruct")
             centre = self.model.encode(ids, inputs["attention_mask"]).centre

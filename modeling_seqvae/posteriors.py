@@ -4,16 +4,30 @@ A head turns the pooled features (B, H) into a distribution object. Sizes: S dra
 all logarithms are natural, all KLs in nats per sentence.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from .flows import PlanarFlowPosterior
-from .gaussian import DiagonalGaussian, Draw, GaussianPosterior
+from .gaussian import STANDARD_NORMAL, DiagonalGaussian, Draw, GaussianPosterior
 from .implicit import ImplicitPosterior
 from .noise import Generators
 from .normalised import NormalisedGaussianPosterior
 from .registry import POSTERIORS
+from .vmf import VonMisesFisherPosterior
+
+
+class Prior(Protocol):
+    """p(z), which a family of posteriors is compared with and new sentences are written from."""
+
+    def log_prob(self, latents: torch.Tensor) -> torch.Tensor:
+        """log p(z) in nats: (..., Z) -> (...)."""
+
+    def rsample(self, num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
+        """Draws (S, B, Z) for `like` (B, Z)."""
+
+    def project(self, latents: torch.Tensor) -> torch.Tensor:
+        """The points of its support that latents (..., Z) stand for."""
 
 
 class Proposal(Protocol):
@@ -38,7 +52,8 @@ class Proposal(Protocol):
 class Posterior(Protocol):
     """q(z|x) of each sentence.
 
-    Where its density is known it also has `rsample_with_log_prob` and `log_prob`, and is its own proposal.
+    Where its density is known it also has `rsample_with_log_prob` and `log_prob`, and is its own proposal. Where
+    p(z) is not N(0, I), it has that as its `prior`, and so has the head.
     """
 
     @property
@@ -57,7 +72,8 @@ class Posterior(Protocol):
     def base(self) -> DiagonalGaussian | None:
         """The same posteriors in coordinates in which they are diagonal Gaussians, if there are such.
 
-        z must be a bijection of these coordinates that all sentences share: it leaves the mutual information as it is.
+        z must be a bijection of these coordinates that all sentences share, and densities may differ by a factor that
+        all points share: both leave the mutual information as it is. Of the latter kind `negative_entropy` is by z.
         """
 
     @property
@@ -89,5 +105,13 @@ POSTERIORS.update(
         "implicit": lambda hidden_size, config: ImplicitPosterior(
             hidden_size, config.latent_size, config.sampler_layers
         ),
+        "vmf": lambda hidden_size, config: VonMisesFisherPosterior(
+            hidden_size, config.latent_size, config.concentration
+        ),
     }
 )
+
+
+def prior_of(part: Any) -> Prior:
+    """The p(z) that a posterior, or a head that makes posteriors, is compared with: its `prior`, or else N(0, I)."""
+    return getattr(part, "prior", STANDARD_NORMAL)

@@ -14,11 +14,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
+from .aggregate import FILE as AGGREGATE
 from .generation import PROMPT, one_each
 from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
-from .noise import sentence_generator, standard_normal
+from .noise import sentence_generator
+from .posteriors import prior_of
 from .sharing import add_code, plain_card, push_files
 from .text_batches import (
     FEATURES,
@@ -32,6 +35,9 @@ from .text_batches import (
     read_features,
 )
 from .tokenization import decode_sentences
+
+SAMPLED_FROM = {"model": False, "aggregate": True}
+"""Where `sample` takes z from, and whether that is the mixture of posteriors rather than p(z)."""
 
 
 class SeqVAE(LatentOperations):
@@ -62,6 +68,7 @@ class SeqVAE(LatentOperations):
         self.model = (model if device is None else model.to(device)).eval()
         self.tokenizer = tokenizer
         self.batch_size = at_least(1, batch_size, "batch_size")
+        self.aggregate: AggregatePosterior | None = None
         self._warned = False
 
     def __repr__(self) -> str:
@@ -100,12 +107,21 @@ class SeqVAE(LatentOperations):
                     f"{source} holds a model but no tokenizer that loads ({reason}): save the model's own there, with "
                     "its save_pretrained, as tokenizer.json and tokenizer_config.json"
                 ) from error
-        return cls(model, tokenizer, batch_size, device)
+            aggregate = AggregatePosterior.load(source, model.config.latent_size, **hub_arguments)
+        vae = cls(model, tokenizer, batch_size, device)
+        vae.aggregate = aggregate
+        return vae
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write model and tokenizer into one folder, as `from_pretrained` reads them."""
+        """Write model and tokenizer into one folder, as `from_pretrained` reads them, and the mixture if there is one.
+
+        One of another model that stands there is removed.
+        """
         self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
+        (Path(path) / AGGREGATE).unlink(missing_ok=True)
+        if self.aggregate is not None:
+            self.aggregate.save(path)
 
     def push_to_hub(
         self,
@@ -181,15 +197,52 @@ class SeqVAE(LatentOperations):
         return {output_column: self.encode(batch[text_column], features, show_progress=False)}
 
     @torch.inference_mode()
-    def sample(self, n: int = 1, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
+    def sample(self, n: int = 1, seed: int | None = None, prior: str = "model", **generation_kwargs: Any) -> list[str]:
         """`n` new sentences, from z ~ p(z) and words drawn from the model's own distribution.
 
-        `seed` fixes them; without one they are new at every call. ValueError for a negative `n`.
+        `seed` fixes them; without one they are new at every call. With `prior` "aggregate" z is drawn from the mixture
+        that `fit_aggregate` has fitted to posteriors, instead of p(z). ValueError for a negative `n`, and where there
+        is no such mixture.
         """
         self._warn_if_collapsed(3)
-        generator = _generator(seed)
-        like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
-        return self._write(standard_normal(1, like, generator)[0], generator, generation_kwargs)
+        own, generator = prior_of(getattr(self.model.get_encoder(), "posterior", None)), _generator(seed)
+        if one_of(SAMPLED_FROM, prior, "prior"):
+            self.model.model._require_latent("sample from posteriors")
+            if self.aggregate is None:
+                raise ValueError("there is no mixture to sample from: call fit_aggregate first, with training texts")
+            latents = own.project(self.aggregate.sample(at_least(0, n, "n"), generator))
+        else:
+            like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
+            latents = own.rsample(1, like, generator)[0]
+        return self._write(latents, generator, generation_kwargs)
+
+    @torch.inference_mode()
+    def fit_aggregate(
+        self,
+        texts: Iterable[str],
+        components: int = COMPONENTS,
+        seed: int = 0,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+    ) -> AggregatePosterior:
+        """Fit a mixture of Gaussians to draws of q(z|x) of texts, and keep it, here and with `save_pretrained`.
+
+        The texts should be those of training, or like them: of each there is a draw of z, of few texts several, so that
+        there are at least 10,000. A text's draws depend on the seed and its place in the list. Raises ValueError for no
+        texts, and for fewer draws than components.
+        """
+        self._require_latent("fit a mixture", 4)
+        components, listed = at_least(1, components, "components"), as_list_of_strings(texts)
+        if not listed:
+            raise ValueError("there are no texts to fit a mixture to")
+        each = -(-LEAST_DRAWS // len(listed))
+        draws = np.empty((len(listed), each, self.model.config.latent_size), np.float32)
+        for batch in self._batches(listed, "encoding", batch_size, show_progress):
+            generators = [sentence_generator(_seed(seed), place) for place in batch.positions]
+            latents = self.model.encode(batch.input_ids, batch.attention_mask).rsample(each, generators)
+            draws[batch.positions] = latents.transpose(0, 1).float().cpu().numpy()
+        self.aggregate = AggregatePosterior.fit(draws.reshape(-1, draws.shape[-1]), components, _seed(seed))
+        return self.aggregate
 
     @torch.inference_mode()
     def decode(self, latents: ArrayLike | torch.Tensor, seed: int | None = None, **generation_kwargs: Any) -> list[str]:

@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -332,6 +333,25 @@ def test_sample_writes_sentences_and_nothing_else() -> None:
     assert invoke("sample", "run/best", "-n", "4", "--seed", "1").stdout == result.stdout
     assert invoke("sample", "run", "-n", "4", "--seed", "2").stdout != result.stdout
     assert invoke("sample", "run", "-n", "4", "--seed", "1", "--temperature", "0.1").stdout != result.stdout
+
+
+def test_samples_of_the_aggregated_posterior_are_of_the_run_s_texts_or_of_others(vae: SeqVAE, folder: Path) -> None:
+    own = invoke("sample", "run", "-n", "4", "--seed", "1", "--prior", "aggregate")
+    assert "fitting a mixture to the posteriors of 60 texts" in own.stderr
+    vae.fit_aggregate((folder / "texts" / "train.txt").read_text().splitlines())
+    assert own.stdout.splitlines() == vae.sample(4, seed=1, prior="aggregate")
+    other = invoke("sample", "run", "-n", "4", "--seed", "1", "--prior", "aggregate", "--texts", "three.txt")
+    assert "of 3 texts" in other.stderr and other.stdout != own.stdout
+    vae.save_pretrained(folder / "with-mixture")
+    kept = invoke("sample", "with-mixture", "-n", "4", "--seed", "1", "--prior", "aggregate")
+    assert (kept.stdout, kept.stderr) == (own.stdout, "")
+    shutil.copytree(folder / "run" / "best", folder / "checkpoint-alone")
+    alone = invoke("sample", "checkpoint-alone", "--prior", "aggregate", code=1).stderr
+    assert "training texts of checkpoint-alone are not known" in " ".join(alone.split())
+    assert "say --prior aggregate" in invoke("sample", "run", "--texts", "three.txt", code=1).stderr
+    assert "not one of model, aggregate" in invoke("sample", "run", "--prior", "mixture", code=1).stderr
+    assert "latent_size=0" in invoke("sample", "lm", "--prior", "aggregate", code=1).stderr
+    vae.aggregate = None
 
 
 def test_reconstruct_reads_arguments_files_and_standard_input_alike(vae: SeqVAE) -> None:

@@ -20,6 +20,7 @@ ARCHITECTURES = {
     "sampler": {"posterior": "implicit"},
     "deep sampler": {"posterior": "implicit", "sampler_layers": 2},
     "normalised": {"posterior": "normalised"},
+    "vmf": {"posterior": "vmf"},
     "unigram": {"decoder": "unigram"},
     "lm": {"latent_size": 0},
     "tied": {"tie_word_embeddings": True, "embedding_size": 8},
@@ -266,6 +267,7 @@ GAUSSIAN = {name for name in SEQUENCE_VAE if "posterior" in name}
 FLOWS = {f"flows.{i}.{name}" for i in range(2) for name in ("inner.weight", "inner.bias", "outer.weight")}
 POSTERIORS = {
     "normalised": {"linear.weight", "linear.bias", "shift.weight", "average", "mean_variance"},
+    "vmf": {"linear.weight", "linear.bias"},
     "flow": {"gaussian.linear.weight", "gaussian.linear.bias", *FLOWS},
     "sampler": {"layers.0.weight", "layers.0.bias"},
     "deep sampler": {f"layers.{i}.{name}" for i in range(2) for name in ("weight", "bias")},

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from .app import app, note, require_device, require_file, require_unicode, require_writable
-from .inputs import corpus_named, limits_of, load_model, read_texts, write_report
+from .inputs import corpus_named, limits_of, load_model, read_texts, training_texts, write_report
 from .options import (
     BatchSize,
     Checkpoint,
@@ -192,10 +192,37 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(min=0, metavar="NUMBER", help="The same seed writes the same sentences.")
     ] = None,
+    prior: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Where z is drawn from: model, its own p(z), or aggregate, a mixture of Gaussians that is fitted to "
+            "the posteriors of the run's training texts.",
+        ),
+    ] = "model",
+    texts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Fit the mixture to the posteriors of these texts; a file as for encode."),
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    data_dir: DataDir = None,
     device: Device = None,
 ) -> None:
-    """Write new sentences, one a line."""
-    for sentence in load_model(checkpoint, device).sample(count, seed=seed, temperature=temperature, top_p=top_p):
+    """Write new sentences, one a line.
+
+    Example: seqvae sample RUN --prior aggregate
+    """
+    if texts and prior != "aggregate":
+        raise ValueError("--texts are what a mixture is fitted to: say --prior aggregate")
+    vae = load_model(checkpoint, device)
+    if prior == "aggregate" and (texts or vae.aggregate is None):
+        listed = (
+            read_texts(texts, checkpoint, text_column, label_column) if texts else training_texts(checkpoint, data_dir)
+        )
+        note(f"fitting a mixture to the posteriors of {len(listed):,} texts")
+        vae.fit_aggregate(listed)
+    for sentence in vae.sample(count, seed=seed, prior=prior, temperature=temperature, top_p=top_p):
         print(sentence)
 
 

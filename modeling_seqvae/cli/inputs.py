@@ -9,6 +9,9 @@ from typing import Any
 
 from .app import note, require_device, require_unicode
 
+TEXTS_OF_A_MIXTURE = 20_000
+"""Training texts that the mixture of `sample --prior aggregate` is fitted to, at most."""
+
 
 def corpus_named(
     name: str,
@@ -74,6 +77,15 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
     rows, told = read_rows(path, checkpoint, text_column, label_column)
     note(told)
     return list(rows["text"])
+
+
+def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
+    """Those of a run, as its recipe reads them; of very many, some at random, the same every time."""
+    from ..training.report import quiet_libraries
+    from ..training.run import training_texts
+
+    with quiet_libraries():
+        return training_texts(checkpoint, data_dir, at_most=TEXTS_OF_A_MIXTURE)
 
 
 def processes(device: str | None) -> tuple[Any, str | None]:

@@ -32,9 +32,10 @@ Batch = dict[str, torch.Tensor]
 class Measurements:
     """One draw of z for each of N sentences, in order, and what it gave.
 
-    Draws are from what likelihoods are estimated with, the posterior's `proposal`. The last three are the posteriors
+    Draws are from what likelihoods are estimated with, the posterior's `proposal`. The last four are the posteriors
     and the draws in the coordinates of its `base`, in which the posteriors are diagonal Gaussians and the mutual
-    information is the same; they have no columns where there is no latent, or no such coordinates.
+    information is the same; they have no columns (and the entropy is 0) where there is no latent, or no such
+    coordinates.
     """
 
     number: torch.Tensor  # (N,), the sentence's number
@@ -46,6 +47,7 @@ class Measurements:
     base_mean: torch.Tensor  # (N, Z)
     base_logvar: torch.Tensor  # (N, Z)
     base_latents: torch.Tensor  # (N, Z)
+    negative_entropy: torch.Tensor  # (N,), the mean of log q(z|x) in these coordinates, nats
     dispersion: metrics.Dispersion
 
     @property
@@ -106,9 +108,8 @@ class Evaluator:
         if self.model.config.latent_size == 0:
             output = self.model(**batch, return_logits=False)
             names = ("mean", "latents", "base_mean", "base_logvar", "base_latents")
-            return {"reconstruction": output.reconstruction_loss, "kl": output.kl} | dict.fromkeys(
-                names, output.latents
-            )
+            costs = {"reconstruction": output.reconstruction_loss, "kl": output.kl, "negative_entropy": output.kl}
+            return costs | dict.fromkeys(names, output.latents)
         encoder = self.model.get_encoder()
         states, pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])
         posterior = encoder.posterior(pooled)
@@ -125,6 +126,7 @@ class Evaluator:
             "base_mean": none if base is None else base.mean,
             "base_logvar": none if base is None else base.logvar,
             "base_latents": none if base is None else drawn.base,
+            "negative_entropy": output.kl * 0 if base is None else base.negative_entropy(),
         }
 
     @torch.no_grad()
@@ -286,7 +288,9 @@ def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0
     likelihood = nll_figures(bound, nll)
     return summarise(measured, seed) | {
         "mi_corpus": metrics.mutual_information_corpus(*posteriors) if informative else None,
-        "mi_equal_length": metrics.mutual_information_by_length(*posteriors, measured.tokens) if informative else None,
+        "mi_equal_length": metrics.mutual_information_by_length(*posteriors, measured.tokens, measured.negative_entropy)
+        if informative
+        else None,
         **likelihood,
         "nll_sentences": len(nll),
         "nll_samples": num_samples if measured.mean.shape[1] > 0 else 1,

@@ -43,14 +43,18 @@ def mutual_information_corpus(mean: torch.Tensor, logvar: torch.Tensor, latents:
     return float((log_conditional - log_aggregate_posterior(mean, logvar, latents)).mean())
 
 
-def mutual_information_equal_length(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> float:
+def mutual_information_equal_length(
+    mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor, negative_entropy: torch.Tensor | None = None
+) -> float:
     """The estimate common in the literature, for one group of sentences (of equal length, there).
 
     The entropy of q(z|x) is analytic instead of taken at the draw; q(z) is the mixture over the group. Only the
-    expectation over draws is at most log N: one draw may exceed it.
+    expectation over draws is at most log N: one draw may exceed it. `negative_entropy` (N,) is the Gaussians' own
+    unless it is given.
     """
     mean, logvar, latents = mean.double(), logvar.double(), latents.double()
-    negative_entropy = -0.5 * (math.log(2 * math.pi) + 1 + logvar).sum(-1)
+    if negative_entropy is None:
+        negative_entropy = DiagonalGaussian(mean, logvar).negative_entropy()
     return float((negative_entropy - log_aggregate_posterior(mean, logvar, latents)).mean())
 
 
@@ -59,6 +63,7 @@ def mutual_information_by_length(
     logvar: torch.Tensor,
     latents: torch.Tensor,
     lengths: torch.Tensor,
+    negative_entropy: torch.Tensor | None = None,
     group_size: int = GROUP_SIZE,
 ) -> float:
     """`mutual_information_equal_length` over groups of sentences of one length (N,), as public code reports MI.
@@ -69,7 +74,9 @@ def mutual_information_by_length(
     total = 0.0
     for length in lengths.unique():
         for group in (lengths == length).nonzero().squeeze(1).split(group_size):
-            total += len(group) * mutual_information_equal_length(mean[group], logvar[group], latents[group])
+            entropies = None if negative_entropy is None else negative_entropy[group].double()
+            found = mutual_information_equal_length(mean[group], logvar[group], latents[group], entropies)
+            total += len(group) * found
     return total / len(lengths)
 
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from ..configuration_seqvae import COLLAPSED_BELOW
-from ..gaussian import log_prior
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
-from ..noise import standard_normal
+from ..posteriors import prior_of
 from .evaluate import Evaluator, standard_error
 
 DRAWS = 8
@@ -65,13 +64,14 @@ class PositionEvaluator(Evaluator):
             raise ValueError(f"what z saves needs at least 1 draw of the prior, got num_draws={num_draws}")
         rows: list[tuple[int, float, NDArray]] = []
         for numbers, batch in self._batches(len(self.dataset), f"positions, {num_draws} draws"):
-            proposal = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"]).proposal
+            q = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
+            proposal, p = q.proposal, prior_of(q)
             generators = self._generators(numbers)
             drawn = proposal.draw(generators)
             posterior = proposal.rsample_with_log_prob(num_draws, generators)[0]
-            prior = standard_normal(num_draws, drawn.latents, generators)
+            prior = p.rsample(num_draws, drawn.latents, generators)
             latents = torch.cat([drawn.latents[None], posterior, prior])  # (1 + 2S, B, Z)
-            log_weights = -F.softplus(proposal.log_prob(latents[1:]) - log_prior(latents[1:]))  # log p / (p + q)
+            log_weights = -F.softplus(proposal.log_prob(latents[1:]) - p.log_prob(latents[1:]))  # log p / (p + q)
             nll = _in_parts(self.model, latents, batch)  # (1 + 2S, B, T)
             costs = _costs(nll, log_weights.double()).cpu().numpy()  # (3, B, T)
             ends = batch["attention_mask"].sum(1).tolist()

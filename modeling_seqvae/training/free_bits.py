@@ -11,8 +11,7 @@ from torch import nn
 from ..configuration_seqvae import SeqVAEConfig
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..posteriors import POSTERIORS
-from .elbo import Elbo
+from .elbo import Elbo, posterior_of
 from .loader import Batch
 
 
@@ -28,8 +27,7 @@ class FreeBits(Elbo):
     def require(config: SeqVAEConfig) -> None:
         if config.latent_size == 0:
             raise ValueError("training.objective free_bits needs a latent: model.latent_size is 0")
-        posterior = POSTERIORS[config.posterior](1, config).eval()(torch.zeros(1, 1))
-        if posterior.at_centre().kl_per_dimension is None:
+        if posterior_of(config).at_centre().kl_per_dimension is None:
             raise ValueError(
                 "training.objective free_bits needs a KL of each dimension, which model.posterior "
                 f"{config.posterior} has not"
@@ -106,6 +104,11 @@ class MinimumRate(Elbo):
         Elbo.require(config)
         if config.latent_size == 0:
             raise ValueError("training.objective minimum_rate needs a latent: model.latent_size is 0")
+        if not posterior_of(config).at_centre().kl.requires_grad:
+            raise ValueError(
+                "training.objective minimum_rate needs a KL that training can change: that of model.posterior "
+                f"{config.posterior} is the same whatever its weights (model.concentration decides it)"
+            )
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class MinimumRate(Elbo):
 
     def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
         output = super().output(model, batch, kl_weight)
-        output.loss = output.loss + self.multiplier.value.detach().abs() * (self.nats - output.kl.mean())
+        output.loss = output.loss + self.multiplier.value.detach().abs() * (self.nats - batch_mean(output.kl))
         return output
 
     def after_update(self, batch: Batch, sums: torch.Tensor) -> None:

@@ -11,10 +11,12 @@ from safetensors.torch import load_model
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..evaluation.dual import FILE, DualNetworks
+from ..gaussian import STANDARD_NORMAL
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
-from .elbo import Elbo
+from ..posteriors import prior_of
+from .elbo import Elbo, posterior_of
 from .loader import Batch
 from .optimizers import OPTIMIZERS
 
@@ -33,6 +35,11 @@ class IVae(Elbo):
     def require(config: SeqVAEConfig) -> None:
         if config.latent_size == 0:
             raise ValueError("training.objective ivae and ivae_mi need a latent: model.latent_size is 0")
+        if prior_of(posterior_of(config)) is not STANDARD_NORMAL:
+            raise ValueError(
+                "training.objective ivae and ivae_mi draw from the prior N(0, I), which model.posterior "
+                f"{config.posterior} has not"
+            )
 
     def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):
         self.model = model

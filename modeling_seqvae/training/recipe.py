@@ -407,7 +407,7 @@ OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "encoder_rate", "
 
 ENCODER_FIELDS = (
     "embedding_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode", "posterior",
-    "mean_scale", "num_flows", "sampler_layers",
+    "mean_scale", "num_flows", "sampler_layers", "concentration",
 )  # fmt: skip
 """Fields of a configuration that say what an encoder is; another model takes it over only where they are equal."""
 DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings")

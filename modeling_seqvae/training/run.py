@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -324,6 +325,20 @@ def evaluate_checkpoint(
         "precision": evaluator.precision,
         "weights": read,
     }
+
+
+def training_texts(checkpoint: str, data_dir: str | Path | None = None, at_most: int | None = None) -> list[str]:
+    """The training texts of a run, or `at_most` random ones of them, the same every time, in order.
+
+    Raises ValueError for a checkpoint that is no run, a run on data in memory, and texts that are no longer the run's.
+    """
+    recipe = _recipe(Path(checkpoint))
+    if recipe is None or recipe.corpus.in_memory:
+        raise ValueError(f"the training texts of {checkpoint} are not known here: give a file of them, or of others")
+    texts = _to_measure(checkpoint, recipe, None, data_dir, "train", recipe.limits)[0].splits["train"]
+    if at_most is not None and len(texts) > at_most:
+        texts = texts.select(np.sort(np.random.default_rng(0).permutation(len(texts))[:at_most]))
+    return list(texts["text"])
 
 
 def _to_measure(

@@ -128,7 +128,10 @@ def test_a_sentence_has_the_same_costs_in_any_dataset(model, dataset) -> None:
         np.testing.assert_allclose(one[[2, 4, 7], :width], other, atol=1e-10)
 
 
-@pytest.mark.parametrize("posterior", [{"posterior": "planar_flow"}, {"posterior": "implicit", "sampler_layers": 2}])
+@pytest.mark.parametrize(
+    "posterior",
+    [{"posterior": "planar_flow"}, {"posterior": "implicit", "sampler_layers": 2}, {"posterior": "vmf"}],
+)
 def test_other_posteriors_are_measured_at_the_draw_of_their_bound(make_model, dataset, posterior) -> None:
     model = make_model(**posterior).double()
     measured = Evaluator(model, dataset, progress=False).measure()

@@ -214,6 +214,10 @@ def test_a_sampler_of_unknown_density_has_no_bound_to_train_on(make_recipe):
     [
         ("wae_rnf", "model.posterior=gaussian", "wae_rnf needs model.posterior planar_flow"),
         ("ivae", "model.latent_size=0", "ivae and ivae_mi need a latent"),
+        ("ivae", "model.posterior=vmf", r"ivae and ivae_mi draw from the prior N\(0, I\), which .* vmf has not"),
+        ("wae_rnf", "model.posterior=vmf", "wae_rnf needs model.posterior planar_flow"),
+        ("minimum_rate", "model.posterior=vmf", "minimum_rate needs a KL that training can change"),
+        ("minimum_rate", "model.latent_size=0", "minimum_rate needs a latent"),
         ("aggressive", "model.latent_size=0", "aggressive needs an encoder"),
     ],
 )
@@ -318,7 +322,7 @@ def test_options_that_an_objective_does_not_have_are_refused_with_those_it_has(m
         make_recipe(f"training.objective={objective}", f"training.objective_options={options}")
 
 
-@pytest.mark.parametrize("posterior", ["planar_flow", "implicit"])
+@pytest.mark.parametrize("posterior", ["planar_flow", "implicit", "vmf"])
 def test_free_bits_need_a_kl_of_each_dimension(make_recipe, posterior):
     with pytest.raises(ValueError, match=f"free_bits needs a KL of each dimension, .* {posterior} has not"):
         make_recipe(*FREE, f"model.posterior={posterior}")
@@ -411,8 +415,3 @@ def test_the_bound_is_the_lowest_with_at_least_that_rate(nats):
     kl_weight = 1 - abs(objective.multiplier.value.item())
     assert weight == pytest.approx(1 / (1 + kl_weight * 0.5), rel=0.03)
     assert variance == pytest.approx(kl_weight / (kl_weight + 2), rel=0.03)
-
-
-def test_a_minimum_rate_needs_a_latent(make_recipe):
-    with pytest.raises(ValueError, match="minimum_rate needs a latent"):
-        make_recipe("model.latent_size=0", method="minimum_rate")
