@@ -9,24 +9,40 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 """One generator for a whole batch, or one per sentence, so that a sentence's noise does not depend on its batch."""
 
 
+BLOCK = 16
+"""torch fills a CPU's normal numbers in blocks of so many: calls for whole blocks give what one call gives."""
+
+
 def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
-    """Noise (S, B, Z) for `like` (B, Z), drawn sample by sample: draws taken in several calls are the same draws.
+    """Noise (S, B, Z) for `like` (B, Z): draws taken in several calls are the same draws.
 
-    Raises ValueError when a sequence of generators does not hold one per sentence.
+    A sentence with a generator of its own gets the same noise in any batch. Raises ValueError when a sequence of
+    generators does not hold one per sentence.
     """
-    return torch.stack([_one_draw(like, generator) for _ in range(num_samples)])
-
-
-def _one_draw(like: torch.Tensor, generator: Generators) -> torch.Tensor:
-    if generator is None:
-        return torch.randn_like(like)
-    if isinstance(generator, torch.Generator):
-        noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-        return noise.to(like.device)
+    if generator is None or isinstance(generator, torch.Generator):
+        return torch.stack([_one_draw(like, generator) for _ in range(num_samples)])
     if len(generator) != like.shape[0]:
         raise ValueError(f"got {len(generator)} generators for {like.shape[0]} sentences: give one, or one each")
-    rows = [torch.randn(like.shape[1], generator=g, device=g.device, dtype=like.dtype) for g in generator]
-    return torch.stack(rows).to(like.device)
+    if not generator:
+        return like.new_empty(num_samples, *like.shape)
+    return torch.stack([_of_sentence(num_samples, like, own) for own in generator], 1).to(like.device)
+
+
+def _one_draw(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    if generator is None:
+        return torch.randn_like(like)
+    noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
+    return noise.to(like.device)
+
+
+def _of_sentence(num_samples: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(S, Z), on a CPU in one call: what is left of a draw's last block is not used."""
+    size = like.shape[1]
+    if generator.device.type != "cpu":
+        rows = [_one_draw(like[0], generator) for _ in range(num_samples)]
+        return torch.stack(rows)
+    blocks = -(-size // BLOCK)
+    return torch.randn(num_samples, blocks * BLOCK, generator=generator, dtype=like.dtype)[:, :size]
 
 
 def seed_of(*parts: int) -> int:

@@ -14,7 +14,7 @@ from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation import positions as module
 from modeling_seqvae.evaluation.evaluate import Evaluator
 from modeling_seqvae.evaluation.positions import PositionEvaluator, TokenCosts, curves, from_the_end, position_report
-from modeling_seqvae.noise import seed_of
+from modeling_seqvae.noise import seed_of, standard_normal
 
 COUNT = 40
 DRAWS = 5
@@ -61,9 +61,8 @@ def test_what_is_saved_and_told_is_that_of_each_sentence_alone(model, dataset) -
     costs = costs_of(model, dataset, seed=1)
     for number in (0, 2, 4):
         row = torch.tensor([dataset[number]["input_ids"]])
-        generator = torch.Generator().manual_seed(seed_of(1, number))
-        noise = torch.stack([torch.randn(3, generator=generator, dtype=torch.float64) for _ in range(1 + 2 * DRAWS)])
-        posterior = model.encode(row)
+        posterior, generator = model.encode(row), torch.Generator().manual_seed(seed_of(1, number))
+        noise = standard_normal(1 + 2 * DRAWS, posterior.mean, [generator])[:, 0]
         q = Independent(Normal(posterior.mean[0], posterior.variance[0].sqrt()), 1)
         p = Independent(Normal(torch.zeros(3).double(), 1.0), 1)
         z = torch.cat([q.base_dist.mean + q.base_dist.stddev * noise[: 1 + DRAWS], noise[1 + DRAWS :]])
