@@ -3,15 +3,51 @@
 import ctypes
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from modeling_seqvae.kernels import fast_matmul
+
 MATRIX = 2048
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+"""What products are computed in, and the type of the rates' matrices; tf32 is float32 with shorter products."""
+
+
+@contextmanager
+def computed_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Inside, a model's way forward is in one of `PRECISIONS`; the way back needs `products_in` alone."""
+    with (
+        products_in(precision, device),
+        torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"),
+    ):
+        yield
+
+
+@contextmanager
+def products_in(precision: str, device: torch.device) -> Iterator[None]:
+    """Inside, float32 products on a GPU are in TF32 or not, on a CPU as the package has them done.
+
+    By default torch's LSTM uses TF32 on a GPU while its matrix products do not: here both do, or neither.
+    """
+    short = precision == "tf32"
+    if short and device.type != "cuda":
+        raise ValueError("tf32 is a precision of GPUs")
+    recurrent, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    with fast_matmul(device):
+        if device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = short
+            torch.set_float32_matmul_precision("high" if short else "highest")
+        try:
+            yield
+        finally:
+            if device.type == "cuda":
+                torch.backends.cudnn.allow_tf32 = recurrent
+                torch.set_float32_matmul_precision(products)
 
 
 @dataclass(frozen=True)
@@ -45,9 +81,9 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 3) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 3, size: int = MATRIX) -> float:
     """GFLOP/s of square matrix products, the best of some: what this machine can do at most, now."""
-    size = MATRIX if device.type == "cpu" else 4 * MATRIX
+    size = size if device.type == "cpu" else 4 * size
     left, right = torch.randn(2, size, size, device=device).to(dtype)
     left @ right
     return 2 * size**3 / min(seconds(lambda: left @ right, device) for _ in range(repeats)) / 1e9

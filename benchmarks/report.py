@@ -45,6 +45,47 @@ def throughput(report: dict[str, Any]) -> str:
     return f"{told}\n\n{_table(titles, rows)}" + ("" if difference is None else f"\n\n{apart}")
 
 
+def gpu_throughput(report: dict[str, Any]) -> str:
+    """The table of `throughput`, and where a training step and an `iw_nll` call spend their time and wait."""
+    parts = ["### Speed on a GPU", throughput(report)] if report["records"] else ["### Speed on a GPU"]
+    for name, profile in report.get("profile", {}).items():
+        idle = profile["milliseconds"] - profile["device_milliseconds"]
+        waits = ", ".join(f"{place} ({count})" for place, count in profile["waits"].items()) or "none"
+        told = (
+            f"One {name} call of {report['size']['sentences']} sentences in bfloat16: {profile['milliseconds']:.1f} "
+            f"ms, in which the device is idle for {max(0.0, idle):.1f} ms. Waits for the device: {waits}. The longest "
+            "operations:"
+        )
+        rows = [
+            [each["name"].replace("|", "\\|")[:80], f"{each['milliseconds']:.2f}", f"{each['calls']:,}"]
+            for each in profile["operations"][:10]
+        ]
+        parts += [told, _table(["operation", "ms", "calls"], rows, text_columns=1)]
+    return "\n\n".join(parts + _errors(report))
+
+
+def gpu_correctness(report: dict[str, Any]) -> str:
+    """Every check of a GPU against the CPU, with what it may differ by."""
+    told = (
+        f"{report['machine']['processor']}, torch {report['machine']['torch']}. Differences are relative to the CPU's "
+        "float32, of the parity fixture absolute; words are the share of those that differ."
+    )
+    rows = [
+        [
+            check.replace("_", " "), finding["what"], finding["precision"], f"{finding['difference']:.1e}",
+            f"{finding['tolerance']:.0e}", "yes" if finding["ok"] else "**no**",
+        ]
+        for check, findings in report.items() if isinstance(findings, list) for finding in findings
+    ]  # fmt: skip
+    titles = ["check", "of", "precision", "difference", "may be", "holds"]
+    parts = ["### Correctness on a GPU", told, _table(titles, rows, text_columns=3)]
+    return "\n\n".join(parts + _errors(report))
+
+
+def _errors(report: Mapping[str, Any]) -> list[str]:
+    return [f"Not measured: {name} ({error})." for name, error in report.get("errors", {}).items()]
+
+
 def memory(report: dict[str, Any]) -> str:
     """The peak of each phase, for each size of the text, when caches are made and when they are there."""
     sizes = ", ".join(f"{text['text_mb']} MB of text are {text['sentences']:,} sentences" for text in report["texts"])
@@ -134,6 +175,8 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
+    "gpu_correctness": gpu_correctness,
+    "gpu_throughput": gpu_throughput,
     "memory": memory,
     "time_to_quality": time_to_quality,
     "time_to_quality_yelp": time_to_quality,
@@ -151,5 +194,10 @@ def page(text: str) -> str:
     return text
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Bring the page up to date."""
     PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

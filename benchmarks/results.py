@@ -13,15 +13,17 @@ import argparse
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pages import region_names, with_region
 
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
-from modeling_seqvae.training.run_directory import RECIPE
+from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.run_directory import RECIPE, read_history
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
@@ -66,7 +68,52 @@ def pages() -> Iterator[tuple[Path, str]]:
         text = with_region(text, f"reproduced {target}", quoted(REPRODUCED / f"{target}.json"))
     for corpus in region_names(text, "results "):
         text = with_region(text, f"results {corpus}", section(runs, corpus))
-    yield PAGE, text
+    yield PAGE, with_region(text, "gpu", on_a_gpu(runs))
+
+
+def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
+    """The section of what `python -m benchmarks.gpu` trained; nothing where that has not been."""
+    found = {path.parent: json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*-gpu/*/training.json"))}
+    if not found:
+        return ""
+    parts = ["## At the paper's size, on a GPU"]
+    for corpus in dict.fromkeys(run.parent.name for run in found):
+        rows = [gpu_row(run, training) for run, training in found.items() if run.parent.name == corpus]
+        parts += [section(runs, corpus), table_of(rows)]
+    return "\n\n".join(parts)
+
+
+def gpu_row(run: Path, training: dict[str, Any]) -> dict[str, str]:
+    """How a model was trained, and the labels that can be read from it."""
+    history = read_history(run)
+    recipe, last = Recipe.load(run / RECIPE), history[-1]
+    labels = json.loads((run / "labels.json").read_text("utf-8")) if (run / "labels.json").is_file() else {}
+    return {
+        "model": recipe.title,
+        "on": training["machine"]["processor"],
+        "batch": str(recipe.training.batch_size),
+        "rate": f"{recipe.training.learning_rate:g}",
+        "epochs": f"{last['epoch']} of {recipe.training.epochs}",
+        "updates": f"{last['decoder_updates']:,}",
+        "minutes": f"{last['seconds'] / 60:.1f}",
+        "words/s": f"{last['words_per_second']:,}",
+    } | {
+        f"label, {name}": f"{labels[name]['accuracy']:.1%}" if labels.get(name) else "–"
+        for name in ("mean", "draw", "pooled")
+    }
+
+
+def table_of(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows of one kind as a Markdown table, the first two columns text."""
+    rule = ["---" if place < 2 else "---:" for place in range(len(rows[0]))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (rows[0], rule, *(row.values() for row in rows)))
+
+
+def write() -> Iterator[Path]:
+    """Bring the documents up to date; yields which."""
+    for path, text in pages():
+        path.write_text(text, "utf-8")
+        yield path.relative_to(ROOT)
 
 
 def quoted(made: Path) -> str:
@@ -92,9 +139,8 @@ def _main() -> None:
     for run, name in arguments.run:
         keep_run(Path(run), RESULTS / name)
         print((RESULTS / name).relative_to(ROOT))
-    for path, text in pages():
-        path.write_text(text, "utf-8")
-        print(path.relative_to(ROOT))
+    for path in write():
+        print(path)
 
 
 if __name__ == "__main__":

@@ -13,24 +13,23 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from measuring import Machine, matmul_rate, median_seconds, reset_peak
+from measuring import MATRIX, PRECISIONS, Machine, computed_in, matmul_rate, median_seconds, products_in, reset_peak
 from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.kernels import fast_matmul, keep_freed_memory, linear_nll, run_layer, states_under_latents
+from modeling_seqvae.kernels import keep_freed_memory, linear_nll, run_layer, states_under_latents
 from modeling_seqvae.training.monitor import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS
 from modeling_seqvae.training.recipe import TrainingSpec
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 REFERENCE_RATE = 150.0  # GFLOP/s of float32 products, of the machine that the reference ran on
 REFERENCE_WORDS = {"train": 847.0, "iw_nll": 2764.0}  # a second there
 
@@ -46,6 +45,7 @@ class Size:
     hidden: int = 1024
     latent: int = 32
     samples: int = 12
+    matrix: int = MATRIX  # of the square products, four times as wide on a GPU
 
     @property
     def words(self) -> int:
@@ -65,14 +65,18 @@ class Work:
 
 
 class Bench:
-    """A model of a size on a device, and the work that is measured of it."""
+    """A model of a size on a device, and the work that is measured of it in one of `PRECISIONS`.
 
-    def __init__(self, size: Size, device: torch.device, dtype: torch.dtype):
+    `fields` are those of its configuration which are not its size.
+    """
+
+    def __init__(self, size: Size, device: torch.device, precision: str, **fields: Any):
         torch.manual_seed(0)
-        self.size, self.device, self.dtype = size, device, dtype
+        self.size, self.device, self.precision_name = size, device, precision
         config = SeqVAEConfig(
-            vocab_size=size.vocabulary, embedding_size=size.embedding, hidden_size=size.hidden, latent_size=size.latent
-        )
+            vocab_size=size.vocabulary, embedding_size=size.embedding, hidden_size=size.hidden,
+            latent_size=size.latent, **fields,
+        )  # fmt: skip
         self.model = SeqVAEForTextModeling(config).to(device)
         self.model.generation_config.eos_token_id = None  # every sentence is written to its full length
         recipe = TrainingSpec()
@@ -83,15 +87,12 @@ class Bench:
         ids = torch.randint(4, size.vocabulary, (size.sentences, size.tokens), device=device)
         self.batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
 
-    @contextmanager
-    def precision(self) -> Iterator[None]:
-        mixed = self.dtype == torch.bfloat16
-        with fast_matmul(self.device), torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
-            yield
+    def precision(self) -> AbstractContextManager[None]:
+        return computed_in(self.precision_name, self.device)
 
     def train(self) -> None:
         self.model.train()
-        with fast_matmul(self.device):
+        with products_in(self.precision_name, self.device):
             with self.precision():
                 loss = self.objective.output(self.model, self.batch, 1.0).loss
             loss.backward()
@@ -124,7 +125,7 @@ class Bench:
             with self.precision(), torch.set_grad_enabled(gradients):
                 nll = linear_nll(states, self.model.lm_head.weight, targets)
             if gradients:
-                with fast_matmul(self.device):
+                with products_in(self.precision_name, self.device):
                     nll.sum().backward()
                 self.model.zero_grad()
 
@@ -136,7 +137,7 @@ class Bench:
         for layer in (model.encoder.layers[0], model.decoder.layers[0]):
             shape = (size.sentences, size.tokens, layer.input_size)
             inputs = torch.randn(shape, device=self.device, requires_grad=True)
-            with fast_matmul(self.device):
+            with products_in(self.precision_name, self.device):
                 with self.precision():
                     states = run_layer(layer, inputs)[0]
                 states.sum().backward()
@@ -177,14 +178,14 @@ class Bench:
 
 def measure(bench: Bench, repeats: int, bar: tqdm) -> Iterator[dict[str, Any]]:
     """A record for each work, with the machine's rates before and after it."""
-    name = str(bench.dtype).removeprefix("torch.")
+    name = bench.precision_name
     for work in bench.works():
         bar.set_description(f"{name} {work.name}")
-        before = _rates(bench.device)
+        before = _rates(bench.device, bench.size.matrix)
         reset_peak(bench.device)
         taken = median_seconds(work.run, bench.device, repeats)
         peak = peak_megabytes(bench.device)
-        after = _rates(bench.device)
+        after = _rates(bench.device, bench.size.matrix)
         rates = {key: (before[key] + after[key]) / 2 for key in before}
         limit = 2 * work.multiply_adds / (rates["limit_" + name] * 1e9)
         record = {
@@ -205,19 +206,22 @@ def measure(bench: Bench, repeats: int, bar: tqdm) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _rates(device: torch.device) -> dict[str, float]:
+def _rates(device: torch.device, size: int) -> dict[str, float]:
     """GFLOP/s of large products: as torch does them by default, and at most, in either precision."""
-    default = matmul_rate(device, torch.float32)
-    with fast_matmul(device):
-        fast = matmul_rate(device, torch.float32)
-    return {"float32": default, "limit_float32": fast, "limit_bfloat16": matmul_rate(device, torch.bfloat16)}
+    default = matmul_rate(device, torch.float32, size=size)
+    rates = {"float32": default}
+    for name, dtype in PRECISIONS.items():
+        if name != "tf32" or device.type == "cuda":
+            with computed_in(name, device):
+                rates[f"limit_{name}"] = matmul_rate(device, dtype, size=size)
+    return rates
 
 
 def bf16_difference(size: Size, device: torch.device) -> float:
     """|NLL in bfloat16 - NLL in float32|, the largest of a batch's sentences, same weights and draws, in nats."""
     values = []
-    for dtype in DTYPES.values():
-        bench = Bench(size, device, dtype)
+    for precision in ("float32", "bfloat16"):
+        bench = Bench(size, device, precision)
         torch.manual_seed(1)
         values.append(bench.iw_nll())
     return float((values[0] - values[1]).abs().max())
@@ -242,7 +246,7 @@ def _line(record: dict[str, Any]) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--precision", nargs="+", choices=DTYPES, default=list(DTYPES))
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=["float32", "bfloat16"])
     parser.add_argument("--sentences", nargs="+", type=int, default=[32], help="batch sizes, one after the other")
     parser.add_argument("--tokens", type=int, default=80, help="of each sentence, <s> and </s> included")
     parser.add_argument("--hidden", type=int, default=1024)
@@ -269,11 +273,11 @@ def _main() -> None:
     with tqdm(total=works * len(sizes) * len(given.precision), leave=False, disable=not sys.stderr.isatty()) as bar:
         for size in sizes:
             for name in given.precision:
-                for record in measure(Bench(size, device, DTYPES[name]), given.repeats, bar):
+                for record in measure(Bench(size, device, name), given.repeats, bar):
                     tqdm.write(_line(record))
                     records.append(record)
     report = {"machine": asdict(Machine.of(device)), "size": asdict(sizes[0]), "records": records}
-    if set(given.precision) == set(DTYPES):
+    if {"float32", "bfloat16"} <= set(given.precision):
         report["bf16_nll_difference"] = bf16_difference(sizes[0], device)
         print(f"largest difference of a sentence's NLL from float32's: {report['bf16_nll_difference']:.4f} nats")
     if given.output:

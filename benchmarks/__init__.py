@@ -1,0 +1,1 @@
+"""Speed and memory, and what writes the documents' tables from results."""

@@ -1,0 +1,1 @@
+"""What one call measures on a GPU: `python -m benchmarks.gpu --help`."""
