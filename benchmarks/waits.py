@@ -3,7 +3,7 @@
 On a CPU nothing waits, so that the calls are counted instead of the waits.
 """
 
-import traceback
+import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,11 +50,13 @@ class Waits:
 
     def note(self, what: str) -> None:
         """Count a wait at the innermost line of these packages that is at work."""
-        for frame, line in traceback.walk_stack(None):
-            path = Path(frame.f_code.co_filename)
-            if not set(PACKAGES).isdisjoint(path.parts) and not frame.f_code.co_name.startswith("__torch_"):
-                self.places[f"{path.name}:{line} {what}"] += 1
+        frame = sys._getframe(1)
+        while frame is not None:
+            path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+            if not set(PACKAGES).isdisjoint(path.parts) and not name.startswith("__torch_"):
+                self.places[f"{path.name}:{frame.f_lineno} {what}"] += 1
                 return
+            frame = frame.f_back  # type: ignore[assignment]
         self.places[f"backward {what}"] += 1  # of an operator whose line autograd does not know
 
 

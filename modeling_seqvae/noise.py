@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .transfers import to_device
+
 Generators = torch.Generator | Sequence[torch.Generator] | None
 """One generator for a whole batch, or one per sentence, so that a sentence's noise does not depend on its batch."""
 
@@ -25,14 +27,14 @@ def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators 
         raise ValueError(f"got {len(generator)} generators for {like.shape[0]} sentences: give one, or one each")
     if not generator:
         return like.new_empty(num_samples, *like.shape)
-    return torch.stack([_of_sentence(num_samples, like, own) for own in generator], 1).to(like.device)
+    return to_device(torch.stack([_of_sentence(num_samples, like, own) for own in generator], 1), like.device)
 
 
 def _one_draw(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     if generator is None:
         return torch.randn_like(like)
     noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return noise.to(like.device)
+    return to_device(noise, like.device)
 
 
 def _of_sentence(num_samples: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -18,6 +18,7 @@ ROOT_FILES = (
     "registry",
     "kernels",
     "pooling",
+    "transfers",
     "noise",
     "gaussian",
     "flows",

@@ -22,6 +22,7 @@ from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import sentence_generator, standard_normal
 from ..outputs import SeqVAEEncoderOutput
+from ..transfers import arriving, to_device
 from . import metrics
 from .dual import DualMeasurements, DualNetworks
 
@@ -93,12 +94,15 @@ class Evaluator:
     @torch.no_grad()
     def measure(self) -> Measurements:
         """-ELBO terms and posteriors of every sentence."""
-        parts, dispersion = [], metrics.Dispersion()
-        for numbers, batch in self._batches(len(self.dataset), "evaluating"):
-            part = {"number": torch.from_numpy(numbers), "tokens": batch["attention_mask"].sum(1) - 1}
-            part |= self._measure_batch(numbers, batch, dispersion)
-            parts.append({name: tensor.cpu() for name, tensor in part.items()})
-        gathered = gather_object([(parts, dispersion)])
+        dispersion = metrics.Dispersion()
+
+        def measured() -> Iterator[Batch]:
+            for numbers, batch in self._batches(len(self.dataset), "evaluating"):
+                part = {"number": torch.from_numpy(numbers), "tokens": batch["attention_mask"].sum(1) - 1}
+                yield part | self._measure_batch(numbers, batch, dispersion)
+
+        parts = list(arriving(measured()))
+        gathered = gather_object([(parts, dispersion.on_host())])
         total = metrics.Dispersion()
         for _, other in gathered:
             total.merge(other)
@@ -132,11 +136,13 @@ class Evaluator:
     @torch.no_grad()
     def means(self) -> torch.Tensor:
         """The posterior means of all sentences, (N, Z), in order, on the CPU; nothing is decoded."""
-        parts = []
-        for numbers, batch in self._batches(len(self.dataset), "encoding"):
-            posterior = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
-            parts.append({"number": torch.from_numpy(numbers), "mean": posterior.mean.cpu()})
-        return _in_order(gather_object(parts))["mean"]
+
+        def encoded() -> Iterator[Batch]:
+            for numbers, batch in self._batches(len(self.dataset), "encoding"):
+                posterior = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
+                yield {"number": torch.from_numpy(numbers), "mean": posterior.mean}
+
+        return _in_order(gather_object(list(arriving(encoded()))))["mean"]
 
     @torch.no_grad()
     def features(self) -> dict[str, torch.Tensor]:
@@ -145,14 +151,17 @@ class Evaluator:
         Of a Gaussian posterior the draw is that of `measure`. Raises ValueError for a language model.
         """
         self.model.model._require_latent("read features")
-        encoder, parts = self.model.get_encoder(), []
-        for numbers, batch in self._batches(len(self.dataset), "encoding"):
-            pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])[1]
-            posterior = encoder.posterior(pooled)
-            latents = posterior.rsample(1, self._generators(numbers))[0]
-            part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
-            parts.append({"number": torch.from_numpy(numbers)} | {name: tensor.cpu() for name, tensor in part.items()})
-        found = _in_order(gather_object(parts))
+        encoder = self.model.get_encoder()
+
+        def encoded() -> Iterator[Batch]:
+            for numbers, batch in self._batches(len(self.dataset), "encoding"):
+                pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])[1]
+                posterior = encoder.posterior(pooled)
+                latents = posterior.rsample(1, self._generators(numbers))[0]
+                part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
+                yield {"number": torch.from_numpy(numbers)} | part
+
+        found = _in_order(gather_object(list(arriving(encoded()))))
         return {name: found[name].float() for name in ("mean", "draw", "pooled")}
 
     @torch.no_grad()
@@ -165,25 +174,26 @@ class Evaluator:
         if num_samples < 2:
             raise ValueError(f"the dual KL needs at least 2 draws a sentence, got num_samples={num_samples}")
         networks.to(self.model.device)
-        parts = []
-        for numbers, batch in self._batches(len(self.dataset), f"dual KL, {num_samples} samples"):
-            encoder = self.model.get_encoder()
-            encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
-            generators = self._generators(numbers)
-            latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
-            prior = standard_normal(num_samples, latents[0], generators)
-            joint, marginal = networks.kl(encoded.pooled, latents, prior)
-            output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
-            part = {
-                "number": torch.from_numpy(numbers),
-                "reconstruction": output.reconstruction_loss,
-                "joint": joint.value,
-                "joint_variance": joint.variance,
-                "marginal": marginal.value,
-                "marginal_variance": marginal.variance,
-            }
-            parts.append({name: tensor.cpu() for name, tensor in part.items()})
-        return DualMeasurements(**_in_order(gather_object(parts)))
+
+        def measured() -> Iterator[Batch]:
+            for numbers, batch in self._batches(len(self.dataset), f"dual KL, {num_samples} samples"):
+                encoder = self.model.get_encoder()
+                encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
+                generators = self._generators(numbers)
+                latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
+                prior = standard_normal(num_samples, latents[0], generators)
+                joint, marginal = networks.kl(encoded.pooled, latents, prior)
+                output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
+                yield {
+                    "number": torch.from_numpy(numbers),
+                    "reconstruction": output.reconstruction_loss,
+                    "joint": joint.value,
+                    "joint_variance": joint.variance,
+                    "marginal": marginal.value,
+                    "marginal_variance": marginal.variance,
+                }
+
+        return DualMeasurements(**_in_order(gather_object(list(arriving(measured())))))
 
     @torch.no_grad()
     def nll(self, num_samples: int = 500, sentences: int | None = None) -> np.ndarray:
@@ -195,16 +205,20 @@ class Evaluator:
         if sentences is not None and sentences < 1:
             raise ValueError(f"the NLL needs at least 1 sentence, got sentences={sentences}")
         count = len(self.dataset) if sentences is None else min(sentences, len(self.dataset))
-        values: list[tuple[int, float]] = []
-        for numbers, batch in self._batches(count, f"NLL, {num_samples} samples"):
-            nll = self.model.iw_nll(
-                batch["input_ids"],
-                batch["attention_mask"],
-                num_samples=num_samples,
-                generator=self._generators(numbers),
-                encoder_input_ids=self._encoder_words(numbers, batch),
-            )
-            values += zip(numbers.tolist(), nll.tolist(), strict=True)
+
+        def scored() -> Iterator[Batch]:
+            for numbers, batch in self._batches(count, f"NLL, {num_samples} samples"):
+                nll = self.model.iw_nll(
+                    batch["input_ids"],
+                    batch["attention_mask"],
+                    num_samples=num_samples,
+                    generator=self._generators(numbers),
+                    encoder_input_ids=self._encoder_words(numbers, batch),
+                )
+                yield {"number": torch.from_numpy(numbers), "nll": nll}
+
+        parts = list(arriving(scored()))
+        values = [pair for part in parts for pair in zip(part["number"].tolist(), part["nll"].tolist(), strict=True)]
         values = sorted(gather_object(values))
         bad = [number for number, value in values if not math.isfinite(value)]
         if bad:
@@ -222,7 +236,7 @@ class Evaluator:
             with fast_matmul(device), self._autocast(device):
                 for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
                     batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id or 0)
-                    yield self.numbers[positions], {name: tensor.to(device) for name, tensor in batch.items()}
+                    yield self.numbers[positions], {name: to_device(tensor, device) for name, tensor in batch.items()}
         finally:
             self.model.train(was_training)
 
@@ -239,11 +253,13 @@ class Evaluator:
         """The encoder's input: the sentence, or with `shuffle_words` its words permuted between `<s>` and `</s>`."""
         if not self.shuffle_words:
             return batch["input_ids"]
-        shuffled = batch["input_ids"].clone()
-        for row, (number, length) in enumerate(zip(numbers, batch["attention_mask"].sum(1).tolist(), strict=True)):
-            order = np.random.default_rng((self.seed, int(number))).permutation(length - 2)
-            shuffled[row, 1 : length - 1] = batch["input_ids"][row, 1 + torch.from_numpy(order).to(shuffled.device)]
-        return shuffled
+        words = batch["input_ids"]
+        order = torch.arange(words.shape[1]).repeat(len(words), 1)  # (B, T)
+        lengths = sentence_lengths(self.dataset)[np.searchsorted(self.numbers, numbers)]
+        for row, number, length in zip(order, numbers, lengths, strict=True):
+            permuted = np.random.default_rng((self.seed, int(number))).permutation(length - 2)
+            row[1 : length - 1] = 1 + torch.from_numpy(permuted)
+        return words.gather(1, to_device(order, words.device))
 
 
 def summarise(measured: Measurements, seed: int = 0) -> dict[str, Any]:

@@ -111,9 +111,14 @@ class Dispersion:
         self.count = 0
 
     def add(self, features: torch.Tensor) -> None:
-        unit = torch.nn.functional.normalize(features.cpu().double(), dim=-1)
-        self.total = self.total + unit.sum(0)
-        self.count += len(unit)
+        wide = (features.cpu() if features.device.type == "mps" else features).double()  # which has no float64
+        self.total = self.total + torch.nn.functional.normalize(wide, dim=-1).sum(0)
+        self.count += len(features)
+
+    def on_host(self) -> "Dispersion":
+        """Itself, to be sent to other processes; the features may have been a GPU's."""
+        self.total = torch.as_tensor(self.total).cpu()
+        return self
 
     def merge(self, other: "Dispersion") -> None:
         """Add what another process has seen."""
