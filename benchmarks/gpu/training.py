@@ -25,6 +25,7 @@ from modeling_seqvae.data.batching import sentence_lengths, tokenise
 from modeling_seqvae.data.columns import texts_of
 from modeling_seqvae.data.files import write_json
 from modeling_seqvae.evaluation.reading import labels_from_features
+from modeling_seqvae.training.callbacks import Callback
 from modeling_seqvae.training.monitor import Interrupted
 from modeling_seqvae.training.recipe import Recipe, named_settings, resolve
 from modeling_seqvae.training.run import evaluate_checkpoint, load_best, read_corpus, train
@@ -82,10 +83,20 @@ def main(settings: Settings, output_dir: Path, seconds: float) -> None:
     measure(settings, run, corpus.splits, found, lambda: keep(run), device)
 
 
+class Keeping(Callback):
+    """Copies the history out of a run after every epoch, so that it is there whenever the process is ended."""
+
+    def __init__(self, keep: Callable[[Path], None]):
+        self.keep = keep
+
+    def on_epoch_end(self, trainer: Any, record: dict[str, Any]) -> None:
+        self.keep(trainer.output_dir)
+
+
 def ending(recipe: Recipe, run: Path, data_dir: str, keep: Callable[[Path], None]) -> str:
     """Train; what ended it."""
     try:
-        train(recipe, run, data_dir, progress=False, on_best=keep)
+        train(recipe, run, data_dir, progress=False, callbacks=[Keeping(keep)])
     except Interrupted:
         return "the time was over"
     except TrainingDiverged as error:

@@ -205,12 +205,12 @@ def test_a_time_that_is_over_ends_the_training_and_not_its_figures(toy, tmp_path
     )  # fmt: skip
     train = training.train
 
-    def interrupted(recipe, run, data_dir, progress, on_best):
-        def first(folder):
-            on_best(folder)
+    class AfterTheFirst(training.Callback):
+        def on_epoch_end(self, trainer, record):
             training.os.kill(training.os.getpid(), training.signal.SIGTERM)
 
-        return train(recipe, run, data_dir, progress=progress, on_best=first)
+    def interrupted(recipe, run, data_dir, progress, callbacks):
+        return train(recipe, run, data_dir, progress=progress, callbacks=[*callbacks, AfterTheFirst()])
 
     monkeypatch.setattr(training, "train", interrupted)
     monkeypatch.setattr(training, "planned", lambda *arguments: {"overrides": ["training.updates=[40, 40]"]})
