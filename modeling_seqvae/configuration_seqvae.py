@@ -33,10 +33,10 @@ class SeqVAEConfig(PreTrainedConfig):
     Args:
         vocab_size: Number of tokens, special tokens included.
         embedding_size: Width of the encoder's and of the decoder's word embeddings.
-        hidden_size: Width of the decoder's LSTM.
+        hidden_size: Width of the decoder's LSTM, or of its blocks.
         encoder_hidden_size: Width of the encoder's LSTM; `None` means `hidden_size`.
-        num_hidden_layers: LSTM layers, in the encoder and in the decoder.
-        latent_size: Dimensions of z. 0 is the LSTM language model: no encoder, KL 0, exact likelihood.
+        num_hidden_layers: LSTM layers, in the encoder and in the decoder where that has any.
+        latent_size: Dimensions of z. 0 is a language model, the decoder alone: no encoder, KL 0, exact likelihood.
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
         posterior: Family of q(z|x): `gaussian` (diagonal covariance), `normalised` (the same, its means normalised over
             the batch, as in BN-VAE), `planar_flow` (planar flows of a Gaussian, as in WAE-RNF), `implicit` (a sampler
@@ -47,8 +47,11 @@ class SeqVAEConfig(PreTrainedConfig):
         sampler_layers: Layers of an `implicit` posterior's sampler; 1 is linear, and its density exact.
         concentration: Of a `vmf` posterior, κ of Xu and Durrett (2018): it decides the KL, which is the same for all
             sentences.
-        decoder: What writes the sentence: `lstm`, or `unigram`, which draws every token from softmax(W z + b) without
-            reading the words before it; dropout does nothing there.
+        decoder: What writes the sentence: `lstm`; `dilated_cnn`, dilated convolutions over the last words; or
+            `unigram`, which draws every token from softmax(W z + b) without reading the words before it; dropout does
+            nothing there.
+        cnn_size: Of a `dilated_cnn` decoder, `small`, `medium` or `large`: a prediction depends on the last 15, 63 or
+            125 tokens (Yang et al. 2017). Its blocks are `hidden_size` wide, and half of that inside.
         decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
         embedding_dropout: Dropout on the decoder's word embeddings.
         output_dropout: Dropout on what the vocabulary layer reads.
@@ -84,6 +87,7 @@ class SeqVAEConfig(PreTrainedConfig):
     sampler_layers: int = 1
     concentration: float | int = 20.0
     decoder: str = "lstm"
+    cnn_size: str = "small"
     decoder_skip: bool = False
     embedding_dropout: float | int = 0.5
     output_dropout: float | int = 0.5

@@ -18,10 +18,24 @@ LOGITS_AT_ONCE = 1 << 24
 """Logits of a unigram decoder made at a time; bounds memory, changes no result."""
 
 
+KERNEL = 3
+"""Tokens that a convolution of a dilated CNN reads, as far apart as its dilation."""
+CNN_SIZES = {"small": (1, 2, 4), "medium": (1, 2, 4, 8, 16), "large": (1, 2, 4, 8, 16) * 2}
+"""The values of `SeqVAEConfig.cnn_size`: the blocks' dilations. A prediction depends on 15, 63 or 125 tokens."""
+
+
 def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
     """`count` LSTM layers, kept apart so that the states of each can be returned."""
     sizes = [input_size] + [hidden_size] * (count - 1)
     return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
+
+
+def drop_words(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
+    """Ids (B, T) in which every word but `<s>` has become the unknown token with probability word_dropout."""
+    if config.word_dropout == 0:
+        return input_ids
+    dropped = torch.rand(input_ids.shape, device=input_ids.device) < config.word_dropout
+    return input_ids.masked_fill(dropped & (input_ids != config.bos_token_id), config.unk_token_id)
 
 
 class Decoder(nn.Module, ABC):
@@ -30,9 +44,12 @@ class Decoder(nn.Module, ABC):
     `embed_tokens` are its word embeddings, None for a decoder that reads no words.
     """
 
+    config: Any
     embed_tokens: Any
     title = "a decoder"
     """What it is, in a model card's sentence."""
+    alone = "A language model"
+    """What it is without a latent, at the beginning of one."""
 
     @staticmethod
     def require(config: Any) -> None:
@@ -64,6 +81,10 @@ class Decoder(nn.Module, ABC):
             raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
         return words
 
+    def _embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The embeddings of ids (B, T), (B, T, E); in training after word dropout."""
+        return self.embed_tokens(drop_words(input_ids, self.config) if self.training else input_ids)
+
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
         return self(latents.flatten(0, 1), input_ids.repeat(len(latents), 1))[0][-1]
@@ -92,6 +113,7 @@ class LSTMDecoder(Decoder):
     """Predicts each token from the ones before and z, which starts the LSTM and joins every input."""
 
     title = "an LSTM decoder"
+    alone = "An LSTM language model"
 
     def __init__(self, config: Any):
         super().__init__()
@@ -129,7 +151,7 @@ class LSTMDecoder(Decoder):
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
         words = self.given(input_ids, inputs_embeds)
-        embeds = self.embed_tokens(self._drop_words(words)) if inputs_embeds is None else words
+        embeds = self._embed(words) if inputs_embeds is None else words
         latents = latents.to(embeds.dtype)
         past = self.initial_state(latents) if cache is None else cache
         z = latents[:, None].expand(-1, embeds.shape[1], -1)
@@ -161,13 +183,6 @@ class LSTMDecoder(Decoder):
         if self.config.decoder_skip:
             states = torch.tanh(self.skip_state(states) + self.skip_latent(latents)[:, None])
         return self.output_dropout(states)
-
-    def _drop_words(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """In training, every input word but `<s>` becomes the unknown token with probability word_dropout."""
-        if not self.training or self.config.word_dropout == 0:
-            return input_ids
-        dropped = torch.rand(input_ids.shape, device=input_ids.device) < self.config.word_dropout
-        return input_ids.masked_fill(dropped & (input_ids != self.config.bos_token_id), self.config.unk_token_id)
 
 
 class UnigramDecoder(Decoder):
@@ -220,4 +235,81 @@ class UnigramDecoder(Decoder):
         return -torch.cat(found).masked_fill(~counted, 0)  # (B, T - 1)
 
 
-DECODERS.update({"lstm": LSTMDecoder, "unigram": UnigramDecoder})
+class ResidualBlock(nn.Module):
+    """x + W_2 relu(c), where c is a dilated convolution over relu(W_1 x), which is half as wide."""
+
+    def __init__(self, width: int, dilation: int):
+        super().__init__()
+        self.narrow = nn.Linear(width, (width + 1) // 2)
+        self.convolution = nn.Conv1d((width + 1) // 2, (width + 1) // 2, KERNEL, dilation=dilation)
+        self.widen = nn.Linear((width + 1) // 2, width)
+        self.before = (KERNEL - 1) * dilation  # tokens that the convolution reads before the one at hand
+
+    def forward(self, states: torch.Tensor, past: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """States (B, T, H), and what the next call is given as its past, (B, before, H / 2); zeros before `<s>`."""
+        inner = torch.cat([past, torch.relu(self.narrow(states))], 1)
+        convolved = torch.relu(self.convolution(inner.transpose(1, 2)).transpose(1, 2))
+        return states + self.widen(convolved), inner[:, inner.shape[1] - self.before :]
+
+
+class DilatedCNNDecoder(Decoder):
+    """Predicts each token from the last few and z by residual blocks of dilated convolutions (Yang et al. 2017).
+
+    z joins every input. A prediction depends on z and on as many tokens as `receptive_field` says, which makes z worth
+    more than to an LSTM: only it can tell of words before them.
+    """
+
+    title = "a decoder of dilated convolutions"
+    alone = "A language model of dilated convolutions"
+
+    @staticmethod
+    def require(config: Any) -> None:
+        if config.decoder_skip:
+            raise ValueError("decoder='dilated_cnn' has no skip from z to the vocabulary: decoder_skip cannot be True")
+        if config.cnn_size not in CNN_SIZES:
+            raise ValueError(f"cnn_size={config.cnn_size!r} is not one of {', '.join(CNN_SIZES)}")
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
+        self.embedding_dropout = Dropout(config.embedding_dropout)
+        self.output_dropout = Dropout(config.output_dropout)
+        self.input = nn.Linear(config.embedding_size + config.latent_size, config.hidden_size)
+        self.blocks: Any = nn.ModuleList(ResidualBlock(config.hidden_size, each) for each in CNN_SIZES[config.cnn_size])
+
+    @property
+    def receptive_field(self) -> int:
+        """Tokens that a prediction depends on."""
+        return 1 + sum(block.before for block in self.blocks)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        cache: SeqVAECache | None = None,
+    ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
+        """Embeddings and each block's states, (B, T, .) each; the cache holds what the blocks read of tokens before."""
+        words = self.given(input_ids, inputs_embeds)
+        embeds = self._embed(words) if inputs_embeds is None else words
+        z = latents.to(embeds.dtype)[:, None].expand(-1, embeds.shape[1], -1)
+        states, pasts = [self.input(torch.cat([self.embedding_dropout(embeds), z], -1))], []
+        for block, past in zip(self.blocks, self._pasts(embeds, cache), strict=True):
+            found, past = block(states[-1], past)
+            states.append(found)
+            pasts.append(past.flatten(1))
+        states[-1] = self.output_dropout(states[-1])
+        kept = torch.cat(pasts, 1)[None]  # (1, B, .)
+        seen_tokens = embeds.shape[1] + (cache.seen_tokens if cache else 0)
+        return (embeds, *states[1:]), SeqVAECache(kept, kept[:0, :, :0], seen_tokens)
+
+    def _pasts(self, like: torch.Tensor, cache: SeqVAECache | None) -> list[torch.Tensor]:
+        """What each block is given as its past, (B, before, H / 2)."""
+        width = (self.config.hidden_size + 1) // 2
+        sizes = [block.before * width for block in self.blocks]
+        kept = like.new_zeros(len(like), sum(sizes)) if cache is None else cache.hidden[0].to(like.dtype)
+        return [past.unflatten(1, (-1, width)) for past in kept.split(sizes, 1)]
+
+
+DECODERS.update({"lstm": LSTMDecoder, "unigram": UnigramDecoder, "dilated_cnn": DilatedCNNDecoder})

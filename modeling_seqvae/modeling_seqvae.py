@@ -122,7 +122,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     config_class = SeqVAEConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["SeqVAEEncoder", "LSTMDecoder", "UnigramDecoder"]
+    _no_split_modules = ["SeqVAEEncoder", "LSTMDecoder", "UnigramDecoder", "DilatedCNNDecoder"]
     _is_stateful = True
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
@@ -136,7 +136,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, nn.Embedding):
             bound = self.config.embedding_initializer_range
-        elif isinstance(module, nn.Linear | nn.LSTM):
+        elif isinstance(module, nn.Linear | nn.LSTM | nn.Conv1d):
             bound = self.config.initializer_range
         else:
             return

@@ -28,6 +28,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_seqvae import SeqVAEConfig
+from .decoders import DECODERS
 from .registry import own_modules
 
 AUTO_MAP = {
@@ -314,7 +315,7 @@ def _said(error: HfHubHTTPError) -> str:
 
 def plain_card(name: str, config: SeqVAEConfig) -> str:
     """The card of a model that comes without the records of a run: what it is and how to load it."""
-    kind = "A sequence VAE" if config.latent_size else "An LSTM language model"
+    kind = "A sequence VAE" if config.latent_size else DECODERS[config.decoder].alone
     return f"""---
 library_name: transformers
 tags:

@@ -22,6 +22,8 @@ ARCHITECTURES = {
     "normalised": {"posterior": "normalised"},
     "vmf": {"posterior": "vmf"},
     "unigram": {"decoder": "unigram"},
+    "cnn": {"decoder": "dilated_cnn"},
+    "cnn lm": {"decoder": "dilated_cnn", "latent_size": 0},
     "lm": {"latent_size": 0},
     "tied": {"tie_word_embeddings": True, "embedding_size": 8},
     "tied lm": {"tie_word_embeddings": True, "embedding_size": 8, "latent_size": 0},
@@ -285,6 +287,10 @@ def test_names_of_weights_are_the_checkpoint_format(make_model, name) -> None:
     expected = (LANGUAGE_MODEL if "lm" in name else SEQUENCE_VAE) | EXTRA_KEYS.get(name, set())
     if name == "unigram":
         expected = {key for key in expected if "decoder" not in key} | {"lm_head.bias"}
+    if "cnn" in name:
+        blocks = {f"blocks.{i}.{part}" for i in range(3) for part in ("narrow", "convolution", "widen")}
+        layers = {f"model.decoder.{part}.{kind}" for part in ("input", *blocks) for kind in ("weight", "bias")}
+        expected = {key for key in expected if "decoder.layers" not in key and "initial_cell" not in key} | layers
     if name in POSTERIORS:
         expected = expected - GAUSSIAN | {f"model.encoder.posterior.{key}" for key in POSTERIORS[name]}
     assert set(make_model(**ARCHITECTURES[name]).state_dict()) == expected

@@ -1,4 +1,4 @@
-"""The unigram decoder: a softmax of z for every token, whatever the words before, and a model like any other."""
+"""The unigram decoder, a softmax of z for every token whatever the words before, and the dilated CNN: laws of each."""
 
 from itertools import product
 
@@ -90,7 +90,7 @@ def test_what_it_cannot_have_is_refused_by_field(field, value) -> None:
 
 
 def test_unknown_decoders_are_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="decoder='cnn' is not one of lstm, unigram"):
+    with pytest.raises(ValueError, match="decoder='cnn' is not one of lstm, unigram, dilated_cnn"):
         SeqVAEConfig(decoder="cnn")
 
 
@@ -103,3 +103,85 @@ def test_the_kl_is_the_sum_of_its_dimensions(make_model, batch, posterior, decod
 
 def test_a_posterior_of_dependent_dimensions_has_no_kl_per_dimension(make_model, batch) -> None:
     assert make_model(posterior="planar_flow")(**batch).kl_per_dimension is None
+
+
+# Dilated convolutions
+
+
+SIZES = {"small": 15, "medium": 63, "large": 125}
+
+
+def cnn_states(model: SeqVAEForTextModeling, ids: torch.Tensor, latents: torch.Tensor, **given) -> torch.Tensor:
+    return model.model.decoder(latents, ids, **given)[0][-1]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_word_changes_its_receptive_field_and_nothing_else(make_model, size) -> None:
+    """Neither what is predicted before it nor, beyond the field, after it; and all that is within."""
+    model = make_model(decoder="dilated_cnn", cnn_size=size, hidden_size=48).double()
+    field, place, length = SIZES[size], 4, SIZES[size] + 20
+    assert model.model.decoder.receptive_field == field
+    ids, latents = torch.randint(3, 20, (1, length)), torch.randn(1, 3).double()
+    other = ids.clone()
+    other[0, place] = (ids[0, place] + 1 - 3) % 17 + 3
+    changed = (cnn_states(model, ids, latents) != cnn_states(model, other, latents)).any(-1)[0]
+    assert changed.nonzero()[:, 0].min() == place and changed.nonzero()[:, 0].max() == place + field - 1
+    assert not changed[:place].any() and not changed[place + field :].any()
+
+
+@pytest.mark.parametrize("latent_size", [3, 0])
+def test_words_one_by_one_or_some_at_a_time_are_the_whole_sentence(make_model, latent_size) -> None:
+    model = make_model(decoder="dilated_cnn", latent_size=latent_size).double()
+    ids, latents = torch.randint(3, 20, (2, 40)), torch.randn(2, latent_size).double()
+    whole = cnn_states(model, ids, latents)
+    for size in (1, 3, 29):
+        cache, parts = None, []
+        for part in ids.split(size, 1):
+            states, cache = model.model.decoder(latents, part, cache=cache)
+            parts.append(states[-1])
+        torch.testing.assert_close(torch.cat(parts, 1), whole)
+        assert cache.get_seq_length() == 40
+
+
+def test_the_dilated_cnn_writes_with_its_cache_what_it_writes_without(make_model, batch) -> None:
+    for changes in ({}, {"latent_size": 0}):
+        model = make_model(decoder="dilated_cnn", **changes)
+        latents = torch.randn(3, model.config.latent_size)
+        for options in ({"do_sample": False}, {"do_sample": False, "num_beams": 3}):
+            found = [model.sample(latents=latents, max_length=25, use_cache=use, **options) for use in (True, False)]
+            assert torch.equal(*found)
+        greedy = model.sample(latents=latents, max_length=25, do_sample=False)
+        logits = model(decoder_input_ids=greedy, latents=latents).logits if changes == {} else model(greedy).logits
+        chosen, written = logits[:, :-1].argmax(-1), greedy[:, 1:]
+        going = (written != 2).cumprod(1).roll(1, 1).bool()  # words up to `</s>`
+        going[:, 0] = True
+        assert torch.equal(chosen[going], written[going])
+
+
+def test_the_convolution_is_that_of_a_loop_over_words(make_model) -> None:
+    """One block by hand: x + W_2 relu(sum_k C_k relu(W_1 x_(t - k d)) + c) with zeros before the first word."""
+    block = decoders.ResidualBlock(6, 2).double()
+    states = torch.randn(1, 9, 6).double()
+    found, _ = block(states, torch.zeros(1, 4, 3).double())
+    inner = torch.relu(block.narrow(states))[0]
+    for place in range(9):
+        total = block.convolution.bias
+        for k in range(3):
+            if place - 2 * k >= 0:
+                total = total + block.convolution.weight[:, :, 2 - k] @ inner[place - 2 * k]
+        torch.testing.assert_close(found[0, place], states[0, place] + block.widen(torch.relu(total)))
+
+
+def test_padding_and_latents_of_the_dilated_cnn(make_model, batch) -> None:
+    model = make_model(decoder="dilated_cnn")
+    alone = model(batch["input_ids"][1:2, :5], labels=batch["input_ids"][1:2, :5])
+    torch.testing.assert_close(alone.reconstruction_loss, model(**batch).reconstruction_loss[1:2])
+    first, second = (cnn_states(model, batch["input_ids"], torch.full((4, 3), value)) for value in (0.0, 1.0))
+    assert (first != second).any(-1).all()
+
+
+def test_what_a_dilated_cnn_cannot_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="cnn_size='huge' is not one of small, medium, large"):
+        SeqVAEConfig(decoder="dilated_cnn", cnn_size="huge")
+    with pytest.raises(ValueError, match="decoder_skip cannot be True"):
+        SeqVAEConfig(decoder="dilated_cnn", decoder_skip=True)

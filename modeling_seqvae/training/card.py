@@ -25,7 +25,7 @@ SEQUENCE_VAE = (
     "A sequence VAE on text: an LSTM encoder, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
     "latent dimensions, and {writer} that writes the sentence from a latent"
 )
-LANGUAGE_MODEL = "An LSTM language model on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
+LANGUAGE_MODEL = "{alone} on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
 
 MEASURES = {
     "nll": ("NLL", "{:.2f}"),
@@ -83,7 +83,7 @@ def card(
         template_str=template_path().read_text("utf-8"),
         title=title,
         description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(
-            **sizes.to_dict(), writer=DECODERS[sizes.decoder].title
+            **sizes.to_dict(), writer=DECODERS[sizes.decoder].title, alone=DECODERS[sizes.decoder].alone
         ),
         note=note,
         source=source,

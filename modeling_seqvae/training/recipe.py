@@ -410,7 +410,7 @@ ENCODER_FIELDS = (
     "mean_scale", "num_flows", "sampler_layers", "concentration",
 )  # fmt: skip
 """Fields of a configuration that say what an encoder is; another model takes it over only where they are equal."""
-DECODER_FIELDS = ("decoder", "hidden_size", "decoder_skip", "tie_word_embeddings")
+DECODER_FIELDS = ("decoder", "cnn_size", "hidden_size", "decoder_skip", "tie_word_embeddings")
 """The same of a decoder, beside those of its encoder."""
 
 MAY_DIFFER = (
