@@ -3,6 +3,7 @@
 N draws, K components, Z latent dimensions.
 """
 
+import importlib
 import os
 from pathlib import Path
 from typing import Self
@@ -42,14 +43,14 @@ class AggregatePosterior:
 
         Raises ValueError for fewer draws than components.
         """
-        try:
-            from sklearn.mixture import GaussianMixture
+        try:  # by name, so that code which travels with a checkpoint does not require it
+            mixtures = importlib.import_module("sklearn.mixture")
         except ImportError as error:
             raise ImportError("a mixture is fitted by scikit-learn: pip install scikit-learn") from error
 
         if len(draws) < components:
             raise ValueError(f"{components} components need as many draws or more, and there are {len(draws)}")
-        mixture = GaussianMixture(components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32)
+        mixture = mixtures.GaussianMixture(components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32)
         mixture.fit(np.asarray(draws, np.float64))
         scales = np.linalg.cholesky(mixture.covariances_)
         return cls(*map(torch.from_numpy, (mixture.weights_, mixture.means_, scales)))
