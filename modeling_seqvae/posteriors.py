@@ -4,7 +4,7 @@ A head turns the pooled features (B, H) into a distribution object. Sizes: S dra
 all logarithms are natural, all KLs in nats per sentence.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -110,6 +110,26 @@ POSTERIORS.update(
         ),
     }
 )
+
+
+@runtime_checkable
+class PopulationHead(Protocol):
+    """A head whose posteriors depend on the other sentences of the training set, by statistics that it keeps.
+
+    Training takes them of a batch, which therefore has to be whole; the trainer gives it those of the training set.
+    """
+
+    def set_population(self, means: torch.Tensor) -> None:
+        """Take the statistics of all sentences from now on, whose posteriors have these means (N, Z) in evaluation."""
+
+
+def head_of(config: Any) -> Any:
+    """A head of the kind that a configuration has, of one feature: to see what it and its posteriors offer.
+
+    The global random state stays as it is.
+    """
+    with torch.random.fork_rng([]):
+        return POSTERIORS[config.posterior](1, config).eval()
 
 
 def prior_of(part: Any) -> Prior:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from modeling_seqvae import SeqVAEConfig
 from modeling_seqvae.evaluation.metrics import mutual_information_corpus
-from modeling_seqvae.posteriors import POSTERIORS, Posterior, Proposal, prior_of
+from modeling_seqvae.posteriors import POSTERIORS, PopulationHead, Posterior, Proposal, head_of, prior_of
 
 B, H, Z = 5, 4, 2
 KINDS: dict[str, dict[str, Any]] = {
@@ -216,6 +217,21 @@ def test_where_only_draws_are_known_there_are_no_such_coordinates() -> None:
     assert posterior.base is None
     assert posterior.draw().base is None and posterior.proposal.draw().base is None
     assert not hasattr(posterior, "log_prob")
+
+
+# What callers ask of a kind
+
+
+def test_a_head_says_itself_whether_it_keeps_statistics_of_all_sentences() -> None:
+    keeping = [kind for kind in KINDS if isinstance(make_head(kind), PopulationHead)]
+    assert keeping == ["normalised"]
+
+
+def test_asking_a_configuration_leaves_the_random_state_alone(kind) -> None:
+    fields, state = {"latent_size": Z, **KINDS[kind]}, torch.get_rng_state()
+    head = head_of(SeqVAEConfig(**fields))
+    assert hasattr(head(torch.zeros(1, 1)), "log_prob") == (kind != "deep sampler")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 # In the model

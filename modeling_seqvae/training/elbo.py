@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..posteriors import POSTERIORS
+from ..posteriors import head_of
 from .loader import Batch
 
 
@@ -30,7 +30,7 @@ class Elbo:
         Such as one whose posterior is known by its draws alone: its KL is that of another distribution, its `proposal`,
         and reconstructions at its own draws plus that KL are no bound.
         """
-        if config.posterior == "implicit" and config.sampler_layers > 1 and config.latent_size > 0:
+        if config.latent_size > 0 and not hasattr(posterior_of(config), "log_prob"):
             raise ValueError(
                 "training.objective elbo needs a KL that is known, which a posterior known by its draws alone has not: "
                 "let model.sampler_layers be 1, or take the objective ivae or ivae_mi"
@@ -75,7 +75,7 @@ class Elbo:
 def posterior_of(config: SeqVAEConfig) -> Any:
     """A posterior (of one sentence) of the kind that a configuration has, to see what such posteriors offer."""
     with torch.enable_grad():
-        return POSTERIORS[config.posterior](1, config).eval()(torch.zeros(1, 1))
+        return head_of(config)(torch.zeros(1, 1))
 
 
 class Autoencoder(Elbo):

@@ -23,6 +23,7 @@ from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.launch import launched
 from ..kernels import has_bfloat16
+from ..posteriors import PopulationHead, head_of
 from ..registry import import_parts
 from ..tokenization import vocabulary_hash
 from .objectives import OBJECTIVES, objective_class, require_objective_options
@@ -277,9 +278,11 @@ class Recipe(BaseModel):
         config = SeqVAEConfig(**self.model)
         objective_class(self.training.objective).require(config)
         SCHEMES[self.training.scheme].require(config)
-        if config.posterior == "normalised" and self.training.accumulation_steps > 1:
+        whole = config.latent_size > 0 and isinstance(head_of(config), PopulationHead)
+        if whole and self.training.accumulation_steps > 1:
             raise ValueError(
-                "model.posterior normalised needs the whole batch at once: training.accumulation_steps must be 1"
+                f"model.posterior {config.posterior} needs the whole batch at once: "
+                "training.accumulation_steps must be 1"
             )
         if self.starts_from_encoder and config.latent_size == 0:
             raise ValueError("pretraining and encoder_from need an encoder: model.latent_size is 0")

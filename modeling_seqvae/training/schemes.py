@@ -13,6 +13,7 @@ import torch
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..registry import SCHEMES
+from .elbo import posterior_of
 from .loader import Batch
 from .update import JointUpdate
 
@@ -33,10 +34,10 @@ class AggressiveUpdate(JointUpdate):
     def require(config: SeqVAEConfig) -> None:
         if config.latent_size == 0:
             raise ValueError("training.scheme aggressive needs an encoder: model.latent_size is 0")
-        if config.posterior == "implicit" and config.sampler_layers > 1:
+        if posterior_of(config).base is None:
             raise ValueError(
-                "training.scheme aggressive ends by mutual information, which a posterior known by its draws alone has "
-                "not: let model.sampler_layers be 1"
+                "training.scheme aggressive ends by mutual information, which is not known of model.posterior "
+                f"{config.posterior}: take another, or let an implicit one have model.sampler_layers 1"
             )
 
     @staticmethod

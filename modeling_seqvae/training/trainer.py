@@ -27,6 +27,7 @@ from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..posteriors import PopulationHead
 from .callbacks import Callback
 from .loader import BatchLoader
 from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, profiled
@@ -285,9 +286,9 @@ class SeqVAETrainer:
 
     def _take_population(self, model: SeqVAEForTextModeling) -> None:
         """Give a posterior that normalises its means the statistics of the whole training set."""
-        set_population = getattr(getattr(model.get_encoder(), "posterior", None), "set_population", None)
-        if set_population:
-            set_population(self._evaluator(self.train_set).means())
+        head = model.get_encoder().posterior if model.config.latent_size > 0 else None
+        if isinstance(head, PopulationHead):
+            head.set_population(self._evaluator(self.train_set).means())
 
     def _evaluator(self, sentences: Dataset) -> Evaluator:
         model = self.accelerator.unwrap_model(self.model)
