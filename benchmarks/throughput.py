@@ -28,7 +28,7 @@ from modeling_seqvae.kernels import keep_freed_memory, linear_nll, run_layer, st
 from modeling_seqvae.training.monitor import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS
-from modeling_seqvae.training.recipe import TrainingSpec
+from modeling_seqvae.training.specs import TrainingSpec
 
 REFERENCE_RATE = 150.0  # GFLOP/s of float32 products, of the machine that the reference ran on
 REFERENCE_WORDS = {"train": 847.0, "iw_nll": 2764.0}  # a second there

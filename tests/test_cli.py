@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
-from modeling_seqvae.training.recipe import Recipe, available
+from modeling_seqvae.training.configuration import available
+from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import weights_hash
 
 COMMANDS = (

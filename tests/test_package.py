@@ -151,7 +151,7 @@ def installation(root: Path, python: Path, package: Path, configuration: Path) -
 def test_configuration_and_template_travel_with_the_package(way: str, request: pytest.FixtureRequest) -> None:
     installed: Installation = request.getfixturevalue(f"{way}_installation")
     package, root, template = installed.evaluate(
-        "import modeling_seqvae; from modeling_seqvae.training.recipe import configuration_root;"
+        "import modeling_seqvae; from modeling_seqvae.training.configuration import configuration_root;"
         "from modeling_seqvae.training.card import template_path;"
         "print(modeling_seqvae.__file__); print(configuration_root()); print(template_path())"
     ).splitlines()

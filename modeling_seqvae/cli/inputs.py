@@ -26,7 +26,7 @@ def corpus_named(
     that is `evaluated` is the test set.
     """
     from ..data.corpora import spec_from_path
-    from ..training.recipe import available
+    from ..training.configuration import available
     from ..training.run import reading_of
 
     path = Path(name)

@@ -17,7 +17,8 @@ from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..training.recipe import corpus_spec, method_settings
+from ..training.configuration import method_settings
+from ..training.recipe import corpus_spec
 from .request import Request
 from .steps import Measurement, Training
 from .table5 import of_corpus, supervised

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from ..data.files import read_yaml
-from ..training.recipe import configuration_root
+from ..training.configuration import configuration_root
 
 
 @cache

@@ -10,16 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.recipe import (
-    OWN_TEXTS,
-    Recipe,
-    available,
-    corpus_spec,
-    leaves,
-    method_settings,
-    named_settings,
-    resolve,
-)
+from ..training.configuration import available, method_settings, named_settings
+from ..training.recipe import OWN_TEXTS, Recipe, corpus_spec, leaves, resolve
 from .published import paper_settings
 from .steps import Evaluation, Training
 

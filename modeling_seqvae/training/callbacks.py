@@ -5,7 +5,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling_seqvae import SeqVAEForTextModeling
-from .recipe import TrainingSpec
+from .specs import TrainingSpec
 
 
 class Callback:

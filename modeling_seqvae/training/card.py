@@ -17,7 +17,8 @@ from ..decoders import DECODERS
 from ..evaluation.table import collapsed, how_likelihoods
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .objectives import objective_class
-from .recipe import Recipe, TrainingSpec
+from .recipe import Recipe
+from .specs import TrainingSpec
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

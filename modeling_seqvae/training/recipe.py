@@ -4,16 +4,13 @@ Later wins: training preset, then method, then `--set section.field=value`. A na
 path the user's own YAML.
 """
 
-import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from datasets import Dataset
 from huggingface_hub.errors import StrictDataclassError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
@@ -21,212 +18,16 @@ from ..data.columns import Texts, identity_of
 from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
-from ..data.launch import launched
-from ..kernels import has_bfloat16
 from ..posteriors import PopulationHead, head_of
 from ..registry import import_parts
 from ..tokenization import vocabulary_hash
-from .objectives import OBJECTIVES, objective_class, require_objective_options
-from .optimizers import OPTIMIZERS, OPTIONS, require_options
-from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
+from .configuration import SECTIONS, merge_into, method_layers, named_settings, require_known
+from .objectives import objective_class
 from .schemes import SCHEMES
+from .specs import LENGTHS, Pretraining, TrainingSpec, require_one_of
 
-PACKAGE = Path(__file__).resolve().parents[1]
 OWN_TEXTS = "auto"
 """The preset of texts that are no corpus of `configuration/corpora`, where none is named."""
-SECTIONS = ("corpus", "model", "training", "pretraining")
-"""What a preset or a method may hold, and --set may change."""
-CHOICES: dict[str, Mapping[str, Any]] = {
-    "objective": OBJECTIVES,
-    "scheme": SCHEMES,
-    "optimizer": OPTIMIZERS,
-    "lr_schedule": LR_SCHEDULES,
-    "kl_schedule": SCHEDULES,
-}
-
-LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
-"""Fields of `training` in epochs, which `updates` stretches together."""
-SHARE = re.compile(r"(100|\d{1,2})(\.\d+)?%")
-"""How a length is given as a share of the run."""
-MOST_EPOCHS = 60
-"""Epochs to which `updates` stretches a run at most: there are too few texts for more."""
-
-
-class TrainingSpec(BaseModel):
-    """How a model is optimised. The defaults are the paper's; `docs/training.md` explains each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    objective: str = "elbo"
-    objective_options: dict[str, Any] = {}
-    scheme: str = "joint"
-    optimizer: str = "sgd"
-    optimizer_options: dict[str, Any] = {}
-    table_options: dict[str, Any] = {}
-    learning_rate: float = Field(1.0, gt=0)
-    encoder_rate: float = Field(1.0, gt=0)
-    lr_schedule: str = "plateau"
-    warmup_epochs: float = Field(0, ge=0)
-    max_grad_norm: float = Field(5.0, gt=0)
-    batch_size: int = Field(32, ge=1)
-    accumulation_steps: int = Field(1, ge=1)
-    epochs: int = Field(100, ge=1)
-    updates: tuple[int, int] | None = None
-    kl_schedule: str = "linear"
-    kl_start: float = Field(0.1, ge=0)
-    kl_stop: float = Field(1.0, ge=0)
-    anneal_epochs: float = Field(10, ge=0)
-    cycle_epochs: float = Field(10, gt=0)
-    freeze_encoder_epochs: float = Field(0, ge=0)
-    plateau_from: int = Field(15, ge=1)
-    plateau_patience: int = Field(2, ge=1)
-    max_halvings: int = Field(5, ge=1)
-    precision: Literal["auto", "native", "no", "bf16"] = "auto"
-    save_minutes: float = Field(10, gt=0)
-    trackers: list[str] = []
-    tracker_project: str = "seqvae"
-    tracker_options: dict[str, dict[str, Any]] = {}
-    log_updates: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0, lt=2**32)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value(cls, value: Any) -> Any:
-        if isinstance(value, bool):  # pydantic would take it for 0 or 1
-            raise ValueError("a truth value means nothing here")
-        return value
-
-    @field_validator("objective", "scheme", "optimizer", "lr_schedule", "kl_schedule")
-    @classmethod
-    def _known_name(cls, name: str, field: ValidationInfo) -> str:
-        return _one_of(name, CHOICES[str(field.field_name)])
-
-    @field_validator("objective_options")
-    @classmethod
-    def _known_objective_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
-        if "objective" in field.data:  # missing where it is not known itself
-            require_objective_options(field.data["objective"], options)
-        return options
-
-    @field_validator(*OPTIONS)
-    @classmethod
-    def _known_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
-        optimizer = field.data.get("optimizer")  # missing where it is not known itself
-        if optimizer:
-            require_options(str(field.field_name), optimizer, options)
-        return options
-
-    @field_validator("updates")
-    @classmethod
-    def _least_and_most(cls, bounds: tuple[int, int] | None) -> tuple[int, int] | None:
-        if bounds and not 1 <= bounds[0] <= bounds[1]:
-            raise ValueError("must be the least and the most updates of a run, such as [700, 20000]")
-        return bounds
-
-    @model_validator(mode="after")
-    def _warmup_ends(self) -> "TrainingSpec":
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be fewer than epochs ({self.epochs})")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shares(cls, fields: Any) -> Any:
-        """Lengths such as `30%`, of the run, in epochs."""
-        if not isinstance(fields, Mapping):
-            return fields
-        epochs = fields.get("epochs", cls.model_fields["epochs"].default)
-        shares = {
-            name: float(fields[name].removesuffix("%")) / 100 * epochs
-            for name in LENGTHS
-            if isinstance(epochs, int) and SHARE.fullmatch(str(fields.get(name, "")))
-        }
-        return {**fields, **shares}
-
-    @field_validator("trackers")
-    @classmethod
-    def _known_trackers(cls, names: list[str]) -> list[str]:
-        return [_one_of(name, [str(known) for known in LOGGER_TYPE_TO_CLASS]) for name in names]
-
-    @field_validator("tracker_options")
-    @classmethod
-    def _of_trackers(cls, options: dict[str, dict[str, Any]], field: ValidationInfo) -> dict[str, dict[str, Any]]:
-        for name in options:
-            _one_of(name, field.data.get("trackers", [name]))
-        return options
-
-    def kl_weight(self, epochs: float) -> float:
-        """The KL weight when `epochs` epochs, fractions counted, have passed."""
-        schedule = SCHEDULES[self.kl_schedule]
-        period = getattr(self, schedule.period)
-        return schedule.weight(epochs / period if period else math.inf, self.kl_start, self.kl_stop)
-
-    @property
-    def annealing_epochs(self) -> float:
-        """Epochs, fractions counted, after which the KL weight stays at `kl_stop`, by the schedule."""
-        schedule = SCHEDULES[self.kl_schedule]
-        return schedule.periods * float(getattr(self, schedule.period))
-
-    def unfinished(self) -> list[str]:
-        """Where the run ends before the KL weight's schedule does, and what to set: sentences, mostly none."""
-        schedule, annealing = SCHEDULES[self.kl_schedule], self.annealing_epochs
-        if annealing <= self.epochs:
-            return []
-        return [
-            f"the KL weight's schedule takes {annealing:g} epochs and the run has {self.epochs}: it ends at weight "
-            f"{self.kl_weight(self.epochs * (1 - 1e-9)):.2f}. Train longer, or give the length as a share of the run: "
-            f"training.{schedule.period}={60 // schedule.periods}%"
-        ]
-
-    def lr_factor(self, epochs: float) -> float:
-        """The share of the full learning rate when `epochs` epochs, fractions counted, have passed."""
-        warmup = min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
-        rest = max(0.0, epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
-        return warmup * LR_SCHEDULES[self.lr_schedule].factor(rest)
-
-    def settled(self, sentences: int) -> "TrainingSpec":
-        """The schedule with what depends on the training set's size and on the machine decided.
-
-        Epochs become as many as `updates` allows, and the other lengths keep their shares of the run.
-        """
-        spec = self.model_copy(update={"precision": self.mixed_precision or "auto"})
-        if self.updates is None:
-            return spec
-        least, most = (math.ceil(bound / math.ceil(sentences / self.batch_size)) for bound in self.updates)
-        epochs = min(max(self.epochs, min(least, MOST_EPOCHS)), most)
-        lengths: dict[str, Any] = {name: getattr(self, name) * epochs / self.epochs for name in LENGTHS}
-        whole = {"epochs": epochs, "plateau_from": max(1, round(lengths["plateau_from"]))}
-        return spec.model_copy(update=lengths | whole | {"updates": None})
-
-    @property
-    def mixed_precision(self) -> str | None:
-        """What an Accelerator is told; None: what accelerate is configured for."""
-        if self.precision == "native":
-            return "bf16" if has_bfloat16(launched().device) else "no"
-        return None if self.precision == "auto" else self.precision
-
-    def plateau(self) -> Plateau:
-        """The learning-rate rule; under a cyclical schedule it begins anew when the cycles are over."""
-        if not LR_SCHEDULES[self.lr_schedule].halves_at_plateaus:
-            return Plateau(self.epochs + 1, self.plateau_patience)
-        ignored = self.annealing_epochs if SCHEDULES[self.kl_schedule].plateau_waits else 0.0
-        return Plateau(self.plateau_from, self.plateau_patience, ignored)
-
-
-class Pretraining(BaseModel):
-    """A run before the main one, whose encoder starts it: the fields of the recipe in which it differs.
-
-    Objective, scheme, freezing and the encoder's rate are not those of the main run, but the defaults, where `training`
-    does not name them.
-
-    With `reset_decoder: false` the whole model starts the main run, which must then have a model of the same sizes.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    reset_decoder: bool = True
 
 
 class Recipe(BaseModel):
@@ -266,7 +67,7 @@ class Recipe(BaseModel):
     @classmethod
     def _known_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
         for name in fields:
-            _one_of(name, MODEL_FIELDS)
+            require_one_of(name, MODEL_FIELDS)
         try:
             SeqVAEConfig(**fields)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
@@ -438,78 +239,6 @@ PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded",
 """Beginnings of the fields that say where the texts come from, and of those of labels, which are not trained on."""
 
 
-def configuration_root() -> Path:
-    """The folder of methods, corpora and presets: the installed package's copy, or the checkout's `configuration/`."""
-    packaged = PACKAGE / "configuration"
-    return packaged if packaged.is_dir() else PACKAGE.parent / "configuration"
-
-
-def available(kind: str) -> list[str]:
-    """The names under `configuration/<kind>`: kind is `methods`, `corpora` or `training`."""
-    return sorted(path.stem for path in (configuration_root() / kind).glob("*.yaml"))
-
-
-def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
-    """The YAML of a name under `configuration/<kind>` or of the user's own file, and where it stands.
-
-    Unknown names: ValueError with the list.
-    """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = configuration_root() / kind / f"{name}.yaml"
-        if not path.is_file():
-            names = ", ".join(available(kind))
-            raise ValueError(f"there is no {name!r} in configuration/{kind}, only {names}; or give a YAML file")
-    return read_yaml(path), str(path)
-
-
-def method_settings(name: str) -> dict[str, Any]:
-    """What a method's file says, over what the file of its `base` says where it has one."""
-    merged: dict[str, Any] = {}
-    for layer, source in _method_layers(name):
-        merged["title"] = layer.pop("title")
-        _merge(merged, layer, source)
-    return merged
-
-
-def _merge(merged: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
-    """Put the sections of a file over those merged so far, field by field; `epochs` without `updates` are meant as is.
-
-    Raises ValueError that names the file for an unknown section, and for one that holds no fields.
-    """
-    _known_keys(layer, SECTIONS, source)
-    for section, values in layer.items():
-        if not isinstance(values, Mapping):
-            raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
-        counted = {"updates": None} if section == "training" and "epochs" in values else {}
-        merged[section] = {**merged.get(section, {}), **counted, **values}
-
-
-def _method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
-    """A method's settings, behind those of its `base`, which is another method that it changes; and their files."""
-    layers: list[tuple[dict[str, Any], str]] = []
-    base: str | None = name
-    while base:
-        settings, source = named_settings("methods", base)
-        if source in (above for _, above in layers):
-            raise ValueError(f"{source}: base leads back to this method")
-        base = settings.pop("base", None)
-        if not isinstance(base, str | None):
-            raise ValueError(f"{source}: base must be the name or the path of a method, not {base!r}")
-        settings.setdefault("title", Path(source).stem)
-        if "imports" in settings:
-            settings["imports"] = _from_folder_of(source, settings["imports"])
-        layers.insert(0, (settings, source))
-    return layers
-
-
-def _from_folder_of(source: str, modules: Any) -> list[str]:
-    """Modules that a YAML file imports, where paths of Python files begin at its folder."""
-    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
-        raise ValueError(f"{source}: imports must be a list of modules or Python files, not {modules!r}")
-    return [str(Path(source).parent / module) if module.endswith(".py") else module for module in modules]
-
-
 def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
     """The spec of a name in `configuration/corpora` or of the user's own YAML; a spec stays itself."""
     return corpus if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)[0]
@@ -534,15 +263,15 @@ def resolve(
     """
     corpus = corpus or IN_MEMORY
     spec, own_preset = (corpus, OWN_TEXTS) if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
-    method_layers = _method_layers(method)
-    titles = [layer.pop("title") for layer, _ in method_layers]
+    layers = method_layers(method)
+    titles = [layer.pop("title") for layer, _ in layers]
     merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
-    merged["imports"] = [*imports, *(module for layer, _ in method_layers for module in layer.pop("imports", ()))]
+    merged["imports"] = [*imports, *(module for layer, _ in layers for module in layer.pop("imports", ()))]
     merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
     merged["encoder_from"] = encoder_from
     recipe = _checked(merged, "--limit" if limits else "--import")
-    for layer, source in (named_settings("training", preset or own_preset), *method_layers):
-        _merge(merged, layer, source)
+    for layer, source in (named_settings("training", preset or own_preset), *layers):
+        merge_into(merged, layer, source)
         if encoder_from:
             merged.pop("pretraining", None)
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
@@ -556,7 +285,7 @@ def resolve(
 def _corpus_settings(name: str) -> tuple[CorpusSpec, str]:
     """The spec of a corpus file, and the preset it asks for."""
     settings, source = named_settings("corpora", name)
-    _known_keys(settings, ("data", "preset"), source)
+    require_known(settings, ("data", "preset"), source)
     try:
         return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
     except ValidationError as error:
@@ -569,7 +298,7 @@ def _override(merged: dict[str, Any], override: str) -> None:
     *sections, field = key.strip().split(".")
     if not (equals and field and sections and all(sections)):
         raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
-    _known_keys({sections[0]: {}}, SECTIONS, "--set")
+    require_known({sections[0]: {}}, SECTIONS, "--set")
     place = merged
     for section in sections:
         inner = place.get(section)
@@ -606,18 +335,6 @@ FIELDS_OF: dict[tuple[str, ...], type[BaseModel]] = {
     ("corpus", "hub"): HubSource,
     ("pretraining",): Pretraining,
 }
-
-
-def _known_keys(settings: Mapping[str, Any], names: Sequence[str], source: str) -> None:
-    for key in settings:
-        if key not in names:
-            raise ValueError(f"{source}: {key!r} is not one of {', '.join(names)}")
-
-
-def _one_of(name: str, names: Any) -> str:
-    if name not in names:
-        raise ValueError(f"{name!r} is not one of {', '.join(names)}")
-    return name
 
 
 def leaves(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

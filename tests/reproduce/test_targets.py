@@ -21,7 +21,7 @@ from modeling_seqvae.reproduce.runner import document, document_again, in_order,
 from modeling_seqvae.reproduce.steps import FILES, FINISHED, Training
 from modeling_seqvae.reproduce.table3 import WITHOUT
 from modeling_seqvae.reproduce.targets import TARGETS
-from modeling_seqvae.training.recipe import available
+from modeling_seqvae.training.configuration import available
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
 YAHOO = Request("yahoo", "small")

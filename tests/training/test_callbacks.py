@@ -11,8 +11,8 @@ from transformers import Trainer, TrainingArguments
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.data.batching import collate
 from modeling_seqvae.training.callbacks import Callback, KLAnnealingCallback
-from modeling_seqvae.training.recipe import TrainingSpec
 from modeling_seqvae.training.run_directory import read_history
+from modeling_seqvae.training.specs import TrainingSpec
 from modeling_seqvae.training.trainer import SeqVAETrainer
 
 SENTENCES = [{"input_ids": [1, *range(4, 5 + index % 7), 2]} for index in range(24)]

@@ -8,8 +8,11 @@ from pydantic import ValidationError
 from modeling_seqvae.data.corpora import CorpusSpec, spec_from_path
 from modeling_seqvae.data.files import yaml_value
 from modeling_seqvae.tokenization import train_tokenizer, vocabulary_hash
+from modeling_seqvae.training import configuration, specs
 from modeling_seqvae.training import recipe as recipes
-from modeling_seqvae.training.recipe import Recipe, TrainingSpec, available, configuration_root, corpus_spec, resolve
+from modeling_seqvae.training.configuration import available, configuration_root
+from modeling_seqvae.training.recipe import Recipe, corpus_spec, resolve
+from modeling_seqvae.training.specs import TrainingSpec
 
 METHODS, CORPORA, PRESETS = (available(kind) for kind in ("methods", "corpora", "training"))
 
@@ -108,10 +111,14 @@ def test_a_method_says_what_it_changes_in_its_base(tmp_path):
     assert (mine.method, mine.title) == ("mine", "mine")
     assert mine.model == base.model | {"latent_size": 8} and mine.pretraining == base.pretraining
     assert mine.training == base.training.model_copy(update={"seed": 3})
-    assert recipes.method_settings(str(tmp_path / "mine.yaml"))["model"] == {
-        **recipes.method_settings("unigram_pretraining")["model"],
+    assert configuration.method_settings(str(tmp_path / "mine.yaml"))["model"] == {
+        **configuration.method_settings("unigram_pretraining")["model"],
         "latent_size": 8,
     }
+    (tmp_path / "parts.py").touch()
+    (tmp_path / "theirs.yaml").write_text("base: max_pool\nimports: [parts.py]\nmodel: {latent_size: 8}\n")
+    theirs = configuration.method_settings(str(tmp_path / "theirs.yaml"))
+    assert theirs == {"title": "theirs", "model": {"pooling_mode": "max", "latent_size": 8}}
     (tmp_path / "round.yaml").write_text(f"base: {tmp_path / 'mine.yaml'}\n")
     (tmp_path / "mine.yaml").write_text(f"base: {tmp_path / 'round.yaml'}\n")
     with pytest.raises(ValueError, match=r"round.yaml: base leads back|mine.yaml: base leads back"):
@@ -207,7 +214,7 @@ def test_the_installed_packages_copy_of_the_configuration_comes_first(tmp_path, 
     assert configuration_root() == Path(__file__).resolve().parents[2] / "configuration"
     package = tmp_path / "package"
     package.mkdir()
-    monkeypatch.setattr(recipes, "PACKAGE", package)
+    monkeypatch.setattr(configuration, "PACKAGE", package)
     assert configuration_root() == tmp_path / "configuration"
     (package / "configuration").mkdir()
     assert configuration_root() == package / "configuration"
@@ -335,7 +342,7 @@ def test_updates_decides_how_often_few_or_many_sentences_are_read(sentences, epo
     assert training.warmup_epochs == pytest.approx(epochs / 16) and training.anneal_epochs == epochs / 2
     assert training.kl_weight(epochs / 2) == 1.0 > training.kl_weight(epochs / 2 - 0.01)
     changed = {name for name in TrainingSpec.model_fields if getattr(training, name) != getattr(recipe.training, name)}
-    assert changed <= {"updates", *recipes.LENGTHS}
+    assert changed <= {"updates", *specs.LENGTHS}
 
 
 def test_a_pretraining_keeps_to_updates_as_the_run_does(tmp_path):
@@ -382,7 +389,7 @@ def test_who_counts_epochs_means_epochs(tmp_path):
 
 @pytest.mark.parametrize(("there", "found"), [(True, "bf16"), (False, "no")])
 def test_native_precision_is_what_the_machine_has(monkeypatch, there, found):
-    monkeypatch.setattr(recipes, "has_bfloat16", lambda device: there)
+    monkeypatch.setattr(specs, "has_bfloat16", lambda device: there)
     recipe = resolve("unigram_pretraining", "ptb", "auto")
     assert recipe.training.precision == "native" and recipe.training.mixed_precision == found
     settled = recipe.settled(100)

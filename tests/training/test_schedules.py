@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from modeling_seqvae.training.recipe import TrainingSpec
 from modeling_seqvae.training.schedules import LR_SCHEDULES, SCHEDULES, Plateau
+from modeling_seqvae.training.specs import TrainingSpec
 
 
 def weights(spec: TrainingSpec, epochs: tuple[float, ...]) -> list[float]:

@@ -1,0 +1,91 @@
+"""The YAML files of `configuration/`, or of the user's own: methods, corpora and training presets, as mappings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.files import read_yaml
+
+PACKAGE = Path(__file__).resolve().parents[1]
+SECTIONS = ("corpus", "model", "training", "pretraining")
+"""What a preset or a method may hold, and --set may change."""
+
+
+def configuration_root() -> Path:
+    """The folder of methods, corpora and presets: the installed package's copy, or the checkout's `configuration/`."""
+    packaged = PACKAGE / "configuration"
+    return packaged if packaged.is_dir() else PACKAGE.parent / "configuration"
+
+
+def available(kind: str) -> list[str]:
+    """The names under `configuration/<kind>`: kind is `methods`, `corpora` or `training`."""
+    return sorted(path.stem for path in (configuration_root() / kind).glob("*.yaml"))
+
+
+def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
+    """The YAML of a name under `configuration/<kind>` or of the user's own file, and where it stands.
+
+    Unknown names: ValueError with the list.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = configuration_root() / kind / f"{name}.yaml"
+        if not path.is_file():
+            names = ", ".join(available(kind))
+            raise ValueError(f"there is no {name!r} in configuration/{kind}, only {names}; or give a YAML file")
+    return read_yaml(path), str(path)
+
+
+def method_settings(name: str) -> dict[str, Any]:
+    """The title and the sections of a method's file, over those of the file of its `base` where it has one."""
+    merged: dict[str, Any] = {}
+    for layer, source in method_layers(name):
+        merged["title"] = layer.pop("title")
+        layer.pop("imports", None)
+        merge_into(merged, layer, source)
+    return merged
+
+
+def merge_into(merged: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
+    """Put the sections of a file over those merged so far, field by field; `epochs` without `updates` are meant as is.
+
+    Raises ValueError that names the file for an unknown section, and for one that holds no fields.
+    """
+    require_known(layer, SECTIONS, source)
+    for section, values in layer.items():
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
+        counted = {"updates": None} if section == "training" and "epochs" in values else {}
+        merged[section] = {**merged.get(section, {}), **counted, **values}
+
+
+def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
+    """A method's settings, behind those of its `base`, which is another method that it changes; and their files."""
+    layers: list[tuple[dict[str, Any], str]] = []
+    base: str | None = name
+    while base:
+        settings, source = named_settings("methods", base)
+        if source in (above for _, above in layers):
+            raise ValueError(f"{source}: base leads back to this method")
+        base = settings.pop("base", None)
+        if not isinstance(base, str | None):
+            raise ValueError(f"{source}: base must be the name or the path of a method, not {base!r}")
+        settings.setdefault("title", Path(source).stem)
+        if "imports" in settings:
+            settings["imports"] = _from_folder_of(source, settings["imports"])
+        layers.insert(0, (settings, source))
+    return layers
+
+
+def _from_folder_of(source: str, modules: Any) -> list[str]:
+    """Modules that a YAML file imports, where paths of Python files begin at its folder."""
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise ValueError(f"{source}: imports must be a list of modules or Python files, not {modules!r}")
+    return [str(Path(source).parent / module) if module.endswith(".py") else module for module in modules]
+
+
+def require_known(settings: Mapping[str, Any], names: Sequence[str], source: str) -> None:
+    """Raise ValueError, which names the source, for a key that is not one of the names."""
+    for key in settings:
+        if key not in names:
+            raise ValueError(f"{source}: {key!r} is not one of {', '.join(names)}")
