@@ -9,10 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .flows import PlanarFlowPosterior
-from .gaussian import STANDARD_NORMAL, DiagonalGaussian, Draw, GaussianPosterior
+from .gaussian import STANDARD_NORMAL, DiagonalGaussian, Draw, GaussianPosterior, NormalisedGaussianPosterior
 from .implicit import ImplicitPosterior
 from .noise import Generators
-from .normalised import NormalisedGaussianPosterior
 from .registry import POSTERIORS
 from .vmf import VonMisesFisherPosterior
 

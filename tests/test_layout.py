@@ -23,7 +23,6 @@ ROOT_FILES = (
     "gaussian",
     "flows",
     "implicit",
-    "normalised",
     "vmf",
     "posteriors",
     "likelihood",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_seqvae import SeqVAEConfig
-from modeling_seqvae.normalised import NormalisedGaussianPosterior
+from modeling_seqvae.gaussian import NormalisedGaussianPosterior
 
 Z, SCALE = 3, 0.6
 
