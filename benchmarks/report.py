@@ -104,6 +104,24 @@ def memory(report: dict[str, Any]) -> str:
     return f"{told}\n\n{_table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
 
 
+def reading(report: dict[str, Any]) -> str:
+    """What each version took for each phase of reading the same text, and how many times as fast the last one is."""
+    names = list(dict.fromkeys(record["name"] for record in report["records"]))
+    by_phase: dict[str, dict[str, Any]] = {}
+    for record in report["records"]:
+        by_phase.setdefault(record["phase"], {})[record["name"]] = record
+    rows = []
+    for phase, found in by_phase.items():
+        last = found[names[-1]]
+        rates = [f"{last[of] / max(last['seconds'], 0.01):,.0f}" for of in ("documents", "words")]
+        seconds = [f"{found[name]['seconds']:.2f}" for name in names]
+        rows.append([phase, *seconds, *rates, f"{found[names[0]]['seconds'] / max(last['seconds'], 0.01):.1f}"])
+    whole = by_phase["together"][names[-1]]
+    told = f"{whole['documents']:,} documents of {whole['text']}, {whole['words']:,} words; seconds of one processor."
+    titles = ["phase", *(f"{name}, seconds" for name in names), "documents/s", "words/s", "times as fast"]
+    return f"{told}\n\n{_table(titles, rows, text_columns=1)}"
+
+
 def time_to_quality(report: dict[str, Any]) -> str:
     """What an update costs either recipe, and when the fast one is as good as the paper's, for each seed."""
     machine, measured, paper = report["machine"], report["measured"], report["paper"]
@@ -178,6 +196,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "gpu_correctness": gpu_correctness,
     "gpu_throughput": gpu_throughput,
     "memory": memory,
+    "reading": reading,
     "time_to_quality": time_to_quality,
     "time_to_quality_yelp": time_to_quality,
     "rare_words": rare_words,

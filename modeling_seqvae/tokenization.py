@@ -25,6 +25,9 @@ PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"  # ids 0, 1, 2, 3; the 
 MODEL_MAX_LENGTH = 1024  # where `truncation=True` cuts; a recurrent model has no limit of its own
 _CHUNK = 1000  # texts that cross into the Rust tokenizer at once
 
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+"""What separates words, and what a text without words is made of, in every normalisation."""
+
 
 class Normalisation(NamedTuple):
     """What a normalisation does to text on its way in and to words on their way out."""
@@ -32,20 +35,25 @@ class Normalisation(NamedTuple):
     normalizer: normalizers.Normalizer
     pre_tokenizer: pre_tokenizers.PreTokenizer
     decoder: decoders.Decoder | None  # None joins words by single spaces
+    words_of_ascii: Callable[[str], list[str]]  # the same words of a text of ASCII characters, by Python's `re`
 
 
 def _whitespace(unknown_mark: str) -> Normalisation:
     control_word = Regex(rf"(?<!\S)(?:{PAD}|{BOS}|{EOS})(?!\S)")
+    find = re.compile(r"\S+", re.ASCII).findall
+
+    def words_of_ascii(text: str) -> list[str]:
+        return [unknown_mark if word in (PAD, BOS, EOS) else word for word in find(text)]
+
     return Normalisation(
-        normalizers.Replace(control_word, unknown_mark), pre_tokenizers.WhitespaceSplit(), decoder=None
+        normalizers.Replace(control_word, unknown_mark), pre_tokenizers.WhitespaceSplit(), None, words_of_ascii
     )
 
 
 _CONTRACTION = r"n't\b|'(?:s|m|d|ll|re|ve)\b"
+_CONTRACTED = rf"\w+(?=n't\b)|{_CONTRACTION}"  # did|n't
 _WORD = "|".join(
     [
-        r"\w+(?=n't\b)",  # did|n't
-        _CONTRACTION,
         r"(?:\d+[.,:])+\d+\w*",  # 3.50  1,000  10:30am
         r"\w+(?:-\w+)*",  # good  _num_  check-in
         r"\.{2,}",  # ...
@@ -57,9 +65,19 @@ _WORD = "|".join(
 def _words(unknown_mark: str) -> Normalisation:
     mark_end = r"(?:(?!\w)|(?=n't\b))" if re.match(r"\w", unknown_mark[-1]) else ""
     steps = [normalizers.NFC(), normalizers.Replace("’", "'"), normalizers.Lowercase(), normalizers.NFC()]
-    if unknown_mark != unknown_mark.lower():  # the mark is spelt as the corpus spells it
-        steps.append(normalizers.Replace(Regex(rf"(?<!\w){re.escape(unknown_mark.lower())}{mark_end}"), unknown_mark))
-    pattern = Regex(f"{re.escape(unknown_mark)}{mark_end}|{_WORD}")
+    lower_mark = rf"(?<!\w){re.escape(unknown_mark.lower())}{mark_end}"
+    is_lower = unknown_mark == unknown_mark.lower()
+    if not is_lower:  # the mark is spelt as the corpus spells it
+        steps.append(normalizers.Replace(Regex(lower_mark), unknown_mark))
+    mark = f"{re.escape(unknown_mark)}{mark_end}"
+    pattern = f"{mark}|{_CONTRACTED}|{_WORD}"
+    find, find_uncontracted = (re.compile(of, re.ASCII).findall for of in (pattern, f"{mark}|{_WORD}"))
+    replace = re.compile(lower_mark, re.ASCII).sub
+
+    def words_of_ascii(text: str) -> list[str]:
+        text = text.lower() if is_lower else replace(lambda _: unknown_mark, text.lower())
+        return find(text) if "'" in text else find_uncontracted(text)
+
     decoder = decoders.Sequence(
         [
             # a space before every word but the first; the prefix it would glue is never the start of a longer word here
@@ -70,7 +88,10 @@ def _words(unknown_mark: str) -> Normalisation:
         ]
     )
     return Normalisation(
-        normalizers.Sequence(steps), pre_tokenizers.Split(pattern, behavior="removed", invert=True), decoder
+        normalizers.Sequence(steps),
+        pre_tokenizers.Split(Regex(pattern), behavior="removed", invert=True),
+        decoder,
+        words_of_ascii,
     )
 
 
@@ -89,34 +110,29 @@ def train_tokenizer(
 
     Ids 0-3 are pad, `<s>`, `</s>` and the unknown word, spelt `unknown_mark`; at most `vocabulary_size` words follow,
     each seen at least `min_frequency` times. Encoding writes `<s> x_1 ... x_n </s>`. The same texts give the same ids.
+    Texts are read one after the other; memory grows with the number of different words.
     Raises ValueError for an unknown normalisation, a mark that is not one word, or texts without a single such word.
-    """
-    words = frequent_words(
-        texts,
-        vocabulary_size=vocabulary_size,
-        min_frequency=min_frequency,
-        unknown_mark=unknown_mark,
-        normalisation=normalisation,
-    )
-    return word_tokenizer(words, unknown_mark=unknown_mark, normalisation=normalisation)
-
-
-def frequent_words(
-    texts: Iterable[str], *, vocabulary_size: int, min_frequency: int, unknown_mark: str, normalisation: str
-) -> list[str]:
-    """The words that `train_tokenizer` gives ids to, in the order of these, without the four special tokens.
-
-    Texts are read one after the other; memory grows with the number of different words. Raises what `train_tokenizer`
-    raises.
     """
     if vocabulary_size < 1:
         raise ValueError(f"vocabulary_size is {vocabulary_size}; it must be at least 1 word.")
     if isinstance(texts, str):
         raise ValueError("texts is one string; give an iterable of strings, one per document.")
-    specials = [PAD, BOS, EOS, unknown_mark]
     pieces = normalisation_of(normalisation, unknown_mark)
-    counted = _words_by_frequency(texts, pieces, vocabulary_size + len(specials), min_frequency)
-    words = [word for word in counted if word not in specials][:vocabulary_size]
+    most = vocabulary_size + len(control_words(unknown_mark))
+    counted = _words_by_frequency(texts, pieces, most, min_frequency)
+    words = chosen_words(counted, vocabulary_size, min_frequency, unknown_mark)
+    return word_tokenizer(words, unknown_mark=unknown_mark, normalisation=normalisation)
+
+
+def control_words(unknown_mark: str) -> list[str]:
+    """The words of ids 0 to 3."""
+    return [PAD, BOS, EOS, unknown_mark]
+
+
+def chosen_words(counted: Iterable[str], vocabulary_size: int, min_frequency: int, unknown_mark: str) -> list[str]:
+    """Of the words that occur often enough, most frequent first, those that get ids. Raises ValueError for none."""
+    controls = control_words(unknown_mark)
+    words = [word for word in counted if word not in controls][:vocabulary_size]
     if not words:
         raise ValueError(f"No word occurs {min_frequency} times or more in the training texts: no vocabulary to build.")
     return words
@@ -124,7 +140,7 @@ def frequent_words(
 
 def word_tokenizer(words: Sequence[str], *, unknown_mark: str, normalisation: str) -> PreTrainedTokenizerFast:
     """The tokenizer whose ids are the four special tokens and then `words`, in their order."""
-    vocabulary = {word: id_ for id_, word in enumerate([PAD, BOS, EOS, unknown_mark, *words])}
+    vocabulary = {word: id_ for id_, word in enumerate([*control_words(unknown_mark), *words])}
     return _wrap(WordLevel(vocabulary, unk_token=unknown_mark), normalisation_of(normalisation, unknown_mark))
 
 
@@ -155,10 +171,24 @@ def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[
     pieces = normalisation_of(normalisation, unknown_mark)
 
     def split(text: str) -> list[str]:
+        if text.isascii():
+            return pieces.words_of_ascii(text)
         normalised = pieces.normalizer.normalize_str(text)
         return [word for word, _ in pieces.pre_tokenizer.pre_tokenize_str(normalised)]
 
     return split
+
+
+def words_known_to(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, int]] | None:
+    """The name of a tokenizer's normalisation and the ids of its words; None for one unlike those made here."""
+    pieces = pieces_of(tokenizer)
+    vocabulary = pieces["model"].pop("vocab", None)
+    for name in NORMALISATIONS if getattr(tokenizer, "split_special_tokens", False) else ():
+        own = pieces_of(word_tokenizer([], unknown_mark=tokenizer.unk_token or UNKNOWN, normalisation=name))
+        own["model"].pop("vocab")
+        if pieces == own:
+            return name, vocabulary
+    return None
 
 
 def vocabulary_hash(tokenizer: PreTrainedTokenizerBase) -> str:

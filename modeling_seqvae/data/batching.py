@@ -3,17 +3,21 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, overload
 
 import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
 import torch
 from datasets import Dataset, Features, List, Value
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ..tokenization import pieces_of
+from ..tokenization import pieces_of, words_known_to
 from .caching import cached_map
 from .columns import array_of, arrays_of, tokens_of
+from .words import Words, words_of
 
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
@@ -33,26 +37,63 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     and the tokenizer, and one in memory keeps it. Of several processes one does it and the others wait. Raises OSError
     where the cache cannot be written.
     """
-
-    def encode(batch: dict[str, list], index: list[int]) -> dict[str, list]:
-        input_ids = tokenizer(batch["text"], return_attention_mask=False)["input_ids"]
-        return {
-            "input_ids": input_ids,
-            "length": [len(ids) for ids in input_ids],
-            "unknown": [ids.count(tokenizer.unk_token_id) for ids in input_ids],
-            "index": index,
-        }
-
-    kept = {name: feature for name, feature in split.features.items() if name != "text"}
     made = {"input_ids": List(Value("int32")), "length": Value("int32"), "unknown": Value("int32")}
+    kept = {name: feature for name, feature in split.features.items() if name != "text"}
+    ids_of = cache(lambda: _ids_of(split, tokenizer))  # which takes time that who finds the work done does not need
+
+    def encode(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
+        lengths, ids = ids_of()(rows, indices)
+        until = np.append(0, lengths.cumsum())
+        unknown_until = np.append(0, (ids == tokenizer.unk_token_id).cumsum())[until]
+        columns = {
+            "input_ids": pa.ListArray.from_arrays(until.astype(np.int32), ids),
+            "length": lengths.astype(np.int32),
+            "unknown": np.diff(unknown_until).astype(np.int32),
+            "index": np.asarray(indices, np.int64),
+        }
+        return pa.table({**{name: rows[name] for name in kept}, **columns})
+
     return cached_map(
         split,
         encode,
-        remove_columns=["text"],
         features=Features({**kept, **made, "index": Value("int64")}),
         new_fingerprint=_fingerprint(split, tokenizer),
         desc="tokenising",
     )
+
+
+def _ids_of(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Callable[[pa.Table, Sequence[int]], Words]:
+    """A function from some rows and their indices to the lengths of their sentences, (N,), and all ids of these."""
+
+    def by_tokenizer(rows: pa.Table, _: Sequence[int]) -> Words:
+        sentences = tokenizer(rows["text"].to_pylist(), return_attention_mask=False)["input_ids"]
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+        return lengths, np.fromiter(chain.from_iterable(sentences), np.int32, lengths.sum())
+
+    known = words_known_to(tokenizer)
+    if known is None or split.features["text"] not in (Value("string"), Value("large_string")):
+        return by_tokenizer
+    normalisation, vocabulary = known
+    read, words = words_of(split, normalisation, tokenizer.unk_token)
+    unknown, ids = tokenizer.unk_token_id, np.zeros(0, np.int32)
+
+    def by_words(rows: pa.Table, indices: Sequence[int]) -> Words:
+        nonlocal ids
+        if rows["text"].null_count:
+            return by_tokenizer(rows, indices)
+        counts, numbers = read(rows, indices)
+        new = [vocabulary.get(word, unknown) for word in words[len(ids) :]]
+        ids = np.append(ids, np.array(new, np.int32)) if new else ids
+        lengths = counts + 2
+        sentences = np.full(lengths.sum(), tokenizer.eos_token_id, np.int32)
+        ends = lengths.cumsum()
+        sentences[ends - lengths] = tokenizer.bos_token_id
+        inner = np.ones(len(sentences), bool)
+        inner[ends - lengths] = inner[ends - 1] = False
+        sentences[inner] = ids[numbers]
+        return lengths, sentences
+
+    return by_words
 
 
 def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:

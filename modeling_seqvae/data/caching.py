@@ -21,14 +21,14 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOE
 
 
 def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> Dataset:
-    """`rows.map` in batches, with the rows' numbers, once for all processes; see `alone`.
+    """`rows.map` of a function from Arrow tables and the rows' indices to tables, once for all processes; see `alone`.
 
     Of rows in memory, which no cache on disk knows, once while they are there, where a `new_fingerprint` says what is
     made of them.
     """
 
     def mapped() -> Dataset:
-        return rows.map(
+        made = rows.with_format("arrow").map(
             function,
             batched=True,
             batch_size=ROWS_AT_ONCE,
@@ -36,6 +36,7 @@ def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> D
             with_indices=True,
             **options,
         )
+        return made.with_format(None)
 
     key = options.get("new_fingerprint")
     if key and cache_folder(rows) is None:
@@ -50,6 +51,11 @@ def made_once(rows: Dataset, key: str, make: Callable[[], Result]) -> Result:
     if key not in made:
         made[key] = make()
     return made[key]
+
+
+def made_before(rows: Dataset, key: str) -> Any:
+    """What `made_once` made of these rows; None if it has not."""
+    return _MADE.get(rows, {}).get(key)
 
 
 _MADE: WeakKeyDictionary[Dataset, dict[str, Any]] = WeakKeyDictionary()

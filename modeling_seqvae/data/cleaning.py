@@ -1,20 +1,27 @@
 """Rows -> documents and classes: empty ones left out, long ones cut, both counted; labels checked."""
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Features, Value
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import ClassLabel, Dataset, Features, List, Value
+from numpy.typing import NDArray
 
-from ..tokenization import word_splitter
+from ..tokenization import WHITE_SPACE
 from .caching import cached_map
 from .columns import arrays_of
 from .labels import BYTE_ORDER_MARK, label_name, listed, quoted
 from .readers import Documents
+from .words import WordReader
 
 MAX_CLASSES = 1000
-_REVISION = 2  # raise it when `_clean_batch` changes: it is part of the cache's key, the code of a function is not
+_REVISION = 3  # raise it when what is made of a row changes: it is part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Cleaned:
     class_names: list[str] | None  # where the source declares its classes
     labels: str = "none"  # where they stood, as in Documents
     column: str | None = None  # of the text, where nobody named it
+    most: int | None = None  # documents after which reading stopped
+    new_words: Dataset | None = None  # of all documents of the source, where `rows` have numbers of words
 
     @property
     def labelled(self) -> bool:
@@ -35,11 +44,18 @@ class Cleaned:
 
 
 def clean(
-    documents: Documents, *, normalisation: str, unknown_mark: str, max_words: int, keep_empty: bool = False
+    documents: Documents,
+    *,
+    normalisation: str,
+    unknown_mark: str,
+    max_words: int,
+    keep_empty: bool = False,
+    numbered: bool = False,
 ) -> Cleaned:
     """Documents without the empty ones, those longer than `max_words` words cut there.
 
-    With `keep_empty` every row has its text, which may be "". Raises ValueError, naming source and line, for a NUL
+    With `keep_empty` every row has its text, which may be "". With `numbered` rows have `numbers`, those of their words
+    after cutting, for who counts or encodes them next. Raises ValueError, naming source and line, for a NUL
     character, a label that is missing or a fraction, a line without the TAB after its label, and, unless
     `keep_empty`, for a source that holds no document.
     """
@@ -48,89 +64,148 @@ def clean(
     columns = {"text": Value("string"), "row": Value("int64"), "words": Value("int64")}
     if documents.labels != "none":
         columns["label"] = Value("string")
+    nothing = Dataset.from_dict({name: [] for name in columns}, Features(columns))
+    told = (documents.labels, documents.column, documents.most)
+    cleaned = Cleaned(nothing, documents.source, documents.unit, 0, class_names, *told)
     if len(documents.rows) == 0 and keep_empty:  # which would be mapped to nothing, columns included
-        nothing = Dataset.from_dict({name: [] for name in columns}, Features(columns))
-        return Cleaned(nothing, documents.source, documents.unit, 0, class_names, documents.labels, documents.column)
+        return cleaned
+    if numbered:
+        columns |= {"numbers": List(Value("int32")), "new_words": List(Value("string"))}
+    settings = (normalisation, unknown_mark, max_words, keep_empty)
+    key = json.dumps(
+        [_REVISION, documents.rows._fingerprint, documents.source, documents.labels, class_names, settings, numbered]
+    )
     rows = cached_map(
         documents.rows,
-        _clean_batch,
-        remove_columns=documents.rows.column_names,
+        _Cleaning(documents, class_names, *settings, columns),
         features=Features(columns),
+        new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:16],
         desc=f"Reading {documents.source}",
-        fn_kwargs={
-            "source": documents.source,
-            "unit": documents.unit,
-            "labels": documents.labels,
-            "class_names": class_names,
-            "normalisation": normalisation,
-            "unknown_mark": unknown_mark,
-            "max_words": max_words,
-            "keep_empty": keep_empty,
-            "revision": _REVISION,
-        },
     )
     if len(rows) == 0 and not keep_empty:
         raise ValueError(f"{documents.source} holds no documents: all of its {documents.unit}s are empty.")
     empty = len(documents.rows) - sum(int((counts > 0).sum()) for counts in arrays_of(rows, "words"))
-    return Cleaned(rows, documents.source, documents.unit, empty, class_names, documents.labels, documents.column)
+    new_words = rows.select_columns(["new_words"]) if numbered else None
+    return replace(
+        cleaned, rows=rows.remove_columns(["new_words"]) if numbered else rows, empty=empty, new_words=new_words
+    )
 
 
-def _clean_batch(
-    batch: Mapping[str, Sequence[Any]],
-    indices: Sequence[int],
-    *,
-    source: str,
-    unit: str,
-    labels: str,
-    class_names: list[str] | None,
-    normalisation: str,
-    unknown_mark: str,
-    max_words: int,
-    keep_empty: bool,
-    revision: int,
-) -> dict[str, list[Any]]:
-    split = word_splitter(normalisation, unknown_mark)
-    kept: dict[str, list[Any]] = {"text": [], "row": [], "words": []} | ({} if labels == "none" else {"label": []})
-    numbers = batch.get("row") or [index + 1 for index in indices]
-    for position, (number, text) in enumerate(zip(numbers, batch["text"], strict=True)):
-        where = f"{source}, {unit} {number}"
-        text, label = text or "", batch["label"][position] if labels == "column" else None
-        if "\0" in text:
-            raise ValueError(f"{where} holds a NUL character; the file must be plain UTF-8 text.")
-        if labels == "tab":
-            label, text = _split_label(text, where)
-        text = text.removeprefix(BYTE_ORDER_MARK)  # of a file that was put behind another
-        words = split(text)
-        if not words and not keep_empty:
-            continue
-        kept["text"].append(" ".join(words[:max_words]) if len(words) > max_words else text.strip())
-        kept["row"].append(number)
-        kept["words"].append(len(words))
-        if labels != "none":
-            kept["label"].append(_class_name(label, class_names, where) if words else "")
-    return kept
+class _Cleaning:
+    """A function from some rows, as an Arrow table, and their indices to the documents among them."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        class_names: list[str] | None,
+        normalisation: str,
+        unknown_mark: str,
+        max_words: int,
+        keep_empty: bool,
+        columns: Collection[str],
+    ):
+        self.source, self.unit, self.labels = documents.source, documents.unit, documents.labels
+        self.class_names = class_names
+        self.max_words = max_words
+        self.keep_empty = keep_empty
+        self.columns = columns
+        self.reader = WordReader(normalisation, unknown_mark)
+        self.told = 0  # of the reader's words, those that a row has as new
+
+    def __call__(self, rows: pa.Table, indices: Sequence[int]) -> pa.Table:
+        numbers = rows["row"].to_pylist() if "row" in rows.column_names else [index + 1 for index in indices]
+        texts, labels, error = self._plain(rows, numbers)
+        texts, counts, lengths, words = self._cut(texts)
+        kept = range(len(texts)) if self.keep_empty else np.flatnonzero(counts).tolist()
+        columns: dict[str, Any] = {
+            "text": pa.array([texts[place] for place in kept], pa.string()),
+            "row": pa.array([numbers[place] for place in kept], pa.int64()),
+            "words": counts[kept],
+        }
+        if labels is not None:  # those of empty rows are not looked at
+            columns["label"] = pa.array(
+                [self._class_name(labels[place], numbers[place]) if counts[place] else "" for place in kept],
+                pa.string(),
+            )
+        if error:
+            raise error
+        if "numbers" in self.columns:
+            until = np.append(0, lengths[kept].cumsum())
+            columns["numbers"] = pa.ListArray.from_arrays(until.astype(np.int32), words)
+            columns["new_words"] = self._new_words(len(kept))
+        return pa.table({name: columns[name] for name in self.columns})
+
+    def _plain(self, rows: pa.Table, numbers: list[int]) -> tuple[list[str], list[Any] | None, ValueError | None]:
+        """The texts, and the labels if there are any, of the rows before the first that is refused; and its error."""
+        texts = [text or "" for text in rows["text"].to_pylist()]
+        labels = rows["label"].to_pylist() if self.labels == "column" else None
+        error = None
+        if self.labels == "tab":
+            parts = [text.partition("\t") for text in texts]
+        for place, text in enumerate(texts):
+            if "\0" in text:
+                reason = "holds a NUL character; the file must be plain UTF-8 text"
+            elif self.labels == "tab" and not parts[place][1] and text.strip():
+                reason = "has no TAB; it must read `label<TAB>text`"
+            else:
+                continue
+            error = ValueError(f"{self._where(numbers[place])} {reason}.")
+            texts = texts[:place]
+            break
+        if self.labels == "tab":
+            labels, texts = [part[0] for part in parts], [part[2] for part in parts[: len(texts)]]
+        return [text.removeprefix(BYTE_ORDER_MARK) for text in texts], labels, error  # of a file put behind another
+
+    def _cut(self, texts: list[str]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+        """Texts as they are kept, how many words each had, how many it has, and the numbers of these."""
+        most = self.max_words
+        stripped = [text.strip() for text in texts]
+        odd = {}
+        for place, (text, kept) in enumerate(zip(texts, stripped, strict=True)):
+            if len(text) > len(kept) and len(text.strip(WHITE_SPACE)) > len(kept):  # words that Python takes for space
+                words = self.reader.split(text)
+                odd[place] = len(words)
+                stripped[place] = " ".join(words[:most]) if len(words) > most else kept
+        counts, numbers = self.reader.read(stripped)
+        starts = counts.cumsum() - counts
+        for place in np.flatnonzero(counts > most):
+            first = numbers[starts[place] : starts[place] + most].tolist()
+            stripped[place] = " ".join(map(self.reader.words.__getitem__, first))
+        if (counts > most).any():
+            numbers = numbers[np.arange(len(numbers)) - np.repeat(starts, counts) < most]
+        lengths = np.minimum(counts, most)
+        for place, count in odd.items():
+            counts[place] = count
+        return stripped, counts, lengths, numbers
+
+    def _new_words(self, rows: int) -> pa.Array:
+        """The words that had no number before these rows, in the first of them."""
+        new = self.reader.words[self.told :]
+        self.told += len(new)
+        until = np.minimum(np.arange(rows + 1), 1) * len(new)
+        return pa.ListArray.from_arrays(until.astype(np.int32), pa.array(new, pa.string()))
+
+    def _class_name(self, label: Any, row: int) -> str:
+        if self.class_names is not None and label is not None:  # a number, -1 for none
+            if label >= len(self.class_names):
+                raise ValueError(
+                    f"{self._where(row)} has the label {label}, but there are {len(self.class_names)} classes, from 0."
+                )
+            name = self.class_names[label] if label >= 0 else ""
+        else:
+            try:
+                name = _label_name(label)
+            except ValueError as error:
+                raise ValueError(f"{self._where(row)} has the label {quoted(label)}, but {error}.") from None
+        if not name:
+            raise ValueError(f"{self._where(row)} has no label; every document of a labelled corpus needs one.")
+        return name
+
+    def _where(self, row: int) -> str:
+        return f"{self.source}, {self.unit} {row}"
 
 
-def _split_label(line: str, where: str) -> tuple[str, str]:
-    label, tab, text = line.partition("\t")
-    if not tab and line.strip():
-        raise ValueError(f"{where} has no TAB; it must read `label<TAB>text`.")
-    return label, text
-
-
-def _class_name(label: Any, declared: list[str] | None, where: str) -> str:
-    if declared is not None and label is not None:  # a number, -1 for none
-        if label >= len(declared):
-            raise ValueError(f"{where} has the label {label}, but there are {len(declared)} classes, from 0.")
-        name = declared[label] if label >= 0 else ""
-    else:
-        try:
-            name = label_name(label)
-        except ValueError as error:
-            raise ValueError(f"{where} has the label {quoted(label)}, but {error}.") from None
-    if not name:
-        raise ValueError(f"{where} has no label; every document of a labelled corpus needs one.")
-    return name
+_label_name = lru_cache(maxsize=4 * MAX_CLASSES, typed=True)(label_name)
 
 
 def class_names(splits: Mapping[str, Cleaned], expected: Sequence[str] | None = None) -> list[str]:

@@ -22,6 +22,7 @@ from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
 from .labels import quoted
 from .readers import READERS, Documents, Labelled, Wanted, from_dataset, have_labels, read_documents, require_file
 from .splitting import split_off
+from .words import NumberedWords, remember_words
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
@@ -111,8 +112,8 @@ class SplitReport:
 
     source: str
     documents: int
-    available: int  # before `limits`
-    empty: int  # without words, of the whole source
+    available: int | None  # before `limits`; None where reading stopped at one
+    empty: int  # without words, of what was read of the source
     truncated: int  # cut at `max_words`
     max_words: int
     mean_words: float  # after cutting
@@ -122,7 +123,10 @@ class SplitReport:
 
     def __str__(self) -> str:
         parts = [f"{self.documents:,} documents, {self.mean_words:.1f} words on average"]
-        parts += [f"the first of {self.available:,}"] if self.documents < self.available else []
+        if self.available is None:
+            parts += ["the first, where reading stopped"]
+        elif self.documents < self.available:
+            parts += [f"the first of {self.available:,}"]
         parts += [f"the text from column {quoted(self.column)}"] if self.column else []
         parts += ["lines read as label<TAB>text"] if self.labels == "tab" else []
         what = "empty, each a sentence without words" if self.empty_kept else "empty left out"
@@ -167,14 +171,17 @@ def load_corpus(
     """The corpus of a spec; `limits` keeps the first documents of a split, `{"train": 10000}`.
 
     Files are looked for under `data_dir` (default: the working folder). Without `data_dir` a spec with `hub` is built
-    from the hub. Raises FileNotFoundError that lists the files to place, and ValueError naming file and line for
-    content that is not what the spec says; OSError where the cache cannot be written.
+    from the hub. A file is read no further than its limit, unless what is kept depends on the rest: on the number of
+    documents where validation or test sets are drawn from them, and on all labels where these name the classes.
+
+    Raises FileNotFoundError that lists the files to place, and ValueError naming file and line for content that is not
+    what the spec says; OSError where the cache cannot be written.
     """
     limits = _checked(limits or {})
-    spec, documents, notes = _documents(spec, data_dir)
+    spec, documents, notes = _documents(spec, data_dir, limits)
     mark = spec.unknown_mark or UNKNOWN
     cleaned = {
-        split: clean(raw, normalisation=spec.normalisation, unknown_mark=mark, max_words=spec.max_words)
+        split: clean(raw, normalisation=spec.normalisation, unknown_mark=mark, max_words=spec.max_words, numbered=True)
         for split, raw in documents.items()
     }
     unlabelled = [split.source for split in cleaned.values() if not split.labelled]
@@ -187,6 +194,11 @@ def load_corpus(
     kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS if split in cleaned}
     reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
     splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
+    for split, rows in kept.items():
+        words = cleaned[split].new_words
+        if words is not None:
+            numbers = rows.select_columns(["numbers"])
+            remember_words(splits[split], NumberedWords(numbers, words, spec.normalisation, mark))
     return Corpus(spec.name, splits, CorpusReport(spec.name, reports, tuple(notes)), spec)
 
 
@@ -360,7 +372,9 @@ def _files_in(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpec, dict[str, Documents], list[str]]:
+def _documents(
+    spec: CorpusSpec, data_dir: str | Path | None, limits: Mapping[str, int]
+) -> tuple[CorpusSpec, dict[str, Documents], list[str]]:
     """The corpus as it was read, the spec as it holds for it, and notes."""
     wanted = Wanted(spec.text_column, spec.label_column, spec.labelled)
     if spec.in_memory:
@@ -369,9 +383,10 @@ def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpe
         return spec, {name: from_dataset(f"demo ({name})", rows, wanted) for name, rows in demo.build().items()}, []
     if spec.hub is None or (spec.files is not None and data_dir is not None):
         files = _locate(spec, Path(data_dir or "."))
-        return spec, {split: read_documents(path, wanted) for split, path in files.items()}, []
+        parts = {split: _as_far_as(limits.get(split), wanted, spec, split) for split in files}
+        return spec, {split: read_documents(path, parts[split]) for split, path in files.items()}, []
     try:
-        documents = build_from_hub(spec.hub)
+        documents = build_from_hub(spec.hub, spec.labels)
     except HubUnreachableError as error:
         paths = "".join(f"\n  DIR/{path}" for path in _paths(spec).values())
         instead = f" Place these files, one document a line, and give --data-dir DIR:{paths}" if paths else ""
@@ -382,6 +397,14 @@ def _documents(spec: CorpusSpec, data_dir: str | Path | None) -> tuple[CorpusSpe
     own = {"normalisation": HUB_NORMALISATION, "unknown_mark": None, "labels": None}
     note = f"A sample of {spec.hub.dataset} with seed {spec.hub.seed}: equivalent to the benchmark, not the same."
     return spec.model_copy(update=own), documents, [note]
+
+
+def _as_far_as(limit: int | None, wanted: Wanted, spec: CorpusSpec, split: str) -> Wanted:
+    """What is wanted of a split's file with this limit: all of it where the documents that are kept depend on that."""
+    if split == "train" and len(_paths(spec)) < len(SPLITS):  # others are drawn from all of them
+        return wanted
+    classes_are_known = split != "train" or spec.labels is not None  # else all training labels name them
+    return replace(wanted, most=limit, most_labelled=limit if classes_are_known else None)
 
 
 def _paths(spec: CorpusSpec) -> dict[str, str]:
@@ -426,7 +449,7 @@ def _report(cleaned: Cleaned, kept: Dataset, max_words: int, empty_kept: bool = 
     return SplitReport(
         source=cleaned.source,
         documents=len(kept),
-        available=len(cleaned.rows),
+        available=None if len(cleaned.rows) == cleaned.most else len(cleaned.rows),
         empty=cleaned.empty,
         truncated=truncated,
         max_words=max_words,

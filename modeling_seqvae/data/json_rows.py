@@ -4,29 +4,19 @@
 row is read at a time, so that memory does not grow with a .jsonl, and a mistake names its line.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Collection, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import datasets
-import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Dataset
-from huggingface_hub.utils import WeakFileLock
 
-from .caching import ROWS_AT_ONCE, explaining_the_cache
+from .file_rows import Countdown, Row, cached_rows
 from .labels import BYTE_ORDER_MARK, label_name, listed, quoted, shortened
 
 MOST_COLUMNS = 1000
 """Names of columns that are remembered: a file whose keys are data has millions."""
 
-Row = tuple[str | None, int, str]
-"""Text, number of the line, and label."""
-
-_REVISION = 1  # raise it when what is made of a row changes: it is part of the cache's key
 _KINDS = {bool: "the truth value", int: "the number", float: "the number", list: "the list", dict: "the object"}
 
 
@@ -34,33 +24,18 @@ class RowError(ValueError):
     """What is wrong with a file's rows, and where: a whole sentence."""
 
 
-def load_rows(path: Path, text: str, label: str | None) -> Dataset:
+def load_rows(path: Path, text: str, label: str | None, most: int | None) -> Dataset:
     """`text`, `label` if there is one, and `row`, the number of each row's line; kept in the cache of `datasets`.
 
-    Raises RowError for what is no text or no label, and for a column that no row has; OSError where the cache cannot be
-    written.
+    With `most` no line is read behind that of so many documents. Raises RowError for what is no text or no label, and
+    for a column that no row has; OSError where the cache cannot be written.
     """
-    status = path.stat()
-    known = [_REVISION, str(path.absolute()), status.st_size, status.st_mtime_ns, text, label]
-    key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / f"json_rows-{key}"
-    file, unfinished = folder / "rows.arrow", folder / "rows.new"
-    with explaining_the_cache(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(folder / ".lock"):
-            if not file.is_file():
-                _write(_wanted(path, text, label), label is not None, unfinished)
-                os.replace(unfinished, file)
-        return Dataset.from_file(str(file))
 
+    def rows() -> Iterator[Row]:
+        wanted = _wanted(path, text, label)
+        return wanted if most is None else Countdown(most).until_enough(wanted)
 
-def _write(rows: Iterator[Row], labelled: bool, path: Path) -> None:
-    names = ["text", "row", "label"] if labelled else ["text", "row"]
-    schema = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in names])
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-        for chunk in iter(lambda: list(islice(rows, ROWS_AT_ONCE)), []):
-            columns = zip(*chunk, strict=True)
-            stream.write_table(pa.table(dict(zip(names, map(list, columns), strict=False)), schema))
+    return cached_rows(path, ["json", text, label, most], label is not None, rows)
 
 
 def _wanted(path: Path, text: str, label: str | None) -> Iterator[Row]:

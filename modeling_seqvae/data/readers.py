@@ -10,16 +10,19 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import ClassLabel, Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
+from datasets.table import table_cast
 
 from .caching import explaining_the_cache, refuses_to_write
+from .file_rows import Countdown, Row, cached_rows, cached_tables, lines_of, parquet_tables, separated_rows
 from .json_rows import RowError, columns_of, load_rows, unit_of
 from .labels import listed, quoted, shortened
 
@@ -39,6 +42,7 @@ class Documents:
     unit: Literal["line", "row"]  # what messages count, from 1
     labels: Literal["none", "column", "tab"]  # "tab": still in the text, as `label<TAB>text`
     column: str | None = None  # of the text, where nobody named it
+    most: int | None = None  # documents after which reading stopped
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Wanted:
     text_column: str | None = None  # None: `text`, or the only column that can be meant
     label_column: str | None = None  # None: `label`; it is never the text
     labelled: Labelled = False  # "auto": as the file has it
+    most: int | None = None  # documents, those with words, after which no row is looked at; None: all of them
+    most_labelled: int | None = None  # the same of a file with labels
+
+    def limit(self, labelled: bool) -> int | None:
+        """How many documents to read of a file with labels, or without."""
+        return self.most_labelled if labelled else self.most
 
 
 def require_file(path: Path) -> None:
@@ -66,7 +76,8 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
 
     Raises ValueError, naming file and line where there is one, for an unknown suffix, a file without content, bytes
     that are not UTF-8, a malformed table, a missing column, and lines of a .txt that look like `label<TAB>text` where
-    nothing says so; OSError where the cache cannot be written; and what `require_file` raises.
+    nothing says so, each in the part of the file that is wanted; OSError where the cache cannot be written; and what
+    `require_file` raises.
     """
     require_file(path)
     if path.suffix.lower() not in READERS:
@@ -77,12 +88,30 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
 
 
 def _read_lines(path: Path, wanted: Wanted) -> Documents:
+    rows = _all_lines(path) if wanted.most is None else None
+    seen = None if wanted.most is None else max(wanted.most, _SAMPLE)
+    with _explained(path):  # what is wrong behind the last line that is wanted is not told
+        filled = (line for line in lines_of(path, strict=seen is None) if line.strip())
+        labelled = have_labels(islice(filled, seen), str(path), wanted.labelled)
+    kind: Literal["tab", "none"] = "tab" if labelled else "none"
+    most = wanted.limit(labelled)
+    if rows is None:
+        rows = _all_lines(path) if most is None else _first_lines(path, most, labelled)
+    return Documents(rows, str(path), "line", kind, most=most)
+
+
+def _all_lines(path: Path) -> Dataset:
     # a file's byte-order mark is not part of its first word
-    features = Features({"text": Value("string")})
-    rows = _load(path, "text", features=features, encoding="utf-8-sig", chunksize=1 << 20)
-    with _explained(path), path.open(encoding="utf-8-sig") as file:
-        labelled = have_labels(file, str(path), wanted.labelled)
-    return Documents(rows, str(path), "line", "tab" if labelled else "none")
+    return _load(path, "text", features=Features({"text": Value("string")}), encoding="utf-8-sig", chunksize=1 << 20)
+
+
+def _first_lines(path: Path, most: int, tab: bool) -> Dataset:
+    def rows() -> Iterator[Row]:
+        lines = ((line, number, None) for number, line in enumerate(lines_of(path), start=1))
+        return Countdown(most, tab).until_enough(lines)
+
+    with _explained(path):
+        return cached_rows(path, ["lines", tab, most], False, rows)
 
 
 def have_labels(lines: Iterable[str], source: str, labelled: Labelled) -> bool:
@@ -139,18 +168,27 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
             f"{path}: its header {quoted(header[0])} is one column, but holds {others[0]!r}: is that what separates "
             f"them? A {path.suffix.lower()} is separated by {separator!r}."
         )
-    rows = _load(
-        path,
-        "csv",
-        features=Features({name: Value("string") for name in columns.values()}),
-        encoding="utf-8-sig",
-        keep_default_na=False,  # "NA" and "none" are words
-        skip_blank_lines=False,  # they are counted
-        index_col=False,  # a row with one field too many is an error, not an index
-        sep=separator,
-        quoting=quoting,
-    )
-    return _table(str(path), rows, columns, wanted)
+    options = {
+        "encoding": "utf-8-sig",
+        "keep_default_na": False,  # "NA" and "none" are words
+        "skip_blank_lines": False,  # they are counted
+        "index_col": False,  # a row with one field too many is an error, not an index
+        "sep": separator,
+        "quoting": quoting,
+    }
+    text, label = columns["text"], columns.get("label")
+    most = wanted.limit(label is not None)
+    if most is None:
+        rows = _load(path, "csv", features=Features({name: Value("string") for name in columns.values()}), **options)
+        return _table(str(path), rows, columns, wanted)
+
+    def first_rows() -> Iterator[Row]:
+        countdown = Countdown(most)
+        return countdown.until_enough(separated_rows(path, text, label, countdown, options))
+
+    with _explained(path), _no_field_dropped():
+        rows = cached_rows(path, [options, text, label, most], label is not None, first_rows)
+    return _rows_of_a_table(path, rows, columns, wanted, most)
 
 
 def _read_json(path: Path, wanted: Wanted) -> Documents:
@@ -161,11 +199,17 @@ def _read_json(path: Path, wanted: Wanted) -> Documents:
         if wanted.labelled is True and label not in names and (text or "text") in names:
             names.append(label)  # the file has not been read to its end: load_rows will tell
     columns = _columns(str(path), names, text_columns, wanted) if names else {"text": "text"}
+    most = wanted.limit("label" in columns)
     with _explained(path):
-        rows = load_rows(path, columns["text"], columns.get("label"))
+        rows = load_rows(path, columns["text"], columns.get("label"), most)
+    return replace(_rows_of_a_table(path, rows, columns, wanted, most), unit=unit)
+
+
+def _rows_of_a_table(path: Path, rows: Dataset, columns: dict[str, str], wanted: Wanted, most: int | None) -> Documents:
     if len(rows) == 0:
         raise ValueError(f"{path} holds no documents.")
-    return Documents(rows, str(path), unit, "column" if "label" in columns else "none", _unnamed(columns, wanted))
+    labels: Literal["column", "none"] = "column" if "label" in columns else "none"
+    return Documents(rows, str(path), "row", labels, _unnamed(columns, wanted), most)
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Documents:
@@ -176,7 +220,19 @@ def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     if metadata.num_rows == 0:
         raise ValueError(f"{path} holds no documents.")
     columns = _columns(str(path), schema.names, _text_columns(features), wanted)
-    return _table(str(path), _load(path, "parquet", columns=list(columns.values())), columns, wanted)
+    names = list(columns.values())
+    most = wanted.limit("label" in columns)
+    if most is None:
+        return _table(str(path), _load(path, "parquet", columns=names), columns, wanted)
+    arrow = Features({name: features[name] for name in names}).arrow_schema
+
+    def tables() -> Iterator[pa.Table]:
+        for table in parquet_tables(path, names, columns["text"], Countdown(most)):
+            yield table_cast(table.select(names), arrow)
+
+    with _explained(path):
+        rows = cached_tables(path, ["parquet", names, most], arrow, tables)
+    return replace(_table(str(path), rows, columns, wanted), most=most)
 
 
 def from_dataset(source: str, rows: Dataset, wanted: Wanted) -> Documents:
@@ -246,14 +302,21 @@ def _load(path: Path, builder: str, **options: Any) -> Dataset:
     The cache knows a file by its path and time; its size is in the `description`, for a file put in place of another
     with the time it had where it came from.
     """
-    with _explained(path), warnings.catch_warnings():
-        warnings.filterwarnings("error", message="Length of header")  # pandas would drop fields
+    with _explained(path), _no_field_dropped():
         files = {"train": glob.escape(str(path))}
         size = f"{path.stat().st_size} bytes"
         rows = load_dataset(builder, data_files=files, split="train", description=size, **options)
         if builder == "parquet":
             rows.data.validate(full=True)  # its bytes may be other than UTF-8
         return rows
+
+
+@contextmanager
+def _no_field_dropped() -> Iterator[None]:
+    """Makes an error of what pandas only warns of: that it drops the last fields of rows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Length of header")
+        yield
 
 
 @contextmanager

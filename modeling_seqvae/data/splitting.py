@@ -37,8 +37,7 @@ def split_off(cleaned: dict[str, Cleaned], missing: Sequence[str]) -> str:
 
 def _without(rows: Dataset, numbers: np.ndarray) -> Dataset:
     """The other rows, written anew: an index of those to keep would cost memory, and time at every reading."""
-    others = cached_map(rows.with_format("arrow"), _others, fn_kwargs={"numbers": numbers}, desc="Splitting off")
-    return others.with_format(None)
+    return cached_map(rows, _others, fn_kwargs={"numbers": numbers}, desc="Splitting off")
 
 
 def _others(table: pa.Table, indices: Sequence[int], *, numbers: np.ndarray) -> pa.Table:

@@ -39,7 +39,8 @@ def caption(report: Mapping[str, Any]) -> str:
 def _documents(split: Mapping[str, Any]) -> str:
     if split["documents"] == split["available"]:
         return f"{split['documents']:,} documents"
-    return f"the first {split['documents']:,} of {split['available']:,} documents"
+    of_all = "" if split["available"] is None else f" of {split['available']:,}"  # None: reading stopped there
+    return f"the first {split['documents']:,}{of_all} documents"
 
 
 def summary(report: Mapping[str, Any]) -> str:

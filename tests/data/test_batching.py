@@ -22,6 +22,7 @@ from modeling_seqvae.data.batching import (
     tokenise,
     unknown_share_of,
 )
+from modeling_seqvae.data.words import WordReader
 from modeling_seqvae.tokenization import train_tokenizer, unknown_share
 
 TEXTS = ["the soup was good .", "", "good", "   ", "the zebra", "good good soup ."]
@@ -192,15 +193,15 @@ def on_disk(split: Dataset, tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many texts each call of a tokenizer was given."""
+    """How many texts were read at each time."""
     counts: list[int] = []
-    original = PreTrainedTokenizerFast.__call__
+    original = WordReader.read
 
-    def counting(self, text, *args, **kwargs):
-        counts.append(len(text))
-        return original(self, text, *args, **kwargs)
+    def counting(self, texts):
+        counts.append(len(texts))
+        return original(self, texts)
 
-    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counting)
+    monkeypatch.setattr(WordReader, "read", counting)
     return counts
 
 

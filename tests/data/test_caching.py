@@ -29,11 +29,11 @@ from collections import Counter
 from pathlib import Path
 import datasets
 from datasets import Dataset
-from transformers import PreTrainedTokenizerFast
-from modeling_seqvae.data import cleaning, hub_corpora, vocabulary
+from modeling_seqvae.data import batching, hub_corpora, vocabulary
 from modeling_seqvae.data.batching import tokenise
 from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
 from modeling_seqvae.data.hub_corpora import HubSource
+from modeling_seqvae.data.words import WordReader
 
 datasets.disable_progress_bars()
 folder, worked = Path(sys.argv[1]), []
@@ -42,9 +42,9 @@ def noting(owner, name):
     original = getattr(owner, name)
     setattr(owner, name, lambda *args, **kwargs: (worked.append(name), original(*args, **kwargs))[1])
 
-noting(PreTrainedTokenizerFast, "__call__")
-noting(vocabulary, "frequent_words")
-noting(cleaning, "word_splitter")
+noting(batching, "_ids_of")
+noting(vocabulary, "word_counts")
+noting(WordReader, "read")
 noting(hub_corpora, "_plain")
 datasets.load_dataset = lambda name, config, split: Dataset.from_parquet(str(folder / f"{split}.parquet"))
 file = folder / "a.txt"
@@ -100,7 +100,7 @@ def test_processes_share_the_work_and_a_later_one_has_none(tmp_path: Path) -> No
     shared, own = place_files(tmp_path / "shared"), place_files(tmp_path / "own")
     first, second, alone = map(answer, [start(shared), start(shared), start(own)])
     assert first["tokens"] == second["tokens"] == alone["tokens"]
-    assert set(alone["worked"]) == {"__call__", "frequent_words", "word_splitter", "_plain"}
+    assert set(alone["worked"]) == {"_ids_of", "word_counts", "read", "_plain"}
     assert Counter(first["worked"]) + Counter(second["worked"]) == Counter(alone["worked"])
     written = files_in(shared)
     later = answer(start(shared))

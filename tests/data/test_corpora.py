@@ -15,10 +15,10 @@ from pydantic import ValidationError
 
 from modeling_seqvae.data import hub_corpora
 from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
-from modeling_seqvae.tokenization import train_tokenizer, unknown_share
+from modeling_seqvae.tokenization import train_tokenizer, unknown_share, word_splitter
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMED = ["ptb", "yahoo", "yelp", "yelp_sentiment", "yelp_stars", "demo"]
+NAMED = ["arxiv", "ptb", "yahoo", "yelp", "yelp_sentiment", "yelp_stars", "demo"]
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,9 @@ def test_limits_keep_the_first_documents(tmp_path):
     corpus = load_corpus(spec_from_path(path, validation=path, test=path), limits={"train": 4, "test": 99})
     assert corpus.splits["train"]["text"][:] == [f"document {i}" for i in range(4)]
     assert [len(rows) for rows in corpus.splits.values()] == [4, 10, 10]
-    assert "the first of 10" in str(corpus.report)
+    assert "the first, where reading stopped" in str(corpus.report)
+    corpus = load_corpus(spec_from_path(path), limits={"train": 4})  # of those that are left for training
+    assert "the first of 8" in str(corpus.report)
 
 
 @pytest.mark.parametrize("limits", [{"dev": 3}, {"train": 0}])
@@ -403,6 +405,41 @@ def test_yahoo_joins_title_content_and_answer(hub):
     texts = set(from_hub("yahoo").splits["train"]["text"])
     assert any(text.startswith("why is no . ") and text.endswith(answer.strip()) for text in texts)
     assert any("so good ? i do n't know & care . it 's fine" in text for text in texts)
+
+
+def test_arxiv_is_drawn_from_one_split_by_its_first_category(monkeypatch):
+    known = named("arxiv").labels
+    assert len(known) == 23 and list(known) == sorted(known)
+    odd = ["cs.AI stat.ME", "math.FA"]  # no class of ours, a good one in another form, one too long, one too short
+    texts = [f"We show that $\\\\nu_{{{i}}} < 1$ &amp; no more. " + "Word " * 20 for i in range(80)]
+    rows = {
+        "id": [str(i) for i in range(84)],
+        "categories": [[f"{known[i % 23]} cs.AI"] for i in range(80)] + [[name] for name in (*odd, "cs.CL", "cs.CL")],
+        "abstract": [*texts, "no class of ours " * 9, "math alone " * 15, "word " * 201, "too short"],
+    }
+    asked = []
+
+    def load_dataset(dataset, config=None, split=None):
+        asked.append((dataset, split))
+        return Dataset.from_dict(rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    corpus = from_hub("arxiv", train=60, validation=10, test=11)
+    assert asked == [("gfissore/arxiv-abstracts-2021", "train")]
+    assert [len(split) for split in corpus.splits.values()] == [60, 10, 11]
+    drawn = [text for split in corpus.splits.values() for text in split["text"]]
+    assert len(set(drawn)) == 81  # none is in two sets
+    names = corpus.splits["train"].features["label"].names
+    assert set(names) <= set(known) and names == sorted(names)
+    whole = {words(text): rows["categories"][i][0].split()[0] for i, text in enumerate(rows["abstract"])}
+    for split in corpus.splits.values():
+        assert [names[label] for label in split["label"]] == [whole[text] for text in split["text"]]
+    with pytest.raises(ValueError, match="has 81 documents"):
+        from_hub("arxiv", train=60, validation=10, test=12)
+
+
+def words(text):
+    return " ".join(word_splitter("words")(text))
 
 
 def test_the_sample_depends_on_the_seed_alone(hub, monkeypatch):

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
+from modeling_seqvae.data import readers
 from modeling_seqvae.data.corpora import Reading, load_corpus, read_labelled, read_texts, spec_from_path
+from modeling_seqvae.data.file_rows import lines_of
 
 LONGEST = 600
 """Characters of an error, whatever the file holds."""
@@ -492,3 +494,90 @@ def test_every_reading_refuses_the_same_in_a_sentence(file):
         message = str(caught.value).replace("there is no file", "training file") if path.is_dir() else str(caught.value)
         assert (told.error or told.label_error) in message
         assert message.count(str(path)) == 1 and len(message) < LONGEST + len(str(path)), message
+
+
+# Limits
+
+
+def limited(path: Path, text_column: str | None, label_column: str | None, most: int):
+    """The first documents of the training and of the test set, and the report."""
+    spec = spec_from_path(path, text_column, label_column, validation=path, test=path)
+    corpus = load_corpus(spec, limits={"train": most, "validation": 1, "test": most})
+    return corpus.splits["train"], corpus.splits["test"], corpus.report
+
+
+def test_a_limit_gives_the_first_documents_of_what_is_read_without(file):
+    told, path = file
+    filled = [text for text in told.texts or () if text]
+    if not filled or told.label_error:
+        return
+    for most in {1, len(filled) - 1 or 1, len(filled) + 1}:
+        train, test, report = limited(path, told.text_column, told.label_column, most)
+        assert train["text"][:] == test["text"][:] == filled[:most]
+        assert report.splits["test"].documents == min(most, len(filled))
+        if told.label_column:
+            names = train.features["label"].names
+            assert [names[label] for label in test["label"]] == told.classes[:most]
+            assert set(names) == set(told.classes)  # those of all training documents
+        stopped = [report.splits[name].available is None for name in ("train", "test")]
+        assert stopped == [most <= len(filled) and not told.label_column, most <= len(filled)]
+
+
+BEHIND = {
+    "a.txt": ["one\n", "\n", "two\n", "\ufeff\n", "three\n", b"\xff\n"],
+    "b.txt": ["one\n", "\u2003\n", "two\n", "\n", "three\n", "\0\n"],
+    "a.csv": ["text\none\n", '""\n', "two\n", "\n", "three\n", "four,five,six\n"],
+    "a.tsv": ["text\none\n", " \n", "two\n", "\n", "three\n", "four\tfive\tsix\n"],
+    "a.jsonl": [*(json.dumps({"text": text}) + "\n" for text in ("one", "", "two", " ", "three")), "{oops\n"],
+}
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_what_is_wrong_behind_the_limit_does_not_matter(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"".join(part if isinstance(part, bytes) else part.encode() for part in BEHIND[name]))
+    train, test, report = limited(path, None, None, 3)
+    assert train["text"][:] == test["text"][:] == ["one", "two", "three"]
+    assert (report.splits["train"].available, report.splits["train"].empty) == (None, 2)
+    assert "the first, where reading stopped; 2 empty left out" in str(report)
+    with pytest.raises(ValueError, match=path.name):
+        limited(path, None, None, 4)
+
+
+def test_no_line_is_read_behind_the_limit_but_for_a_look_at_what_lines_are(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("a b\n\n" * 20_000)
+    read = []
+
+    def noting(path, strict=True):
+        for line in lines_of(path, strict):
+            read.append(strict)
+            yield line
+
+    monkeypatch.setattr(readers, "lines_of", noting)
+    limited(path, None, None, 10)
+    assert read.count(True) == 19 + 1  # training and test set are one file, which is read once for both
+    assert read.count(False) <= 3 * 2 * 1000
+
+
+@pytest.mark.parametrize("label_column", [None, "label"])
+def test_a_limit_takes_from_what_is_left_where_other_sets_are_drawn_from_all_documents(tmp_path, label_column):
+    path = tmp_path / "a.txt"
+    path.write_text("".join(f"{i // 50}\tdocument {i}\n" if label_column else f"document {i}\n" for i in range(100)))
+    spec = spec_from_path(path, label_column=label_column)
+    everything, some = load_corpus(spec), load_corpus(spec, limits={"train": 7, "test": 2})
+    for split, most in {"train": 7, "validation": 99, "test": 2}.items():
+        assert some.splits[split][:] == everything.splits[split][:most]
+        assert some.splits[split].features == everything.splits[split].features
+    assert some.report.splits["train"].available == 90
+
+
+def test_a_limit_ends_the_reading_of_labelled_lines_whose_classes_are_declared(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("1\ta\n0\tb\n\n2\tc\n")
+    spec = spec_from_path(path, label_column="label", validation=path, test=path)
+    spec = spec.model_copy(update={"labels": ("0", "1")})
+    corpus = load_corpus(spec, limits={"train": 2, "validation": 1, "test": 2})
+    assert corpus.splits["train"]["label"][:] == [1, 0]
+    with pytest.raises(ValueError, match="line 4 has the label '2'"):
+        load_corpus(spec, limits={"train": 3, "validation": 1, "test": 2})
