@@ -168,7 +168,7 @@ class _Cleaning:
                 stripped[place] = " ".join(words[:most]) if len(words) > most else kept
         counts, numbers = self.reader.read(stripped)
         starts = counts.cumsum() - counts
-        for place in np.flatnonzero(counts > most):
+        for place in np.flatnonzero(counts > most).tolist():
             first = numbers[starts[place] : starts[place] + most].tolist()
             stripped[place] = " ".join(map(self.reader.words.__getitem__, first))
         if (counts > most).any():
