@@ -15,7 +15,7 @@ from modeling_seqvae import SeqVAE
 from modeling_seqvae.cli import app
 from modeling_seqvae.data.demo import build, true_nll
 from modeling_seqvae.reproduce import demonstration as demo
-from modeling_seqvae.reproduce.processes import run_steps
+from modeling_seqvae.reproduce.jobs import run_steps
 from modeling_seqvae.reproduce.steps import Training
 from modeling_seqvae.training.monitor import Interrupted
 
@@ -40,9 +40,9 @@ def run_demo(folder: Path, *options: str) -> Any:
     return CliRunner().invoke(app, ["demo", "--output-dir", str(folder), *TINY, *options], env={"COLUMNS": "80"})
 
 
-def train_one_and_stop(steps: list[Training], output_dir: Path, jobs: int, bars: Any, threads: int) -> None:
+def train_one_and_stop(steps: list[Training], output_dir: Path, jobs: int, threads: int) -> None:
     """What `run_steps` does when a signal comes after the first run."""
-    run_steps(steps[:1], output_dir, jobs, bars, threads)
+    run_steps(steps[:1], output_dir, jobs, threads)
     raise Interrupted(130)
 
 
@@ -114,7 +114,7 @@ def test_it_draws_the_curves_and_keeps_progress_off_standard_output(demonstratio
 def test_the_models_differ_by_their_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Training] = []
 
-    def record(steps: list[Training], output_dir: Path, jobs: int, bars: Any, threads: int) -> None:
+    def record(steps: list[Training], output_dir: Path, jobs: int, threads: int) -> None:
         assert (jobs, threads) == (4, 1)
         started.extend(steps)
         raise Interrupted(130)

@@ -98,7 +98,7 @@ def test_the_table_of_the_readme_is_of_the_committed_figures():
 
 
 def test_the_spread_of_the_demonstration_is_that_of_its_committed_seeds():
-    from modeling_seqvae.reproduce.published import paper_settings
+    from modeling_seqvae.reproduce.request import paper_settings
 
     table = json.loads((ROOT / "docs" / "reproduced" / "demo" / "table1.json").read_text("utf-8"))["tables"][0]
     variances = [row["nll"]["sd"] ** 2 for row in table["rows"]]

@@ -1,7 +1,10 @@
 """`seqvae reproduce` itself, at the preset tiny: everything runs as it does at full size, in other processes."""
 
 import json
+import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +15,10 @@ from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
-from modeling_seqvae.reproduce.published import paper_settings, rows_of
+from modeling_seqvae.reproduce.request import paper_settings, rows_of
 from modeling_seqvae.training.recipe import Recipe
 
+CHECKOUT = Path(__file__).parents[1]
 TINY = ("--corpus", "demo", "--preset", "tiny", "--jobs", "2")
 
 
@@ -64,10 +68,10 @@ def test_every_row_is_trained_measured_and_shown(table1: Table) -> None:
     assert "KL less" in table1.result.stdout and "%|" not in table1.result.stdout
 
 
-def test_a_summary_and_an_estimate_come_first_on_standard_error(table1: Table) -> None:
+def test_a_summary_comes_first_on_standard_error(table1: Table) -> None:
     told = table1.result.stderr
-    assert told.index("in all about") < told.index("done in")
-    assert len(re.findall(r" 0 to train +8 ", told)) == 14 and "measurements: 0 done, 14 to do" in told
+    assert told.startswith("trainings: 0 done, 14 to do; measurements: 0 done, 14 to do\n")
+    assert told.count(": started") == told.count(": done in") == 28
 
 
 def test_what_table1_has_trained_the_others_find(table1: Table) -> None:
@@ -84,7 +88,7 @@ def test_what_table1_has_trained_the_others_find(table1: Table) -> None:
 def test_table6_reads_labels_from_the_runs_of_table1(table1: Table) -> None:
     result = reproduce("table6", table1.folder, "--methods", "lstm_lm,max_pool")
     assert result.exit_code == 0, result.stderr
-    assert " 0 to train" not in result.stderr and "measurements: 2 done, 5 to do" in result.stderr
+    assert "trainings: 2 done, 0 to do; measurements: 2 done, 5 to do" in result.stderr
     methods, beside = json.loads((table1.folder / "demo" / "table6.json").read_text())["tables"]
     assert [row["method"] for row in methods["rows"]] == ["lstm_lm", "max_pool"]
     assert 0 <= methods["rows"][1]["label_mean"]["mean"] <= 1 and all(row["accuracy"] for row in beside["rows"])
@@ -112,9 +116,10 @@ def test_an_interrupted_run_goes_on_and_a_crash_leaves_the_other_rows(table1: Ta
     history = (run / "history.jsonl").read_bytes()
     (run / "finished.json").unlink()  # as if it had been stopped just before its end
     methods = f"seqvae,{tmp_path / 'bad.yaml'},max_pool"
+    listed = reproduce("table1", table1.folder, "--methods", methods, "--dry-run")
+    assert re.search(r"^SeqVAE \+ MaxPool, seed 0 +to resume after epoch 2 ", listed.stdout, re.MULTILINE)
     result = reproduce("table1", table1.folder, "--methods", methods)
     assert result.exit_code == 1
-    assert re.search(r"SeqVAE \+ MaxPool +0 to resume after epoch 2 ", result.stderr)
     assert "Bad, seed 0: not a finite number in epoch" in result.stderr and "2 of 6 steps failed" in result.stderr
     assert (run / "history.jsonl").read_bytes() == history and (run / "finished.json").is_file()
     text = (table1.folder / "demo" / "table1.md").read_text()
@@ -131,7 +136,7 @@ MISTAKES = {
     "wrong limit": (("table1", "--limit", "train=none"), "--limit"),
     "a file as output": (("table1", "--output-dir", "file"), "file is a file"),
     "no latent": (("table6", "--methods", "lstm_lm"), "at least one of --methods must have one"),
-    "a corpus that is too small": (("table1", "--methods", "seqvae", "--limit", "validation=1"), "has 1 document"),
+    "unknown step": (("table1", "--step", "demo/none"), "--step demo/none: table1 has no such step"),
 }
 
 
@@ -164,11 +169,31 @@ def test_a_dry_run_leaves_nothing(tmp_path: Path) -> None:
     result = reproduce("table3", tmp_path / "new", "--methods", "max_pool", "--seeds", "2", "--dry-run")
     assert result.exit_code == 0, result.stderr
     assert not (tmp_path / "new").exists()
-    assert len(re.findall(r"kl_schedule=constant\) +[01] to train", result.stdout)) == 2
-    assert "measurements: 0 done, 4 to do" in result.stdout
+    assert len(re.findall(r"to train +\S+kl_schedule=constant/seed[01]$", result.stdout, re.MULTILINE)) == 2
+    assert "measurements: 0 done, 4 to do" in result.stderr
 
 
 def test_what_the_preset_says_gives_way_to_the_command_line(tmp_path: Path) -> None:
     assert paper_settings("presets")["tiny"]["limits"]["train"] == 128
-    result = reproduce("table1", tmp_path / "new", "--methods", "seqvae", "--limit", "train=64", "--dry-run")
-    assert re.search(r"SeqVAE +0 to train +4 ", result.stdout), result.stdout  # two epochs of 64 sentences
+    result = reproduce("table1", tmp_path / "new", "--methods", "seqvae", "--limit", "train=64", "--print-commands")
+    assert "--limit train=64 --limit validation=32 " in result.stdout, result.stdout
+
+
+def test_the_printed_commands_do_what_the_command_itself_would_do(tmp_path: Path) -> None:
+    """Through a shell, from another process each; measurements without a command of their own among them."""
+    target = ("table6", tmp_path / "a folder", "--methods", "max_pool", "--limit", "train=64")
+    printed = reproduce(*target, "--print-commands")
+    lines = printed.stdout.splitlines()
+    kinds = [" ".join(line.split()[:2]) for line in lines]
+    assert kinds.count("seqvae train") == kinds.count("seqvae evaluate") == 1 and len(lines) == 7
+    assert kinds[0] == "seqvae train" and kinds[-2:] == ["seqvae evaluate", "seqvae reproduce"]
+    program = f'seqvae() {{ {shlex.quote(sys.executable)} -m modeling_seqvae "$@"; }}\n'
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    shell = ["bash", "-e", "-c", program + printed.stdout]
+    done = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    listed = reproduce(*target, "--dry-run")
+    assert (listed.exit_code, listed.stdout) == (0, ""), listed.stdout
+    result = reproduce(*target)
+    assert result.exit_code == 0 and "nothing is left to do" in result.stderr
+    assert "missing" not in (tmp_path / "a folder" / "demo" / "table6.md").read_text()

@@ -112,7 +112,7 @@ def classify(
 
 def _picture(report: dict[str, Any], output: Path) -> str | None:
     """The name of the picture of the confusion matrices that was drawn, if it could be."""
-    from ..reproduce.confusion import confusion_figure
+    from ..reproduce.plots import confusion_figure
 
     try:
         drawn = confusion_figure(report)

@@ -55,7 +55,18 @@ def reproduce(
     jobs: Annotated[
         int, typer.Option(min=1, metavar="COUNT", help="So many trainings or measurements at once; they share cores.")
     ] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and how long, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the missing steps, and stop.")] = False,
+    print_commands: Annotated[
+        bool,
+        typer.Option(
+            "--print-commands",
+            help="Print a command line for each missing step, for a cluster's scheduler or GNU parallel, and stop.",
+        ),
+    ] = False,
+    step: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Run this step alone, by its name in --dry-run, and write no table."),
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
@@ -67,9 +78,11 @@ def reproduce(
 
     Example: seqvae reproduce table1 --corpus demo --preset tiny --output-dir OUT
     """
+    from ..reproduce import runner
     from ..reproduce.request import Request, preset_defaults
-    from ..reproduce.runner import reproduce as make
 
+    if dry_run + print_commands + (step is not None) > 1:
+        raise typer.BadParameter("give one of --dry-run, --print-commands and --step")
     defaults = preset_defaults(preset)
     require_writable(output_dir)
     request = Request(
@@ -83,4 +96,11 @@ def reproduce(
         nll_sentences=nll_sentences or defaults.get("nll_sentences"),
         transfer=transfer,
     )
-    make(target, request, output_dir, jobs, dry_run)
+    if dry_run:
+        runner.show_missing(target, request, output_dir)
+    elif print_commands:
+        runner.print_commands(target, request, output_dir)
+    elif step is not None:
+        runner.run_step(target, request, output_dir, step)
+    else:
+        runner.reproduce(target, request, output_dir, jobs)

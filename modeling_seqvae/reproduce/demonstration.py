@@ -23,18 +23,15 @@ from ..text import SeqVAE
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
 from ..training.run_directory import require_history
+from .jobs import failures, note, run_steps
 from .plots import figure3, require_matplotlib
-from .processes import failures, run_steps
-from .progress import Bars, note
-from .published import paper_settings
+from .request import paper_settings
 from .steps import Training
 
 METHODS = ("seqvae", "max_pool", "unigram_pretraining")
 NLL_SENTENCES = 300
 NLL_SAMPLES = 500
 PROBE_SENTENCES = 5_000
-TRAINING_SECONDS = 120.0
-"""Expected of each model, until its first epoch tells better."""
 FIGURES = ("title", "nll", "above_truth", "bound", "rec", "kl", "mi", "au")
 PROBED = {"stars": ("stars", "{:.1%}"), "topic": ("topic", "{:.1%}")}
 COLUMNS = {name: TABLE_COLUMNS[name] for name in FIGURES} | PROBED | {"seconds": TABLE_COLUMNS["seconds"]}
@@ -89,10 +86,10 @@ def _train(recipes: Sequence[Recipe], output_dir: Path) -> None:
         return
     names = " and ".join(training.recipe.title for training in left)
     note(f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like")
-    bars = Bars(left, {training.key: TRAINING_SECONDS for training in left}, output_dir, len(left))
-    failed = run_steps(left, output_dir, len(left), bars, threads=1)
+    failed = run_steps(left, output_dir, len(left), threads=1)
     if failed:
-        raise RuntimeError(f"training failed; the same command tries again:\n{failures(left, failed, output_dir)}")
+        told = failures(left, failed, output_dir, len(left))
+        raise RuntimeError(f"training failed; the same command tries again:\n{told}")
 
 
 def _outcome(recipe: Recipe, directory: Path, corpus: DatasetDict, truth: np.ndarray) -> Outcome:

@@ -1,12 +1,16 @@
-"""Figures of the paper, drawn from histories. Needs matplotlib: `pip install seqvae[figures]`."""
+"""Pictures by matplotlib (`pip install seqvae[figures]`): curves, latents, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from .rows import Spread
 
 History = Sequence[Mapping[str, Any]]
 
@@ -42,7 +46,7 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
     axes = figure.subplots(1, 2)
     for axis, (key, label) in zip(axes, PANELS, strict=True):
         for (title, histories), style in zip(runs.items(), cycle(STYLES), strict=False):
-            _draw(axis, histories, key, title, style)
+            _draw_curves(axis, histories, key, title, style)
         axis.set_xlabel("epoch", fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_ylabel(label, fontsize=8)
@@ -66,7 +70,7 @@ def save(figure: Any, path: Path, caption: str) -> None:
     figure.savefig(path, dpi=200)
 
 
-def _draw(axis: Any, histories: Sequence[History], key: str, title: str, style: tuple[str, str, str]) -> None:
+def _draw_curves(axis: Any, histories: Sequence[History], key: str, title: str, style: tuple[str, str, str]) -> None:
     colour, marker, line = style
     curves = [np.array([record[key] for record in history], dtype=float) for history in histories]
     epochs = [record["epoch"] for record in min(histories, key=len)]
@@ -85,3 +89,222 @@ def require_matplotlib() -> Any:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("figures need matplotlib: pip install matplotlib") from None
     return Figure
+
+
+BAND = 2
+"""Standard errors to either side of a curve."""
+
+SIDES = (
+    ("from_start", "position from the start"),
+    ("from_end", "position from the end (1 is </s>)"),
+)
+ROWS = (
+    ("told", "nats told by z beyond\nthe words before"),
+    ("saved", "nats saved by z against\na z of the prior"),
+)
+NAME_WIDTH = 28
+"""Characters of a line of a name beside its point."""
+NAME_PLACES: dict[tuple[float, float], dict[str, str]] = {
+    (7, 0): {"ha": "left", "va": "center"},
+    (-7, 0): {"ha": "right", "va": "center"},
+    (0, 7): {"ha": "center", "va": "bottom"},
+    (0, -7): {"ha": "center", "va": "top"},
+    (6, 6): {"ha": "left", "va": "bottom"},
+    (-6, 6): {"ha": "right", "va": "bottom"},
+    (6, -6): {"ha": "left", "va": "top"},
+    (-6, -6): {"ha": "right", "va": "top"},
+}
+"""Where a name may stand, in points from its point, the better place first."""
+WALLS = ((0, -1.0), (1, 1.0), (2, -1.0))
+"""Axes of the cube, and where the wall behind the points stands on each."""
+
+
+def positions_figure(reports: Mapping[str, Mapping[str, Any]], path: Path, caption: str = "") -> None:
+    """Nats that z tells and saves at each position, from the start and from the end, one curve a method.
+
+    `reports` are those of `position_report` by title. Raises ModuleNotFoundError that names the extra without
+    matplotlib.
+    """
+    figure = require_matplotlib()(figsize=(7.2, 5.0), layout="constrained")
+    axes = figure.subplots(2, 2, sharex="col", sharey="row")
+    for row, (key, label) in zip(axes, ROWS, strict=True):
+        row[0].set_ylabel(label, fontsize=8)
+        for axis, (side, _) in zip(row, SIDES, strict=True):
+            axis.axhline(0, color="grey", linewidth=0.7)
+            for (title, report), (colour, marker, line) in zip(reports.items(), cycle(STYLES), strict=False):
+                _curve(axis, report[side], key, label=title, color=colour, marker=marker, linestyle=line)
+            axis.grid(alpha=0.3, linewidth=0.5)
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.tick_params(labelsize=8)
+    for axis, (_, label) in zip(axes[-1], SIDES, strict=True):
+        axis.set_xlabel(label, fontsize=8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 1].invert_xaxis()  # both columns read from left to right
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    save(figure, path, caption)
+
+
+def _curve(axis: Any, curve: Mapping[str, Sequence[float]], key: str, color: str, **style: Any) -> None:
+    position, mean, error = (np.array(curve[name], dtype=float) for name in ("position", key, f"{key}_se"))
+    every = max(1, len(position) // 10)
+    axis.plot(position, mean, color=color, markevery=every, markersize=4, linewidth=1.2, **style)
+    axis.fill_between(position, mean - BAND * error, mean + BAND * error, color=color, alpha=0.2, linewidth=0)
+
+
+def price_figure(
+    points: Mapping[str, Mapping[str, Any]], path: Path, cost: str, baseline: bool = False, caption: str = ""
+) -> None:
+    """Likelihood against nats in z, a point a method with its name, coloured by how well labels are read from z's mean.
+
+    Each of `points` has `kl`, `cost` and `accuracy`, which are a `Spread` over seeds; the last may be None. `cost`
+    names the second axis, on which `baseline` marks 0 as the language model. Raises ModuleNotFoundError that names the
+    extra without matplotlib.
+    """
+    figure = require_matplotlib()(figsize=(6.2, 4.2), layout="constrained")
+    axis = figure.subplots()
+    places = {title: (point["kl"].mean, point["cost"].mean) for title, point in points.items()}
+    several = {title: point for title, point in points.items() if len(point["kl"].values) > 1}
+    errors = {title: (point["kl"].deviation, point["cost"].deviation) for title, point in several.items()}
+    for title, (wide, high) in errors.items():
+        axis.errorbar(*places[title], high, wide, color="0.6", linewidth=0.8, capsize=2, zorder=1)
+    _coloured(figure, axis, places, {title: point["accuracy"] for title, point in points.items()})
+    if baseline:
+        axis.axhline(0, color="black", linewidth=0.8, linestyle="--", zorder=0)
+        axis.annotate("language model", (1, 0), (-3, 3), xycoords=axis.get_yaxis_transform(), ha="right", fontsize=7,
+                      textcoords="offset points", color="0.3")  # fmt: skip
+    axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
+    axis.set_ylabel(cost, fontsize=8)
+    axis.margins(0.18)
+    first, last = min(0.0, axis.dataLim.x0), axis.dataLim.x1  # an estimated KL can be below 0
+    axis.set_xlim(left=first - 0.04 * ((last - first) or 1.0))
+    axis.grid(alpha=0.3, linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    if caption:
+        figure.suptitle(" ")  # for which the layout leaves room
+    figure.draw_without_rendering()  # lays the axes out, by whose place names find theirs
+    _name(axis, places, errors)
+    save(figure, path, caption)
+
+
+def _coloured(
+    figure: Any, axis: Any, places: Mapping[str, tuple[float, float]], accuracies: Mapping[str, Spread | None]
+) -> None:
+    """The points, those of a known accuracy in its colour, and the bar that says which is which."""
+    from matplotlib.ticker import PercentFormatter  # which need not be installed
+
+    looks = {"s": 45, "edgecolors": "black", "linewidths": 0.6, "zorder": 2}
+    read = {title: accuracy.mean for title, accuracy in accuracies.items() if accuracy is not None}
+    plain = [place for title, place in places.items() if title not in read]
+    if plain:
+        axis.scatter(*zip(*plain, strict=True), color="white", **looks)
+    if read:
+        x, y = zip(*(places[title] for title in read), strict=True)
+        drawn = axis.scatter(x, y, c=list(read.values()), cmap="viridis", **looks)
+        bar = figure.colorbar(drawn, ax=axis, pad=0.02, format=PercentFormatter(1))
+        bar.set_label("labels read from the mean, accuracy", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+
+
+def _name(axis: Any, points: Mapping[str, tuple[float, float]], errors: Mapping[str, tuple[float, float]]) -> None:
+    """Write each point's name beside it, where it covers the least of other names, points, errors and the frame."""
+    from matplotlib.transforms import Bbox
+
+    def area(box: Any) -> float:
+        return 0.0 if box is None else float(box.width * box.height)
+
+    frame = axis.get_window_extent()
+    taken = [artist.get_window_extent().padded(1) for artist in (*axis.texts, *axis.lines)]
+    for title, (x, y) in points.items():
+        taken.append(Bbox([axis.transData.transform((x, y))] * 2).padded(6))
+        for wide, high in ((errors[title][0], 0.0), (0.0, errors[title][1])) if title in errors else ():
+            corners = axis.transData.transform([(x - wide, y - high), (x + wide, y + high)])
+            taken.append(Bbox(corners).padded(3))
+    for title, point in points.items():
+        written: list[tuple[float, int, Any, Any]] = []
+        for place, sides in NAME_PLACES.items():
+            name = fill(title, NAME_WIDTH)
+            text = axis.annotate(name, point, place, textcoords="offset points", fontsize=7, **sides)
+            box = text.get_window_extent()
+            outside = area(box) - area(Bbox.intersection(box, frame))
+            covered = sum(area(Bbox.intersection(box, other)) for other in taken)
+            written.append((outside + covered, len(written), text, box))
+        *_, kept, box = min(written, key=lambda one: one[:2])
+        taken.append(box)
+        for *_, text, _ in written:
+            if text is not kept:
+                text.remove()
+
+
+def feature_space_figure(
+    spaces: Mapping[str, tuple[Sequence[Sequence[float]], float | None]], path: Path, caption: str = ""
+) -> None:
+    """Features (N, 3) in the cube [-1, 1]^3, and their shadows on its walls, one panel a method (paper, Figure 2).
+
+    `spaces` are points and their mean pairwise cosine, by title. Raises ModuleNotFoundError that names the extra
+    without matplotlib.
+    """
+    columns = min(len(spaces), 3)
+    rows = -(-len(spaces) // columns)
+    figure = require_matplotlib()(figsize=(3.4 * columns, 3.5 * rows), layout="constrained")
+    for number, ((title, (points, cosine)), (colour, *_)) in enumerate(
+        zip(spaces.items(), cycle(STYLES), strict=False), start=1
+    ):
+        axis = figure.add_subplot(rows, columns, number, projection="3d")
+        _scatter(axis, np.array(points, dtype=float), colour)
+        told = "" if cosine is None else f"\nmean pairwise cosine {cosine:.2f}"
+        axis.set_title(f"{title}{told}", fontsize=9)
+    save(figure, path, caption)
+
+
+def _scatter(axis: Any, points: NDArray, colour: str) -> None:
+    for wall, place in WALLS:
+        shadow = points.copy()
+        shadow[:, wall] = place
+        axis.scatter(*shadow.T, s=1.5, color="0.6", alpha=0.25, linewidths=0, depthshade=False)
+    axis.scatter(*points.T, s=4, color=colour, alpha=0.5, linewidths=0, depthshade=False)
+    for name in "xyz":
+        getattr(axis, f"set_{name}lim")(-1, 1)
+        getattr(axis, f"set_{name}ticks")([-1, 0, 1])
+        getattr(axis, f"set_{name}label")(f"unit {'xyz'.index(name) + 1}", fontsize=8, labelpad=-6)
+        axis.tick_params(axis=name, labelsize=7, pad=-2)
+    axis.set_box_aspect((1, 1, 1), zoom=1.1)
+    axis.view_init(elev=22, azim=-58)
+
+
+MOST_NUMBERS = 12
+"""Matrices of more classes show their shares as colours alone."""
+
+
+def confusion_figure(report: Mapping[str, Any]) -> bytes:
+    """The matrices of a report of `classify` side by side, as a PNG: rows are true classes, colours shares of a row.
+
+    Raises ModuleNotFoundError that names the extra without matplotlib.
+    """
+    systems, names = report["systems"], report["classes"]
+    columns = min(len(systems), 4)
+    rows = -(-len(systems) // columns)
+    figure = require_matplotlib()(figsize=(2.8 * columns, 2.9 * rows), layout="constrained")
+    for axis, system in zip(figure.subplots(rows, columns, squeeze=False).flat, systems, strict=False):
+        _draw_confusion(axis, np.array(system["confusion"]), names)
+        axis.set_title(f"{system['classifier']}\n{system['features']}", fontsize=8)
+    for axis in figure.axes[len(systems) :]:
+        axis.set_axis_off()
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=150)
+    return written.getvalue()
+
+
+def _draw_confusion(axis: Any, confusion: np.ndarray, names: list[str]) -> None:
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xlabel("predicted", fontsize=8)
+    axis.set_ylabel("true", fontsize=8)
+    axis.tick_params(labelsize=7)
+    if len(names) > MOST_NUMBERS:
+        return
+    axis.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 45)
+    axis.set_yticks(range(len(names)), names)
+    for row, column in np.ndindex(confusion.shape):
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        axis.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=7)

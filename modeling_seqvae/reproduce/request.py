@@ -1,4 +1,4 @@
-"""What is asked of `seqvae reproduce`, and the steps that it makes of methods and seeds."""
+"""What is asked of `seqvae reproduce`, the steps that it makes of methods and seeds, and what the paper says."""
 
 import hashlib
 import json
@@ -6,13 +6,14 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ..data.corpora import CorpusSpec
-from ..training.configuration import available, method_settings, named_settings
+from ..data.files import read_yaml
+from ..training.configuration import available, configuration_root, method_settings, named_settings
 from ..training.recipe import OWN_TEXTS, Recipe, corpus_spec, leaves, resolve
-from .published import paper_settings
 from .steps import Evaluation, Training
 
 LONGEST = 80
@@ -93,7 +94,9 @@ class Request:
         recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits)
         settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
         folder = Path(_corpus_folder(recipe.corpus), _safe(recipe.method), settings, f"seed{seed}")
-        return Training(recipe, folder, self.data_dir)
+        options = ["--method", method, *self._corpus_options(corpus)]
+        options += [*_changes(limits, [*wanted, f"training.seed={seed}"]), *_columns(corpus)]
+        return Training(recipe, folder, self.data_dir, tuple(options))
 
     def evaluation(self, training: Training, shuffled: bool = False) -> Evaluation:
         """The figures of a run's best model on the test set."""
@@ -106,20 +109,16 @@ class Request:
 
     def command(self, target: str) -> str:
         """The command line that asks for this, but for --data-dir and --output-dir."""
-        words = ["seqvae", "reproduce", target, "--corpus", _as_named(self.corpus)]
-        words += ["--preset", self.preset] if self.preset else []
+        words = ["seqvae", "reproduce", target, *self._corpus_options(self.corpus)]
         words += ["--methods", ",".join(self.methods)] if self.methods else []
         words += ["--seeds", str(self.seeds)] if self.seeds > 1 else []
-        for split, count in self.limits.items():
-            words += ["--limit", f"{split}={count}"]
-        for override in self.overrides:
-            words += ["--set", override]
+        words += _changes(self.limits, self.overrides)
         words += ["--nll-sentences", str(self.nll_sentences)] if self.nll_sentences else []
         words += ["--transfer", self.transfer] if self.transfer else []
-        if isinstance(self.corpus, CorpusSpec):
-            words += ["--text-column", self.corpus.text_column] if self.corpus.text_column else []
-            words += ["--label-column", self.corpus.label_column] if self.corpus.label_column else []
-        return shlex.join(words)
+        return shlex.join([*words, *_columns(self.corpus)])
+
+    def _corpus_options(self, corpus: str | CorpusSpec) -> list[str]:
+        return ["--corpus", _as_named(corpus), *(["--preset", self.preset] if self.preset else [])]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: all but where the corpora's files are."""
@@ -174,6 +173,20 @@ def _require_free(given: Sequence[str], own: Sequence[str]) -> None:
 def _fields(overrides: Sequence[str]) -> list[str]:
     """The names in `name=value`."""
     return [override.partition("=")[0].strip() for override in overrides]
+
+
+def _changes(limits: Mapping[str, int], overrides: Sequence[str]) -> list[str]:
+    """The options of the command line for limits and overrides."""
+    counts = [word for split, count in limits.items() for word in ("--limit", f"{split}={count}")]
+    return counts + [word for override in overrides for word in ("--set", override)]
+
+
+def _columns(corpus: str | CorpusSpec) -> list[str]:
+    """The options of the command line for the columns of a table of one's own."""
+    if isinstance(corpus, str):
+        return []
+    named = {"--text-column": corpus.text_column, "--label-column": corpus.label_column}
+    return [word for option, column in named.items() if column for word in (option, column)]
 
 
 def _as_named(corpus: str | CorpusSpec) -> str:
@@ -231,3 +244,19 @@ def _plain(value: Any) -> str:
 def _safe(name: str) -> str:
     """A name that any file system takes, and that is neither hidden nor a way out of the folder."""
     return re.sub(r"[^\w.+=-]+", "_", name).lstrip(".") or "_"
+
+
+@cache
+def paper_settings(name: str) -> dict[str, Any]:
+    """The content of configuration/paper/NAME.yaml."""
+    return read_yaml(configuration_root() / "paper" / f"{name}.yaml")
+
+
+def rows_of(target: str) -> list[str]:
+    """The methods of a table or figure, in order."""
+    return list(paper_settings("rows")[target])
+
+
+def published(table: str, corpus: str) -> Mapping[str, Mapping[str, float]]:
+    """The paper's figures of a table on a corpus, by method; none where it has none."""
+    return paper_settings("published")[table].get(corpus, {})

@@ -1,15 +1,99 @@
-"""Rows of a table: the figures of a method's seeds, gathered, and what they are of."""
+"""What targets are made of: tables, rows over seeds, and the trained encoders that they look at."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-from ..data.corpora import CorpusSpec
-from ..evaluation.table import how_likelihoods, numbers, precision_note
-from .published import paper_settings, published
-from .reporting import Spread, spread
-from .request import Request
-from .steps import Evaluation, Training
+from accelerate import Accelerator
+
+from ..data.corpora import Corpus, CorpusSpec, load_corpus
+from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note, table
+from ..text import SeqVAE
+from ..training.recipe import Recipe
+from ..training.run import load_best
+from ..training.run_directory import RECIPE
+from .request import Request, paper_settings, published, rows_of
+from .steps import Evaluation, Measurement, Step, Training
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The figures of several seeds. Formatted, a mean and a standard deviation: `"{:.2f}".format(Spread([1, 2]))`.
+
+    The deviation is the sample's, with n - 1; of a single figure there is none. An integer's format shows one digit
+    after the point.
+    """
+
+    values: tuple[float, ...]
+
+    def __format__(self, form: str) -> str:
+        if len(self.values) == 1:
+            return format(self.values[0], form)
+        form = f"{form[:-1]}.1f" if form.endswith("d") else form
+        return f"{format(self.mean, form)} ± {format(self.deviation, form.replace('+', ''))}"
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        return stdev(self.values) if len(self.values) > 1 else math.nan
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: all values, and what is made of them."""
+        found: dict[str, Any] = {"mean": self.mean, "values": list(self.values)}
+        return found | ({"sd": self.deviation} if len(self.values) > 1 else {})
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """The figures of the seeds that have one; None where none has."""
+    present = tuple(value for value in values if value is not None)
+    return Spread(present) if present else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption and rows; `columns` maps a row's key to a heading and a format, in order, as evaluation.table has it.
+
+    A figure is a number, a text or a `Spread`; one that a row lacks is shown as a dash, and a column that no row has
+    is left out. All of a row, also what no column shows, goes into the JSON.
+    """
+
+    caption: str
+    columns: Mapping[str, tuple[str, str]]
+    rows: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables, sentences below them, and what draws the picture into a PNG, if the target has one."""
+
+    tables: Sequence[Table]
+    notes: Sequence[str] = ()
+    picture: Callable[[Path], None] | None = field(default=None, compare=False)
+
+    def markdown(self) -> str:
+        """For a document: captions, tables and notes."""
+        parts = [f"{part.caption}\n\n{markdown(part.rows, part.columns)}" for part in self.tables]
+        return "\n\n".join([*parts, *self.notes])
+
+    def text(self) -> str:
+        """For a terminal."""
+        parts = [table(part.rows, part.caption, part.columns) for part in self.tables]
+        return "\n\n".join([*parts, *self.notes])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: every row with all it has."""
+        tables = [{"caption": part.caption, "rows": [_plain(row) for row in part.rows]} for part in self.tables]
+        return {"tables": tables, "notes": list(self.notes)}
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.as_dict() if isinstance(value, Spread) else value for key, value in row.items()}
 
 
 def read_all(evaluations: Sequence[Evaluation], output_dir: Path) -> list[dict[str, Any]]:
@@ -73,3 +157,37 @@ def is_benchmark(trainings: Sequence[Training], reports: Sequence[Mapping[str, A
     wanted = {name: documents[name] for name in ("train", "validation")}
     tested = {report["sentences"] for report in reports} or {documents["test"]}
     return bool(ends) and tested == {documents["test"]} and all(end["documents"] == wanted for end in ends)
+
+
+def encoder_runs(request: Request, target: str, *overrides: str) -> list[list[Training]]:
+    """The runs of every seed of each method that is asked for, or else of the target's own methods.
+
+    Raises ValueError for a method without a latent, and what `Request.trainings` raises.
+    """
+    runs = [request.trainings(method, *overrides) for method in request.methods_or(rows_of(target))]
+    for recipe in (seeds[0].recipe for seeds in runs):
+        if recipe.model.get("latent_size") == 0:
+            raise ValueError(f"--methods {recipe.method}: {recipe.title} has no latent; leave it out")
+    return runs
+
+
+def seed_by_seed(measurements: Sequence[Sequence[Step]]) -> list[Step]:
+    """The steps of all rows' first seed, then of their second..."""
+    return [step for steps in zip(*measurements, strict=True) for step in steps]
+
+
+def findings(measurements: Sequence[Measurement], output_dir: Path) -> list[dict[str, Any]]:
+    """What was found, of those measurements that have been made."""
+    return [found for found in (one.read(output_dir) for one in measurements) if found is not None]
+
+
+def best_encoder(run: Path) -> SeqVAE:
+    """The best model of a run, on the device that is there."""
+    return load_best(str(run), Accelerator().device)
+
+
+def corpus_of_run(run: Path, data_dir: Path | None, test_limit: int | None = None) -> Corpus:
+    """The texts that a run was trained on, and those to test it on."""
+    recipe = Recipe.load(run / RECIPE)
+    limits = recipe.limits | ({} if test_limit is None else {"test": test_limit})
+    return load_corpus(recipe.corpus, data_dir=data_dir or recipe.data_dir, limits=limits)

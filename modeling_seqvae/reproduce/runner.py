@@ -1,59 +1,90 @@
-"""`seqvae reproduce`: do what a target lacks, then write its tables and picture.
+"""`seqvae reproduce`: run the steps that a target lacks, then write its tables and picture.
 
 OUTPUT/CORPUS/METHOD/SETTINGS/seedN are the runs, which all targets share; OUTPUT/CORPUS/TARGET.md, .json and .png
 is what is made of them.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data.files import read_json, write_json, write_text
-from ..evaluation.table import table
-from ..training.recipe import Recipe
-from .estimates import Estimates, probe
+from .jobs import failures, note, run_steps
 from .plots import require_matplotlib
-from .processes import call, failures, run_steps, threads_for
-from .progress import Bars, clock, note
 from .request import Request
-from .steps import Step, Training
+from .steps import Step, Training, place
 from .targets import TARGETS, Target
 
-PLAN = {
-    "title": ("training", "{}"),
-    "seed": ("seed", "{}"),
-    "state": ("state", "{}"),
-    "updates": ("updates\nleft", "{:,}"),
-    "time": ("time", "{}"),
-}
 
+def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1) -> None:
+    """Make a table or figure: run the missing steps in `jobs` processes, then write and print what came out.
 
-def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1, dry_run: bool = False) -> None:
-    """Make a table or figure: print what will run, do it in `jobs` processes, write and print what came out.
-
-    What is there already is not done again; with `dry_run` nothing is done. Raises ValueError for an unknown target or
-    method and for a folder that holds another recipe's run, ModuleNotFoundError without matplotlib where there is a
-    picture to draw, all before anything runs; and RuntimeError that names the steps that failed, after the rest is
-    done and written.
+    Raises ValueError for an unknown target or method and for a folder that holds another recipe's run, and
+    ModuleNotFoundError without matplotlib where there is a picture to draw, all before anything runs; and RuntimeError
+    that names the steps that failed, after the rest is done and written.
     """
-    target = target_named(name)
-    if target.draws:
+    if target_named(name).draws:
         require_matplotlib()
-    steps = in_order(target.steps(request))
-    left = [step for step in steps if not step.done(output_dir)]
-    estimates = Estimates(output_dir, partial(_probe, threads=threads_for(jobs)))
-    seconds = {step.key: estimates.seconds(step) for step in left}
-    say = print if dry_run else note
-    say(plan(steps, left, output_dir, estimates, seconds, jobs))
-    if dry_run:
-        return
-    known = {key: 60.0 if value is None else value for key, value in seconds.items()}
-    failed = run_steps(left, output_dir, jobs, Bars(left, known, output_dir, jobs)) if left else {}
+    steps = steps_of(name, request)
+    left = missing(steps, output_dir)
+    note(summary(steps, left))
+    failed = run_steps(left, output_dir, jobs) if left else {}
     write(name, request, output_dir)
     if failed:
         heading = f"{len(failed)} of {len(steps)} steps failed; the others are kept, and the same command tries again:"
-        raise RuntimeError(f"{heading}\n{failures(steps, failed, output_dir)}")
+        raise RuntimeError(f"{heading}\n{failures(steps, failed, output_dir, jobs)}")
+
+
+def show_missing(name: str, request: Request, output_dir: Path) -> None:
+    """Print the missing steps, one a line: title, state, name. Nothing is run or written.
+
+    Raises what `reproduce` raises before anything runs, but needs no matplotlib.
+    """
+    steps = steps_of(name, request)
+    left = missing(steps, output_dir)
+    if left:
+        rows = [(step.title, step.state(output_dir), step.key) for step in left]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for title, state, key in rows:
+            print(f"{title:{widths[0]}}  {state:{widths[1]}}  {key}")
+    note(summary(steps, left))
+
+
+def print_commands(name: str, request: Request, output_dir: Path) -> None:
+    """Print a command line for each missing step, those first that need no other step; nothing is run or written.
+
+    Raises what `show_missing` raises.
+    """
+    steps = steps_of(name, request)
+    left = missing(steps, output_dir)
+    for step in sorted(left, key=lambda step: bool(step.needs)):
+        print(command_of(step, name, request, output_dir))
+    note(summary(steps, left))
+
+
+def run_step(name: str, request: Request, output_dir: Path, key: str) -> None:
+    """Run one step of a target in this process, if it is missing; no table is written.
+
+    Raises ValueError for a step that the target does not have or that needs a missing one, and what the step raises.
+    """
+    steps = steps_of(name, request)
+    named = {step.key: step for step in steps}
+    if key not in named:
+        raise ValueError(f"--step {key}: {name} has no such step; --dry-run lists the names of those that are missing")
+    needed = [step.key for step in missing(named[key].needs, output_dir)]
+    if needed:
+        raise ValueError(f"--step {key} needs {', '.join(needed)} first, which is not finished")
+    if named[key].done(output_dir):
+        note(f"{named[key].title} is finished already")
+        return
+    named[key].run(output_dir)
+
+
+def command_of(step: Step, name: str, request: Request, output_dir: Path) -> str:
+    """The command line that runs a step of a target."""
+    own = step.command(output_dir)
+    words = [*place(request.data_dir), "--output-dir", str(output_dir), "--step", step.key]
+    return own or f"{request.command(name)} {shlex.join(words)}"
 
 
 def target_named(name: str) -> Target:
@@ -61,6 +92,16 @@ def target_named(name: str) -> Target:
     if name not in TARGETS:
         raise ValueError(f"{name!r} is not one of {', '.join(TARGETS)}")
     return TARGETS[name]
+
+
+def steps_of(name: str, request: Request) -> list[Step]:
+    """All steps of a target, what is needed first. Raises what `reproduce` raises for a wrong request."""
+    return in_order(target_named(name).steps(request))
+
+
+def missing(steps: Sequence[Step], output_dir: Path) -> list[Step]:
+    """The steps that are not done. Raises ValueError for a folder that holds something else."""
+    return [step for step in steps if not step.done(output_dir)]
 
 
 def in_order(steps: Sequence[Step]) -> list[Step]:
@@ -82,60 +123,17 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
     return list(found.values())
 
 
-def plan(
-    steps: Sequence[Step],
-    left: Sequence[Step],
-    output_dir: Path,
-    estimates: Estimates,
-    seconds: Mapping[str, float | None],
-    jobs: int,
-) -> str:
-    """What will run, and how long that will take."""
-    trainings = [step for step in steps if isinstance(step, Training)]
-    to_do = {step.key for step in left}
-    told = _distinctions(trainings)
-    rows = [
-        {"title": f"{step.recipe.title}{told[step.key]}", "seed": step.recipe.training.seed}
-        | (_left(step, output_dir, estimates, seconds) if step.key in to_do else {"state": "done"})
-        for step in trainings
-    ]
-    lines = [table(rows, None, PLAN)] if rows else []
-    measured, measuring = len(steps) - len(trainings), [step for step in left if not isinstance(step, Training)]
-    if measured:
-        lines.append(f"measurements: {measured - len(measuring)} done, {len(measuring)} to do")
-    return "\n".join([*lines, _in_all(left, seconds, jobs, estimates)])
-
-
-def _left(
-    step: Training, output_dir: Path, estimates: Estimates, seconds: Mapping[str, float | None]
-) -> dict[str, Any]:
-    epochs = len(step.read(output_dir) or ())
-    state = f"to resume after epoch {epochs}" if epochs else "to train"
-    return {"state": state, "updates": estimates.updates(step), "time": clock(seconds[step.key] or 0.0)}
-
-
-def _distinctions(trainings: Sequence[Training]) -> dict[str, str]:
-    """What tells trainings apart beside method and seed, by key: corpus and settings, where these are several."""
-    parts = {training.key: (training.folder.parts[0], training.folder.parts[2]) for training in trainings}
-    several = [len(set(kind)) > 1 for kind in zip(*parts.values(), strict=True)]
-    told = {
-        key: [part for part, differs in zip(names, several, strict=True) if differs] for key, names in parts.items()
-    }
-    return {key: f" ({', '.join(names)})" if names else "" for key, names in told.items()}
-
-
-def _in_all(left: Sequence[Step], seconds: Mapping[str, float | None], jobs: int, estimates: Estimates) -> str:
+def summary(steps: Sequence[Step], left: Sequence[Step]) -> str:
+    """How many trainings and measurements are done and how many are missing."""
     if not left:
-        return "nothing is left to do"
-    known = [value for value in seconds.values() if value is not None]
-    if not known:
-        return "how long that takes is not known: nothing like it has been measured here"
-    source = "a few updates timed now" if estimates.probed else "the runs that are there"
-    unknown = len(left) - len(known)
-    beside = f", beside {unknown} whose time is not known" if unknown else ""
-    at_once = f", {jobs} at a time" if jobs > 1 else ""
-    total = max([sum(known) / jobs, *known, 0.0])
-    return f"in all about {clock(total)} at most{at_once}{beside}: estimated from {source}; a plateau ends a run sooner"
+        return f"nothing is left to do: {len(steps)} of {len(steps)} steps are finished"
+    lines = []
+    for kind in ("trainings", "measurements"):
+        there, to_do = (
+            [step for step in some if isinstance(step, Training) == (kind == "trainings")] for some in (steps, left)
+        )
+        lines += [f"{kind}: {len(there) - len(to_do)} done, {len(to_do)} to do"] if there else []
+    return "; ".join(lines)
 
 
 def write(name: str, request: Request, output_dir: Path) -> None:
@@ -168,9 +166,3 @@ def document_again(made: Path) -> str:
     """
     content = read_json(made, ("target", "request"))
     return document(content["target"], Request.from_dict(content["request"]), made.parent.parent)
-
-
-def _probe(recipe: Recipe, data_dir: Path | None, threads: int) -> dict[str, float]:
-    note(f"timing a few updates on {recipe.corpus.name}")
-    found: dict[str, float] = call(probe, recipe, data_dir, threads=threads)
-    return found

@@ -1,23 +1,21 @@
-"""The work behind tables and figures: trainings, and measurements of what they gave, each known by what it leaves.
+"""The steps behind tables and figures: trainings, and measurements of trained models.
 
-Every step leaves files in a folder that is a function of what the step is. So a step that another target has done is
-found and not done again, and one that was interrupted goes on.
+The folder of a step's files is a function of what the step is. So a step that another target has finished is found and
+skipped, and an interrupted one is resumed.
 """
 
 import json
-import time
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from ..data.corpora import CorpusSpec, checksum_of_files
 from ..data.files import read_json, write_json
 from ..training.recipe import Recipe
-from ..training.run import PRETRAINING, evaluate_checkpoint, train
+from ..training.run import FILES, FINISHED, evaluate_checkpoint, train
 from ..training.run_directory import (
     HISTORY,
     RECIPE,
@@ -27,15 +25,6 @@ from ..training.run_directory import (
     read_history,
     weights_hash,
 )
-
-FINISHED = "finished.json"
-"""Written into a run's directory when its training has come to its end."""
-
-FILES = "files"
-"""The SHA-256 of the corpus's files that it was trained on, among what is written there; None where it has none."""
-
-SECONDS = "measuring_seconds"
-"""How long a measurement took, among its figures."""
 
 LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
 REPORT = ("bound", "rec", "kl", "mi", "au", *LIKELIHOOD)
@@ -64,8 +53,11 @@ class Step(Protocol):
     def done(self, output_dir: Path) -> bool:
         """Whether it has been done. Raises ValueError where its folder holds something else."""
 
-    def progress(self, output_dir: Path) -> float:
-        """How much of it is done while it runs, from 0 to 1."""
+    def state(self, output_dir: Path) -> str:
+        """What is left to do of a step that is not done, in words."""
+
+    def command(self, output_dir: Path) -> str | None:
+        """The command line that does it; None where it has none of its own."""
 
     def run(self, output_dir: Path) -> None:
         """Do it, or go on where it was interrupted."""
@@ -73,17 +65,18 @@ class Step(Protocol):
     def read(self, output_dir: Path) -> Any:
         """What it found, or None where it is not (yet) there."""
 
-    def took(self, folder: Path) -> float | None:
-        """Seconds that such a step took in another folder; None where that is not known."""
-
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A recipe's run. `read` gives its history so far, one record an epoch, as in history.jsonl."""
+    """A recipe's run. `read` gives its history so far, one record an epoch, as in history.jsonl.
+
+    `options` are what `seqvae train` is told to make the recipe.
+    """
 
     recipe: Recipe
     folder: Path
     data_dir: Path | None = None
+    options: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -107,30 +100,19 @@ class Training:
             raise ValueError(f"{run / HISTORY} has no record of a run that has ended: put back a copy of it")
         return bool(end)
 
-    def progress(self, output_dir: Path) -> float:
-        stage, run = self.recipe.pretraining_recipe(), output_dir / self.folder
-        epochs, done = self.epochs(output_dir), len(read_history(run))
-        if stage:
-            epochs += _epochs(run / PRETRAINING, stage)
-            done += len(read_history(run / PRETRAINING))
-        return done / epochs
+    def state(self, output_dir: Path) -> str:
+        epochs = len(self.read(output_dir) or ())
+        return f"to resume after epoch {epochs}" if epochs else "to train"
+
+    def command(self, output_dir: Path) -> str | None:
+        run = str(output_dir / self.folder)
+        return shlex.join(["seqvae", "train", *self.options, *place(self.data_dir), "--output-dir", run, "--resume"])
 
     def run(self, output_dir: Path) -> None:
-        folder = output_dir / self.folder
-        read = checksum_of_files(self.recipe.corpus, self.data_dir)
-        trainer = train(self.recipe, folder, self.data_dir, resume=True)
-        sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
-        write_json(folder / FINISHED, {"documents": sizes, FILES: read, **processor(trainer.accelerator.device)})
-
-    def epochs(self, output_dir: Path) -> int:
-        """Epochs of the run at most, its pretraining apart."""
-        return _epochs(output_dir / self.folder, self.recipe)
+        train(self.recipe, output_dir / self.folder, self.data_dir, resume=True)
 
     def read(self, output_dir: Path) -> list[dict[str, Any]] | None:
         return read_history(output_dir / self.folder) or None
-
-    def took(self, folder: Path) -> float | None:
-        return None
 
     def ended(self, output_dir: Path) -> bool:
         """Whether the run has come to its end, as far as its files say."""
@@ -171,17 +153,19 @@ class Measurement:
     def done(self, output_dir: Path) -> bool:
         return self.read(output_dir) is not None
 
-    def progress(self, output_dir: Path) -> float:
-        return 0.0
+    def state(self, output_dir: Path) -> str:
+        return "to measure"
+
+    def command(self, output_dir: Path) -> str | None:
+        return None
 
     def run(self, output_dir: Path) -> None:
-        began = time.monotonic()
         runs = tuple(output_dir / training.folder for training in self.trainings)
         folder = output_dir / self.folder
         folder.mkdir(parents=True, exist_ok=True)
         figures = self.function(runs, folder, self.data_dir, **self.settings)
         made_with = {"settings": dict(self.settings), "weights": self._weights(output_dir)}
-        write_json(folder / self.file, figures | made_with | {SECONDS: round(time.monotonic() - began, 2)})
+        write_json(folder / self.file, figures | made_with)
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
         if not all(training.ended(output_dir) for training in self.trainings):
@@ -189,9 +173,6 @@ class Measurement:
         found = self._found(output_dir / self.folder) or {}
         pairs = zip_longest(self._weights(output_dir), found.get("weights", []), fillvalue="none")
         return found if found and all(now in (None, then) for now, then in pairs) else None
-
-    def took(self, folder: Path) -> float | None:
-        return (self._found(folder) or {}).get(SECONDS)
 
     def _found(self, folder: Path) -> dict[str, Any] | None:
         path = folder / self.file
@@ -227,7 +208,9 @@ class Evaluation:
 
     @property
     def key(self) -> str:
-        return str(self.folder / f"evaluation of {self.limit} {self.nll_sentences} {self.shuffled}")
+        limits = {"first": self.limit, "nll": self.nll_sentences}
+        parts = [f"{name}{count}" for name, count in limits.items() if count is not None]
+        return str(self.folder / "-".join(["evaluation", *parts, *(["shuffled"] if self.shuffled else [])]))
 
     @property
     def needs(self) -> Sequence[Step]:
@@ -236,11 +219,18 @@ class Evaluation:
     def done(self, output_dir: Path) -> bool:
         return self._file(output_dir / self.folder) is not None
 
-    def progress(self, output_dir: Path) -> float:
-        return 0.0
+    def state(self, output_dir: Path) -> str:
+        return "to measure"
+
+    def command(self, output_dir: Path) -> str | None:
+        words = ["seqvae", "evaluate", str(output_dir / self.folder), *place(self.training.data_dir)]
+        words += [] if self.limit is None else ["--limit", f"test={self.limit}"]
+        words += [] if self.nll_sentences is None else ["--nll-sentences", str(self.nll_sentences)]
+        words += [] if self.nll_samples == 500 else ["--nll-samples", str(self.nll_samples)]
+        return shlex.join(words + (["--shuffle"] if self.shuffled else []))
 
     def run(self, output_dir: Path) -> None:
-        run, began = output_dir / self.folder, time.monotonic()
+        run = output_dir / self.folder
         report = evaluate_checkpoint(
             str(run),
             data_dir=self.training.data_dir,
@@ -249,17 +239,12 @@ class Evaluation:
             nll_sentences=self.nll_sentences,
             shuffle_words=self.shuffled,
         )
-        report |= {SECONDS: round(time.monotonic() - began, 2)}
         if keep_evaluation(run, report) is None:
             raise FileNotFoundError(f"{run} holds no {RECIPE}: its training has not begun")
 
     def read(self, output_dir: Path) -> dict[str, Any] | None:
         path = self._file(output_dir / self.folder) if self.training.ended(output_dir) else None
         return read_json(path, ["title"], REPORT) if path else None
-
-    def took(self, folder: Path) -> float | None:
-        path = self._file(folder)
-        return read_json(path).get(SECONDS) if path else None
 
     def _file(self, run: Path) -> Path | None:
         """Where these figures stand, of the weights that are there: in float32 if they were measured in several."""
@@ -288,14 +273,9 @@ class Evaluation:
         return report.get("own", True) and all(report.get(name) == value for name, value in asked.items())
 
 
-def processor(device: Any) -> dict[str, Any]:
-    """What a run was computed by: its hours compare with those of such another."""
-    return {"device": device.type, "threads": torch.get_num_threads()}
-
-
-def _epochs(run: Path, recipe: Recipe) -> int:
-    """Epochs of a recipe at most. Only a run that has begun knows what a length in updates comes to."""
-    return (Recipe.load(run / RECIPE) if (run / RECIPE).is_file() else recipe).training.epochs
+def place(data_dir: Path | None) -> list[str]:
+    """The option that says where the corpora's files are."""
+    return [] if data_dir is None else ["--data-dir", str(data_dir)]
 
 
 def _require_same_texts(run: Path, corpus: CorpusSpec, data_dir: Path | None, files: str | None) -> None:

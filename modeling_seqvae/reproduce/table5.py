@@ -20,11 +20,19 @@ from ..evaluation.supervised import EPOCHS, predict, train_classifier
 from ..evaluation.table import numbers
 from ..tokenization import unknown_share
 from ..training.recipe import corpus_spec
-from .encoders import best_encoder, encoder_runs, findings, seed_by_seed
-from .published import paper_settings, published, rows_of
-from .reporting import Report, Table
-from .request import Request
-from .rows import corpus_of, is_benchmark, over_seeds, spreads
+from .request import Request, paper_settings, published, rows_of
+from .rows import (
+    Report,
+    Table,
+    best_encoder,
+    corpus_of,
+    encoder_runs,
+    findings,
+    is_benchmark,
+    over_seeds,
+    seed_by_seed,
+    spreads,
+)
 from .steps import Measurement, Step, Training
 
 UNFINISHED = "unfinished.pt"

@@ -11,12 +11,22 @@ from ..evaluation.reading import labels_from_features
 from ..evaluation.table import numbers
 from ..training.recipe import corpus_spec
 from .controls import controls, of_labels, read_labelled
-from .encoders import best_encoder, findings, seed_by_seed
-from .latent_figures import price_figure
-from .published import rows_of
-from .reporting import Report, Spread, Table, spread
-from .request import Request
-from .rows import caption, corpus_of, over_seeds, spreads, title_of
+from .plots import price_figure
+from .request import Request, rows_of
+from .rows import (
+    Report,
+    Spread,
+    Table,
+    best_encoder,
+    caption,
+    corpus_of,
+    findings,
+    over_seeds,
+    seed_by_seed,
+    spread,
+    spreads,
+    title_of,
+)
 from .steps import Measurement, Step, Training
 
 COLUMNS = {

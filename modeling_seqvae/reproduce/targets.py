@@ -34,18 +34,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from .curves import Curves
-from .figure2 import Figure2
-from .positions import Positions
-from .reporting import Report
+from .figures import Curves, Figure2, Positions
 from .request import Request
+from .rows import Report
 from .steps import Step
-from .table1 import Table1
-from .table2 import Table2
-from .table3 import Table3
-from .table4 import Table4
 from .table5 import Table5
 from .table6 import Table6
+from .tables import Table1, Table2, Table3, Table4
 
 
 class Target(Protocol):

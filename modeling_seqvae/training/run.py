@@ -19,8 +19,17 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..data.batching import token_counts, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
-from ..data.corpora import SPLITS, Corpus, CorpusSpec, Reading, files_are_there, load_corpus, moved_to
-from ..data.files import CHECKSUMS, read_yaml, verify_checksums
+from ..data.corpora import (
+    SPLITS,
+    Corpus,
+    CorpusSpec,
+    Reading,
+    checksum_of_files,
+    files_are_there,
+    load_corpus,
+    moved_to,
+)
+from ..data.files import CHECKSUMS, read_yaml, verify_checksums, write_json
 from ..data.launch import launched
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
@@ -37,6 +46,10 @@ from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, WEIGHTS, holds_run, read_history, weights_hash
 from .trainer import SeqVAETrainer
 
+FINISHED = "finished.json"
+"""Written into a run's directory when its training has ended: its `documents` by split, `files`, and the processor."""
+FILES = "files"
+"""In FINISHED: the SHA-256 of the corpus's files as the run began; None for a corpus without files."""
 LAST = "last"
 PRETRAINING = "pretraining"
 """The folder of a run's pretraining, a run of its own."""
@@ -68,7 +81,8 @@ def train(
     """Train a recipe's model into `output_dir`, or continue an interrupted run there with `resume`.
 
     `data_dir` is where the corpus's files are; a run that is continued remembers it, and takes equal texts from
-    anywhere. `profile` records a few updates; `callbacks` are those of SeqVAETrainer.
+    anywhere. `profile` records a few updates; `callbacks` are those of SeqVAETrainer. At the end of the training the
+    directory receives finished.json.
 
     Raises what load_corpus, SeqVAETrainer and its `train` raise.
     """
@@ -76,6 +90,7 @@ def train(
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
     begun = _recipe(Path(output_dir)) or _recipe(Path(output_dir) / PRETRAINING) if resume else None
     recipe = _placed(recipe, data_dir, begun)
+    files = checksum_of_files(recipe.corpus, recipe.data_dir)
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
     splits = corpus.splits
@@ -85,7 +100,12 @@ def train(
         if asked.training.updates:
             print(f"at most {_length(recipe, len(splits['train']))}", file=sys.stderr)
     data = (splits["train"], splits["validation"], tokenizer)
-    return train_on(recipe, output_dir, *data, resume, accelerator, progress, profile, callbacks)
+    trainer = train_on(recipe, output_dir, *data, resume, accelerator, progress, profile, callbacks)
+    if trainer.finished and trainer.accelerator.is_main_process:  # and was not stopped by a callback
+        sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
+        processor = {"device": trainer.accelerator.device.type, "threads": torch.get_num_threads()}
+        write_json(Path(output_dir) / FINISHED, {"documents": sizes, FILES: files, **processor})
+    return trainer
 
 
 def train_on(

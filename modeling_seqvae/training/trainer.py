@@ -168,11 +168,11 @@ class SeqVAETrainer:
         try:
             with bar, self.signals, profiled(traces, self.accelerator.device, self.show) as update_done:
                 table = EpochTable(bar, self.history)
-                while not self._finished():
+                while not self.finished:
                     self._train_epoch(bar, update_done)
                     self._end_epoch()
                     table.add(self.history[-1])
-                    if self._finished():
+                    if self.finished:
                         break
                     number, stopped = self._agreed(self.signals.number, self._stopped)
                     self._stop_at(number)
@@ -200,7 +200,9 @@ class SeqVAETrainer:
             options["wandb"] = {"name": self.output_dir.name, **options.get("wandb", {})}
         self.accelerator.init_trackers(self.spec.tracker_project, config=fields, init_kwargs=options)
 
-    def _finished(self) -> bool:
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end, by epochs or by halvings."""
         return self.progress.epoch >= self.spec.epochs or self.plateau.halvings >= self.spec.max_halvings
 
     def _train_epoch(self, bar: tqdm, update_done: Callable[[], None]) -> None:

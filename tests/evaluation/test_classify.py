@@ -180,6 +180,6 @@ def test_a_confusion_matrix_reads_true_by_predicted():
 
 def test_the_picture_is_drawn(report):
     pytest.importorskip("matplotlib")
-    from modeling_seqvae.reproduce.confusion import confusion_figure
+    from modeling_seqvae.reproduce.plots import confusion_figure
 
     assert confusion_figure(report).startswith(b"\x89PNG")

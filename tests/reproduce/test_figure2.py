@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from modeling_seqvae.data.columns import texts_of
-from modeling_seqvae.reproduce import figure2 as module
-from modeling_seqvae.reproduce.encoders import best_encoder, corpus_of_run
-from modeling_seqvae.reproduce.figure2 import Figure2, measure_feature_space
+from modeling_seqvae.reproduce import figures as module
+from modeling_seqvae.reproduce.figures import Figure2, measure_feature_space
+from modeling_seqvae.reproduce.rows import best_encoder, corpus_of_run
 from modeling_seqvae.training.run import evaluate_checkpoint
 
 TARGET = Figure2()

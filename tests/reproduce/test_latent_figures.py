@@ -5,10 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling_seqvae.reproduce import latent_figures
-from modeling_seqvae.reproduce.latent_figures import BAND, feature_space_figure, positions_figure, price_figure
-from modeling_seqvae.reproduce.plots import STYLES, require_matplotlib
-from modeling_seqvae.reproduce.reporting import Spread
+from modeling_seqvae.reproduce import plots
+from modeling_seqvae.reproduce.plots import (
+    BAND,
+    STYLES,
+    feature_space_figure,
+    positions_figure,
+    price_figure,
+    require_matplotlib,
+)
+from modeling_seqvae.reproduce.rows import Spread
 
 
 @pytest.fixture
@@ -21,7 +27,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         made.append(figure(**options))
         return made[-1]
 
-    monkeypatch.setattr(latent_figures, "require_matplotlib", lambda: make)
+    monkeypatch.setattr(plots, "require_matplotlib", lambda: make)
     return made
 
 

@@ -9,7 +9,7 @@ import pytest
 from modeling_seqvae.data.corpora import load_corpus, spec_from_path
 from modeling_seqvae.evaluation.classify import classify
 from modeling_seqvae.reproduce import table5 as module
-from modeling_seqvae.reproduce.encoders import best_encoder
+from modeling_seqvae.reproduce.rows import best_encoder
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.table5 import Table5
 from modeling_seqvae.training.run_directory import weights_hash

@@ -12,8 +12,8 @@ from modeling_seqvae.data.corpora import load_corpus, spec_from_path
 from modeling_seqvae.evaluation.reading import labels_from_features
 from modeling_seqvae.reproduce import controls as controls_module
 from modeling_seqvae.reproduce.controls import controls, some
-from modeling_seqvae.reproduce.encoders import best_encoder
-from modeling_seqvae.reproduce.published import rows_of
+from modeling_seqvae.reproduce.request import rows_of
+from modeling_seqvae.reproduce.rows import best_encoder
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import Evaluation, Measurement, Training
 from modeling_seqvae.reproduce.table5 import Table5

@@ -8,18 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling_seqvae import SeqVAEConfig
 from modeling_seqvae.data.corpora import checksum_of_files, spec_from_path
 from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.reproduce import runner as module
-from modeling_seqvae.reproduce.estimates import Estimates
-from modeling_seqvae.reproduce.progress import clock
-from modeling_seqvae.reproduce.published import paper_settings, published, rows_of
-from modeling_seqvae.reproduce.request import Request
+from modeling_seqvae.reproduce.request import Request, published, rows_of
 from modeling_seqvae.reproduce.results import results_markdown
-from modeling_seqvae.reproduce.runner import document, document_again, in_order, reproduce, write
+from modeling_seqvae.reproduce.runner import (
+    document,
+    document_again,
+    in_order,
+    print_commands,
+    reproduce,
+    run_step,
+    show_missing,
+    write,
+)
 from modeling_seqvae.reproduce.steps import FILES, FINISHED, Training
-from modeling_seqvae.reproduce.table3 import WITHOUT
+from modeling_seqvae.reproduce.tables import WITHOUT
 from modeling_seqvae.reproduce.targets import TARGETS
 from modeling_seqvae.training.configuration import available
 
@@ -413,76 +418,71 @@ def test_the_results_command_reads_the_same_folder(tmp_path):
     assert text.startswith("### ptb") and "| SeqVAE, small-train10000, seed0 | 101.00 |" in text
 
 
-def fixed_probe(recipe: Any, data_dir: Any, threads: int = 1) -> dict[str, float]:
-    return {"epoch": 100.0, "batches": 313, "nll_sentence": 2.0, "test_sentences": 3761}
-
-
-def test_estimates_follow_the_probe_the_cost_of_the_scheme_and_the_epochs_left(tmp_path):
-    estimates = Estimates(tmp_path, fixed_probe)
-    plain, slow = PTB.training("seqvae", 0), PTB.training("aggressive", 0)
-    assert estimates.seconds(plain) == 30 * 100.0 and estimates.updates(plain) == 30 * 313
-    assert estimates.seconds(slow) == 30 * 100.0 * paper_settings("costs")["scheme"]["aggressive"]
-    assert estimates.seconds(replace(PTB, nll_sentences=50).evaluation(plain)) == 50 * 2.0
-    assert estimates.probed
-
-
-def test_runs_that_are_there_are_better_than_a_probe(tmp_path):
-    half = [record(epoch) for epoch in range(1, 11)]  # 36 seconds an epoch
-    add_run(tmp_path, PTB.training("seqvae", 0), *half, sizes=None)
-    report = evaluation(PTB.training("max_pool", 0), 99.0, measuring_seconds=77.0)
-    (add_run(tmp_path, PTB.training("max_pool", 0), *half) / "evaluation.json").write_text(json.dumps(report))
-    estimates = Estimates(tmp_path, fixed_probe)
-    assert estimates.seconds(PTB.training("seqvae", 0)) == pytest.approx(20 * 36.0)
-    assert estimates.seconds(PTB.training("avg_pool", 0)) == pytest.approx(30 * 36.0)
-    assert estimates.seconds(PTB.evaluation(PTB.training("seqvae", 0))) == 77.0
-    assert not estimates.probed
-
-
-def test_an_aggressive_run_tells_the_pace_of_others_after_its_aggression_too(tmp_path):
-    seconds = [936.0, 1872.0, *(1872.0 + 36.0 * epoch for epoch in range(1, 9))]  # 26 times as slow for two epochs
-    history = [record(epoch, seconds=passed) for epoch, passed in enumerate(seconds, start=1)]
-    add_run(tmp_path, PTB.training("aggressive", 0), *history)
-    assert Estimates(tmp_path, fixed_probe).seconds(PTB.training("max_pool", 0)) == pytest.approx(30 * 36.0)
-
-
-@pytest.mark.parametrize("asleep", [3, 19, 20])
-def test_an_epoch_in_which_the_machine_slept_does_not_set_the_pace(tmp_path, asleep):
-    history = [record(epoch, seconds=36.0 * epoch + 9000.0 * (epoch >= asleep)) for epoch in range(1, 21)]
-    add_run(tmp_path, PTB.training("seqvae", 0), *history, sizes=None)
-    estimates = Estimates(tmp_path, fixed_probe)
-    assert estimates.seconds(PTB.training("seqvae", 0)) == pytest.approx(10 * 36.0)
-    assert estimates.seconds(PTB.training("max_pool", 0)) == pytest.approx(30 * 36.0)
-
-
-def test_a_language_model_does_not_tell_how_long_likelihoods_of_latent_models_take(tmp_path):
-    request, probed = replace(PTB, methods=("lstm_lm", "seqvae"), nll_sentences=100), []
-
-    def noting(recipe: Any, data_dir: Any) -> dict[str, float]:
-        probed.append(recipe.model.get("latent_size", SeqVAEConfig().latent_size))
-        return fixed_probe(recipe, data_dir)
-
-    exact, latent = (request.evaluation(request.training(method, 0)) for method in request.methods)
-    estimates = Estimates(tmp_path, noting)
-    assert estimates.seconds(exact) == 100 * 2.0 / 500 and estimates.seconds(latent) == 100 * 2.0
-    assert probed == [32]
-    evaluated(tmp_path, exact.training, 100.0, nll_sentences=100, measuring_seconds=1.0)
-    assert exact.took(tmp_path / exact.folder) == 1.0 and latent.took(tmp_path / exact.folder) is None
-
-
-def test_a_dry_run_says_what_would_run_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "_probe", fixed_probe)
+def test_a_dry_run_lists_what_is_missing_and_writes_nothing(tmp_path, capsys):
     request = replace(PTB, methods=("seqvae", "max_pool", "avg_pool"), seeds=2, nll_sentences=100)
     add_run(tmp_path, request.training("seqvae", 0))
     add_run(tmp_path, request.training("max_pool", 0), *map(record, range(1, 5)), sizes=None)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    reproduce("table1", request, tmp_path, jobs=2, dry_run=True)
+    show_missing("table1", request, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    printed = capsys.readouterr().out
-    lines = [line.split() for line in printed.splitlines()]
-    assert ["SeqVAE", "0", "done", "–", "–"] in lines
-    resumed = f"SeqVAE + MaxPool 0 to resume after epoch 4 {26 * 313:,} {clock(26 * 36.0)}".split()
-    assert resumed in lines
-    assert "measurements: 0 done, 6 to do" in printed and "2 at a time" in printed
+    printed = capsys.readouterr()
+    lines = [" ".join(line.split()) for line in printed.out.splitlines()]
+    assert "SeqVAE + MaxPool, seed 0 to resume after epoch 4 ptb/max_pool/small-train10000/seed0" in lines
+    assert "SeqVAE + MaxPool, seed 1 to train ptb/max_pool/small-train10000/seed1" in lines
+    assert (
+        "SeqVAE, seed 0: evaluation to measure ptb/seqvae/small-train10000/seed0/evaluation-nll100" in lines
+        and not any(line.startswith("SeqVAE, seed 0 to") for line in lines)
+    )
+    assert len(lines) == 11 and printed.err == "trainings: 1 done, 5 to do; measurements: 0 done, 6 to do\n"
+
+
+def test_a_dry_run_of_a_finished_target_prints_nothing(tmp_path, capsys):
+    request = replace(PTB, methods=("seqvae",))
+    evaluated(tmp_path, request.training("seqvae", 0), 101.0)
+    for show in (show_missing, print_commands):
+        show("table1", request, tmp_path)
+        assert capsys.readouterr() == ("", "nothing is left to do: 2 of 2 steps are finished\n")
+
+
+def test_the_commands_say_all_that_the_steps_are(tmp_path, capsys):
+    out = tmp_path / "my runs"
+    request = Request(
+        "ptb", "small", ("seqvae",), 1, {"train": 90, "test": 8}, ("training.epochs=3",), Path("texts"), 5
+    )
+    print_commands("table4", request, out)
+    trained, *measured = capsys.readouterr().out.splitlines()
+    run = f"'{out}/ptb/seqvae/small-train90-epochs=3/seed0'"
+    assert trained == (
+        "seqvae train --method seqvae --corpus ptb --preset small --limit train=90 --set training.epochs=3 "
+        f"--set training.seed=0 --data-dir texts --output-dir {run} --resume"
+    )
+    evaluate = f"seqvae evaluate {run} --data-dir texts --limit test=8 --nll-sentences 5"
+    assert measured == [evaluate, f"{evaluate} --shuffle"]
+    print_commands("positions", request, out)
+    _, measured = capsys.readouterr().out.splitlines()
+    assert measured == (
+        "seqvae reproduce positions --corpus ptb --preset small --methods seqvae --limit train=90 --limit test=8 "
+        f"--set training.epochs=3 --nll-sentences 5 --data-dir texts --output-dir '{out}' --step "
+        "ptb/seqvae/small-train90-epochs=3/seed0/positions-test8.json"
+    )
+
+
+def test_the_commands_that_need_no_others_come_first(tmp_path, capsys):
+    print_commands("table1", replace(PTB, methods=("seqvae", "max_pool"), seeds=2), tmp_path)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["train"] * 4 + ["evaluate"] * 4
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("ptb/none", "--step ptb/none: positions has no such step"),
+        ("ptb/seqvae/small-train10000/seed0/positions.json", r"needs ptb/seqvae/small-train10000/seed0 first"),
+    ],
+)
+def test_a_step_that_cannot_run_is_refused(tmp_path, step, told):
+    with pytest.raises(ValueError, match=told):
+        run_step("positions", PTB, tmp_path, step)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_trained_before_what_is_missing_is_told(tmp_path, monkeypatch):
@@ -499,15 +499,14 @@ def test_nothing_is_trained_before_what_is_missing_is_told(tmp_path, monkeypatch
 def test_a_failed_step_is_named_and_the_table_is_written_without_it(tmp_path, monkeypatch, capsys):
     request = replace(PTB, methods=("seqvae", "max_pool"))
     evaluated(tmp_path, request.training("seqvae", 0), 101.0)
-    monkeypatch.setattr(module, "_probe", fixed_probe)
 
-    def run_steps(steps: Any, output_dir: Path, jobs: int, bars: Any) -> dict[str, str]:
+    def run_steps(steps: Any, output_dir: Path, jobs: int) -> dict[str, str]:
         assert [step.title for step in steps] == ["SeqVAE + MaxPool, seed 0", "SeqVAE + MaxPool, seed 0: evaluation"]
         return {steps[0].key: "the loss is not a number\nmore", steps[1].key: "not tried"}
 
     monkeypatch.setattr(module, "run_steps", run_steps)
     with pytest.raises(RuntimeError, match=r"2 of 4 steps failed") as raised:
-        reproduce("table1", request, tmp_path)
+        reproduce("table1", request, tmp_path, jobs=2)
     assert "  SeqVAE + MaxPool, seed 0: the loss is not a number (log: " in str(raised.value)
     assert "(missing)" in (tmp_path / "ptb" / "table1.md").read_text() and "101.00" in capsys.readouterr().out
 
@@ -524,9 +523,3 @@ def test_two_files_of_one_name_are_told_apart_or_refused(tmp_path):
     request = replace(PTB, methods=("max_pool", str(tmp_path / "max_pool.yaml")))
     with pytest.raises(ValueError, match="give one of the files another name"):
         in_order(TARGETS["table1"].steps(request))
-
-
-def test_runs_of_another_version_do_not_disturb_estimates(tmp_path):
-    run = add_run(tmp_path, PTB.training("seqvae", 0))
-    (run / "recipe.yaml").write_text("method: seqvae\nformer_field: 3\n")
-    assert Estimates(tmp_path, fixed_probe).seconds(PTB.training("max_pool", 0)) == 3000.0

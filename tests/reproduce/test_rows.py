@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from modeling_seqvae.reproduce.reporting import Report, Spread, Table, spread
+from modeling_seqvae.reproduce.rows import Report, Spread, Table, spread
 
 COLUMNS = {"title": ("model", "{}"), "nll": ("NLL", "{:.2f}"), "au": ("AU", "{:d}"), "gap": ("gap", "{:+.1f}")}
 

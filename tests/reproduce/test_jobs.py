@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from modeling_seqvae.reproduce import processes
-from modeling_seqvae.reproduce.processes import LOG, call, run_steps, threads_for
-from modeling_seqvae.reproduce.progress import Bars
+from modeling_seqvae.reproduce import jobs
+from modeling_seqvae.reproduce.jobs import LOG, gpus, run_steps, threads_for
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import Measurement, Step
 from modeling_seqvae.training.monitor import Interrupted
@@ -39,7 +38,8 @@ def work(runs, folder, data_dir, does="end", after=(), number=0):
         os._exit(7)
     if does == "wait":
         time.sleep(60)
-    return {"number": number, "process": os.getpid()}
+    print("a result")
+    return {"number": number, "process": os.getpid(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
 """
 
 
@@ -49,7 +49,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "steps_of_tests.py").write_text(WORK)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        patch.setattr(processes, "POLL_SECONDS", 0.05)
+        patch.setattr(jobs, "POLL_SECONDS", 0.05)
         import steps_of_tests
 
         yield steps_of_tests
@@ -61,12 +61,11 @@ def step(work: ModuleType, name: str, needs: tuple[Any, ...] = (), **settings: A
 
 
 def run(steps: list[Step], folder: Path, jobs: int = 2) -> dict[str, str]:
-    bars = Bars(steps, dict.fromkeys((one.key for one in steps), 1.0), folder, jobs)
-    return run_steps(steps, folder, jobs, bars)
+    return run_steps(steps, folder, jobs)
 
 
 def wait_for(*files: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not all(file.exists() for file in files):
         assert time.monotonic() < deadline, f"{files} did not appear"
         time.sleep(0.01)
@@ -89,7 +88,7 @@ def test_steps_run_at_once_each_in_a_process_of_its_own(work: Any, tmp_path: Pat
     assert run(steps, tmp_path) == {}
     found = [one.read(tmp_path) for one in steps]
     assert found[1]["number"] == 5 and len({report["process"] for report in found} | {os.getpid()}) == 3
-    assert (tmp_path / "a" / LOG).read_text() == f"at work {threads_for(2)}\n"
+    assert (tmp_path / "a" / LOG).read_text() == f"at work {threads_for(2)}\na result\n"
     assert all(one.done(tmp_path) for one in steps)
 
 
@@ -108,8 +107,8 @@ def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_
     failed = run([good[0], bad, dead, gone, after, good[1]], tmp_path)
     assert failed.keys() == {one.key for one in (bad, dead, gone, after)}
     assert failed[bad.key] == "the corpus is empty\nsecond line"
-    assert "SIGKILL" in failed[dead.key] and "exit code 7" in failed[gone.key]
-    assert "needs has failed" in failed[after.key] and not (tmp_path / "after").exists()
+    assert "its process died" in failed[dead.key] == failed[gone.key]
+    assert "that it needs failed" in failed[after.key] and not (tmp_path / "after").exists()
     assert "Traceback" in (tmp_path / "bad" / LOG).read_text()
     assert all(one.done(tmp_path) for one in good) and not bad.done(tmp_path)
 
@@ -131,12 +130,12 @@ ALONE = """
 import sys
 from pathlib import Path
 import steps_of_tests
-from modeling_seqvae.reproduce.processes import Worker
+from modeling_seqvae.reproduce.jobs import run_steps
+from modeling_seqvae.reproduce.steps import Measurement
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]) / "a"
-    folder.mkdir()
-    Worker.start(steps_of_tests.work, (), folder, None, "wait", threads=1, log=None).result()
+    step = Measurement("a", Path("a"), "found.json", steps_of_tests.work, {"does": "wait"})
+    run_steps([step], Path(sys.argv[1]))
 """
 
 
@@ -165,11 +164,38 @@ def is_running(number: int) -> bool:
     return True
 
 
-def test_a_call_gives_back_what_a_function_returns_or_why_it_failed(work: Any, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    assert call(work.work, (), tmp_path / "a", None, threads=1)["number"] == 0
-    with pytest.raises(RuntimeError, match="the corpus is empty"):
-        call(work.work, (), tmp_path / "a", None, "fail", threads=1)
+def test_a_job_alone_shows_what_it_prints_on_standard_error(work: Any, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(work.__file__).parent)!r})
+import steps_of_tests
+from modeling_seqvae.reproduce.jobs import run_steps
+from modeling_seqvae.reproduce.steps import Measurement
+
+if __name__ == "__main__":
+    run_steps([Measurement("a", Path("a"), "found.json", steps_of_tests.work)], Path({str(tmp_path)!r}))
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=300)
+    assert (done.stdout, done.returncode) == ("", 0) and not (tmp_path / "a" / LOG).exists()
+    started, shown, printed, ended = done.stderr.splitlines()
+    assert started == "[0/1] a: started" and shown.startswith("at work") and printed == "a result"
+    assert ended.startswith("[1/1] a: done in 0:0")
+
+
+def test_gpus_are_given_one_to_each_job_where_there_are_several(
+    work: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count, visible, expected in ((0, None, []), (1, None, []), (2, None, ["0", "1"]), (2, "3,5", ["3", "5"])):
+        monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert gpus() == expected
+    steps = [step(work, "a", after=["b"]), step(work, "b")]  # both at once
+    assert run(steps, tmp_path) == {}
+    assert {one.read(tmp_path)["gpu"] for one in steps} == {"3", "5"}
 
 
 def test_cores_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +211,7 @@ def test_progress_goes_to_standard_error_a_line_for_each_step(
     run([step(work, "a"), step(work, "bad", does="fail")], tmp_path)
     printed = capsys.readouterr()
     assert printed.out == "" and "a: done in" in printed.err and "bad: failed: the corpus is empty\n" in printed.err
-    assert "[2/2" in printed.err
+    assert "a: started" in printed.err and "[2/2" in printed.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server process imports first")
@@ -193,14 +219,19 @@ def test_a_ctrl_c_while_libraries_are_imported_is_the_parents_alone(tmp_path):
     """The terminal sends it to every process; the one that imports for the others prints no traceback."""
     (tmp_path / "slow_library.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     (tmp_path / "program.py").write_text(
-        "from modeling_seqvae.reproduce import processes\n"
+        "from pathlib import Path\n"
+        "from modeling_seqvae.reproduce import jobs\n"
+        "from modeling_seqvae.reproduce.steps import Measurement\n"
         "if __name__ == '__main__':\n"
-        "    processes.PRELOADED = ('slow_library',)\n"
-        "    print(processes.call(abs, -3, threads=1))\n"
+        "    jobs.PRELOADED = ('slow_library',)\n"
+        "    steps = [Measurement('a', Path('a'), 'found.json', dict)]\n"
+        "    print(jobs.run_steps(steps, Path('out')))\n"
     )
-    root = Path(processes.__file__).parents[2]
+    root = Path(jobs.__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(tmp_path)])}
     done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "", 0)
+    started, ended = done.stderr.splitlines()  # and no traceback
+    assert started == "[0/1] a: started" and ended.startswith("[1/1] a: failed: dict")
+    assert done.returncode == 0

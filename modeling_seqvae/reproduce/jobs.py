@@ -1,0 +1,224 @@
+"""Steps in processes of their own, several at once: a step that fails or crashes leaves the others alone.
+
+Each step gets a pool of one process, because a process that dies takes its whole pool with it. On Linux a server
+process imports the libraries once and forks itself for every step; elsewhere each process imports them anew.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait as wait_for_objects
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..kernels import keep_freed_memory
+from ..training.monitor import Interrupted, NotedSignals
+from .steps import Step
+
+LOG = "output.log"
+"""In a step's folder: what the step printed while others ran beside it."""
+
+POLL_SECONDS = 0.5
+PRELOADED = ("modeling_seqvae.reproduce.steps", "torch.utils.data", "sklearn.linear_model")
+CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+
+
+@dataclass(eq=False)
+class Job:
+    """A step that runs: its pool of one process, and the place among the jobs that it takes."""
+
+    step: Step
+    place: int
+    pool: ProcessPoolExecutor
+    process: Any
+    future: "Future[str | None]"
+    began: float
+
+    @classmethod
+    def start(cls, step: Step, place: int, arguments: Sequence[Any]) -> "Job":
+        if sys.platform == "linux":
+            CONTEXT.set_forkserver_preload(list(PRELOADED))
+        before = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(1, CONTEXT, initializer=_end_with_parent)
+        with _ctrl_c_waits():
+            future = pool.submit(_do, step, *arguments)
+        (process,) = set(multiprocessing.active_children()) - before
+        return cls(step, place, pool, process, future, time.monotonic())
+
+    def end(self) -> str | None:
+        """Wait for the process; returns why the step failed, None if it did not."""
+        self.pool.shutdown()
+        try:
+            return self.future.result()
+        except BrokenExecutor:
+            return "its process died: it crashed or was killed (out of memory?)"
+        except Exception as error:  # what could not be sent to the process
+            return str(error)
+
+
+def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int = 1, threads: int | None = None) -> dict[str, str]:
+    """Run the steps, `jobs` at once, each after those it needs; returns the reasons of those that failed, by key.
+
+    Each has `threads`, by default its share of the cores, and where there are several GPUs one of these. What a step
+    prints goes to the log in its folder; that of a single job is shown. A line on standard error tells when a step
+    begins and ends. What needs a failed step is not tried. On SIGTERM or Ctrl-C the running steps save their state
+    and end, and then Interrupted (a SystemExit) is raised.
+    """
+    waiting, running, failed = list(steps), list[Job](), dict[str, str]()
+    threads = threads or threads_for(jobs)
+    devices = gpus()
+    with NotedSignals() as signals:
+        try:
+            while (waiting or running) and not signals.number:
+                for step in [step for step in waiting if any(need.key in failed for need in step.needs)]:
+                    waiting.remove(step)
+                    failed[step.key] = "not tried, because a step that it needs failed"
+                    _tell(steps, waiting, running, f"{step.title}: failed: {failed[step.key]}")
+                for step in _ready(waiting, running)[: jobs - len(running)]:
+                    place = min(set(range(jobs)) - {job.place for job in running})
+                    waiting.remove(step)
+                    log = output_dir / step.folder / LOG if jobs > 1 else None
+                    gpu = devices[place % len(devices)] if devices else None
+                    running.append(Job.start(step, place, (output_dir, log, threads, gpu)))
+                    _tell(steps, waiting, running, f"{step.title}: started")
+                wait([job.future for job in running], POLL_SECONDS, FIRST_COMPLETED)
+                for job in [job for job in running if job.future.done() and not signals.number]:
+                    running.remove(job)
+                    reason = job.end()
+                    if reason is not None:
+                        failed[job.step.key] = reason
+                    took = timedelta(seconds=round(time.monotonic() - job.began))
+                    told = f"done in {took}" if reason is None else f"failed: {first_line(reason)}"
+                    _tell(steps, waiting, running, f"{job.step.title}: {told}")
+        finally:
+            if signals.number and running:
+                titles = ", ".join(job.step.title for job in running)
+                note(f"stopping as soon as these have saved their state: {titles}; the same command goes on")
+            for job in running:
+                job.process.terminate()
+            for job in running:
+                job.end()
+    if signals.number:
+        raise Interrupted(128 + signals.number)
+    return failed
+
+
+def failures(steps: Sequence[Step], failed: Mapping[str, str], output_dir: Path, jobs: int) -> str:
+    """A line for each step that failed: its reason, and the log where it has one."""
+    return "\n".join(
+        f"  {step.title}: {first_line(failed[step.key])}"
+        + (f" (log: {output_dir / step.folder / LOG})" if jobs > 1 else "")
+        for step in steps
+        if step.key in failed
+    )
+
+
+def threads_for(jobs: int) -> int:
+    """Threads for each of so many processes: a share of OMP_NUM_THREADS, or else of the cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, (int(asked) if asked.isdecimal() and int(asked) else cores) // jobs)
+
+
+def gpus() -> list[str]:
+    """The GPUs among which processes are divided, as CUDA_VISIBLE_DEVICES names them; none where there is only one."""
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return names[:count] if count > 1 else []
+
+
+def first_line(text: str) -> str:
+    """The first line of a reason."""
+    return (text.strip().splitlines() or [""])[0]
+
+
+def note(text: str) -> None:
+    """Tell the user something that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _tell(steps: Sequence[Step], waiting: Sequence[Step], running: Sequence[Job], line: str) -> None:
+    note(f"[{len(steps) - len(waiting) - len(running)}/{len(steps)}] {line}")
+
+
+def _ready(waiting: Sequence[Step], running: Sequence[Job]) -> list[Step]:
+    """Steps none of whose needs is waiting or running."""
+    unfinished = {step.key for step in waiting} | {job.step.key for job in running}
+    return [step for step in waiting if not any(need.key in unfinished for need in step.needs)]
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Processes that begin inside never receive a Ctrl-C, not even while they import; this one does, at the end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # starting it later would unblock the signal
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _do(step: Step, output_dir: Path, log: Path | None, threads: int, gpu: str | None) -> str | None:
+    """Run a step in this process; returns why it failed, None if it did not."""
+    if log is None:
+        os.dup2(2, 1)  # the results of the command alone go to standard output
+    else:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        _print_to(log)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    try:
+        step.run(output_dir)
+    except Interrupted:
+        return "stopped by a signal; its state is saved"
+    except BaseException as error:
+        if log is not None:
+            traceback.print_exc()
+        return str(error) or type(error).__name__
+    finally:
+        if not _parent().is_alive():  # the pool would wait for another step
+            os._exit(1)
+    return None
+
+
+def _parent() -> Any:
+    return multiprocessing.parent_process()
+
+
+def _end_with_parent() -> None:
+    """Let this process receive a SIGTERM, at which a training saves its state, when its parent has died."""
+
+    def watch() -> None:
+        wait_for_objects([_parent().sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _print_to(log: Path) -> None:
+    """Write both outputs of this process, those of libraries in C included, to the end of a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.close(descriptor)
