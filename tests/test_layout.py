@@ -120,8 +120,8 @@ def test_no_import_cycles() -> None:
 
 
 def test_no_two_files_share_a_basename() -> None:
-    """A name says where a thing is; `reproduce` is still on its way there."""
-    names = Counter(Path(module).name for module in MODULES if not module.startswith("reproduce/"))
+    """A name says where a thing is."""
+    names = Counter(Path(module).name for module in MODULES)
     assert [name for name, count in names.items() if count > 1 and name != FACADE] == []
 
 

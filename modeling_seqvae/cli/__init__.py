@@ -5,8 +5,9 @@ from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
 from .feature_commands import classify, encode, score
 from .latent_commands import analogy, edit, neighbours
+from .list_command import list_names
 from .push_command import push
-from .reproduce import reproduce
+from .reproduce_command import reproduce
 
 __all__ = [
     "analogy",
@@ -17,6 +18,7 @@ __all__ = [
     "encode",
     "evaluate",
     "interpolate",
+    "list_names",
     "main",
     "neighbours",
     "push",

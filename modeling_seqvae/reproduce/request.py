@@ -37,6 +37,7 @@ class Request:
     data_dir: Path | None = None
     nll_sentences: int | None = None
     transfer: str | None = None
+    imports: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -90,12 +91,12 @@ class Request:
         wanted = [*self.overrides, *overrides]
         _require_common(method, self.overrides)
         _require_free(self.overrides, overrides)
-        plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits)
-        recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits)
+        plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits, imports=self.imports)
+        recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits, imports=self.imports)
         settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
         folder = Path(_corpus_folder(recipe.corpus), _safe(recipe.method), settings, f"seed{seed}")
         options = ["--method", method, *self._corpus_options(corpus)]
-        options += [*_changes(limits, [*wanted, f"training.seed={seed}"]), *_columns(corpus)]
+        options += [*_changes(limits, [*wanted, f"training.seed={seed}"]), *_columns(corpus), *self._imported()]
         return Training(recipe, folder, self.data_dir, tuple(options))
 
     def evaluation(self, training: Training, shuffled: bool = False) -> Evaluation:
@@ -115,16 +116,20 @@ class Request:
         words += _changes(self.limits, self.overrides)
         words += ["--nll-sentences", str(self.nll_sentences)] if self.nll_sentences else []
         words += ["--transfer", self.transfer] if self.transfer else []
-        return shlex.join([*words, *_columns(self.corpus)])
+        return shlex.join([*words, *_columns(self.corpus), *self._imported()])
 
     def _corpus_options(self, corpus: str | CorpusSpec) -> list[str]:
         return ["--corpus", _as_named(corpus), *(["--preset", self.preset] if self.preset else [])]
+
+    def _imported(self) -> list[str]:
+        return [word for module in self.imports for word in ("--import", module)]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: all but where the corpora's files are."""
         corpus = self.corpus.model_dump(mode="json") if isinstance(self.corpus, CorpusSpec) else self.corpus
         fields = {name: getattr(self, name) for name in ("preset", "seeds", "nll_sentences", "transfer")}
-        lists = {"methods": list(self.methods), "limits": dict(self.limits), "overrides": list(self.overrides)}
+        lists: dict[str, Any] = {"methods": list(self.methods), "limits": dict(self.limits)}
+        lists |= {"overrides": list(self.overrides), **({"imports": list(self.imports)} if self.imports else {})}
         return {"corpus": corpus, **fields, **lists}
 
     @classmethod
@@ -132,7 +137,7 @@ class Request:
         """The request that `as_dict` gave."""
         corpus = content["corpus"]
         corpus = corpus if isinstance(corpus, str) else CorpusSpec.model_validate(corpus)
-        tuples = {name: tuple(content[name]) for name in ("methods", "overrides")}
+        tuples = {name: tuple(content.get(name, ())) for name in ("methods", "overrides", "imports")}
         return cls(**{**content, "corpus": corpus, **tuples})
 
 

@@ -1,29 +1,59 @@
 """Tables from results: CORPUS/METHOD/ directories that hold recipe.yaml, history.jsonl and evaluation.json."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..data.files import read_json
-from ..evaluation.table import collapsed, how_likelihoods, markdown, numbers, precision_note
+from ..evaluation.table import COLUMNS, collapsed, how_likelihoods, markdown, numbers, precision_note
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, of_these_weights, require_history
+from .rows import spread
 
+AVERAGED = [name for name in COLUMNS if name not in ("title", "nll_se")]
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run below a folder of results: its recipe, and the parts of its path that tell it from others."""
+
+    folder: Path
+    recipe: Recipe
+    parts: tuple[str, ...]
+
+    @classmethod
+    def load(cls, corpus: Path, folder: Path) -> "Run":
+        recipe = Recipe.load(folder / "recipe.yaml")
+        return cls(folder, recipe, tuple(part for part in folder.relative_to(corpus).parts if part != recipe.method))
+
+    @property
+    def title(self) -> str:
+        return ", ".join([self.recipe.title, *self.parts])
+
+    @property
+    def but_for_the_seed(self) -> str:
+        """What runs of several seeds have in common: the recipe without the seed and without where its texts are."""
+        fields = self.recipe.model_dump(mode="json", exclude={"data_dir": True, "texts": True})
+        fields["training"].pop("seed")
+        return json.dumps(fields, sort_keys=True)
 
 
 def results_markdown(directory: Path) -> str:
     """Every corpus under `directory` as a Markdown section: the evaluated runs, and those known by their history only.
 
-    Raises FileNotFoundError where there is no result, and ValueError that names a file which is not one.
+    Below the runs of several seeds stand their means and standard deviations. Raises FileNotFoundError where there is
+    no result, and ValueError that names a file which is not one.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no folder {directory}")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
-        runs = {path.parent: _title(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY))}
+        runs = [Run.load(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY))]
         tables = [text for text in (_evaluations(runs), _validation(runs)) if text]
         if tables:
             sections.append(f"### {corpus.name}\n\n" + "\n\n".join(tables))
@@ -32,42 +62,55 @@ def results_markdown(directory: Path) -> str:
     return "\n\n".join(sections)
 
 
-def _title(corpus: Path, run: Path) -> str:
-    """The method's title, and what else tells the run from others: its seed, its settings."""
-    recipe = Recipe.load(run / "recipe.yaml")
-    return ", ".join([recipe.title, *(part for part in run.relative_to(corpus).parts if part != recipe.method)])
-
-
-def _evaluations(runs: Mapping[Path, str]) -> str:
-    found = [(title, _report(run)) for run, title in runs.items()]
-    reports = [report | {"title": title} for title, report in found if report]
-    if not reports:
+def _evaluations(runs: Sequence[Run]) -> str:
+    found = {run: report | {"title": run.title} for run in runs if (report := _report(run.folder))}
+    if not found:
         return ""
+    reports = list(found.values())
     caption = (
         f"Test set, {numbers(report['sentences'] for report in reports)} sentences. Nats per sentence; NLL "
         f"{how_likelihoods(reports)}.{precision_note(reports)}"
     )
-    return f"{caption}\n\n{markdown(reports)}"
+    return "\n\n".join([caption, markdown(reports), *_over_seeds(found, "Test set")])
 
 
-def _validation(runs: Mapping[Path, str]) -> str:
+def _validation(runs: Sequence[Run]) -> str:
     """The best epoch of runs that are not evaluated, and of several seeds how many collapsed."""
-    rows: list[dict[str, Any]] = []
+    rows: dict[Run, dict[str, Any]] = {}
     seeds: dict[str, list[dict[str, Any]]] = {}
-    for run, title in runs.items():
-        seeded = run.name.startswith(SEED_PREFIX)
-        if not seeded and _report(run):
+    for run in runs:
+        seeded = run.folder.name.startswith(SEED_PREFIX)
+        if not seeded and _report(run.folder):
             continue
-        history = require_history(run)
-        best = Recipe.load(run / "recipe.yaml").best_of(history)
-        rows.append(best | {"title": title, "epochs": len(history)})
+        history = require_history(run.folder)
+        best = run.recipe.best_of(history)
+        rows[run] = best | {"title": run.title, "epochs": len(history)}
         if seeded and best["au"] is not None:
-            seeds.setdefault(title.removesuffix(f", {run.name}"), []).append(best)
+            seeds.setdefault(run.title.removesuffix(f", {run.folder.name}"), []).append(best)
     if not rows:
         return ""
     counts = "; ".join(f"{title} {sum(map(collapsed, found))} of {len(found)}" for title, found in seeds.items())
     verdict = f" Collapsed (KL below {COLLAPSED_BELOW} nats): {counts}." if counts else ""
-    return f"Validation set, best epoch of those run.{verdict}\n\n{markdown(rows)}"
+    caption = f"Validation set, best epoch of those run.{verdict}"
+    return "\n\n".join([caption, markdown(list(rows.values())), *_over_seeds(rows, "Validation set, best epochs")])
+
+
+def _over_seeds(rows: Mapping[Run, Mapping[str, Any]], what: str) -> list[str]:
+    """A caption and a table of means over runs whose recipes differ in the seed alone; nothing without such runs."""
+    groups: dict[str, dict[int, Run]] = {}
+    for run in rows:
+        groups.setdefault(run.but_for_the_seed, {}).setdefault(run.recipe.training.seed, run)
+    means = []
+    for group in groups.values():
+        if len(group) > 1:
+            found = [rows[run] for run in group.values()]
+            first, *others = (run.parts for run in group.values())
+            parts = [part for part in first if all(part in other for other in others)]
+            title = ", ".join([next(iter(group.values())).recipe.title, *parts, f"{len(group)} seeds"])
+            means.append({"title": title} | {name: spread([row.get(name) for row in found]) for name in AVERAGED})
+    if not means:
+        return []
+    return [f"{what}: mean ± standard deviation (n - 1) over seeds.", markdown(means)]
 
 
 def _report(run: Path) -> dict[str, Any] | None:

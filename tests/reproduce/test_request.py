@@ -145,7 +145,7 @@ def test_a_seed_is_not_a_setting():
 def test_a_request_survives_json():
     spec = CorpusSpec(name="mine", files=CorpusFiles(train="x.txt"))
     request = Request("ptb", "small", ("seqvae",), 3, {"train": 9}, ("training.epochs=5",), None, 100, "yahoo")
-    for one in (request, replace(request, corpus=spec), Request("demo")):
+    for one in (request, replace(request, corpus=spec), Request("demo"), replace(request, imports=("my_parts.py",))):
         assert Request.from_dict(json.loads(json.dumps(one.as_dict()))) == one
 
 
@@ -156,6 +156,20 @@ def test_the_command_says_all_of_it():
         "--set training.epochs=5 --nll-sentences 100"
     )
     assert Request("demo").command("figure3") == "seqvae reproduce figure3 --corpus demo"
+
+
+def test_runs_and_their_commands_know_the_modules_of_the_user_s_parts(tmp_path):
+    (tmp_path / "my_request_parts.py").write_text(
+        "from modeling_seqvae.registry import POOLINGS\n\n"
+        "@POOLINGS.register('first_of_request')\n"
+        "def first_pool(states, mask):\n    return states[:, 0]\n"
+    )
+    (tmp_path / "mine.yaml").write_text("title: Mine\nmodel: {pooling_mode: first_of_request}\n")
+    request = replace(PTB, imports=(str(tmp_path / "my_request_parts.py"),))
+    training = request.training(str(tmp_path / "mine.yaml"), 0)
+    assert training.recipe.imports == list(request.imports)
+    assert training.options[-2:] == ("--import", request.imports[0])
+    assert request.command("table1").endswith(f" --import {request.imports[0]}")
 
 
 def test_the_step_for_shuffled_words_measures_with_shuffled_words(request_for, make_runs, tmp_path):

@@ -17,9 +17,11 @@ def record(epoch: int, bound: float, kl: float, latent: bool = True) -> dict[str
     return {"epoch": epoch, "bound": bound, "rec": bound - kl, "kl": kl, **cost, **estimates}
 
 
-def add_run(run: Path, method: str, *records: dict[str, Any], evaluation: dict[str, Any] | None = None) -> None:
+def add_run(
+    run: Path, method: str, *records: dict[str, Any], evaluation: dict[str, Any] | None = None, seed: int = 0
+) -> None:
     run.mkdir(parents=True)
-    resolve(method, "ptb").save(run / "recipe.yaml")
+    resolve(method, "ptb", overrides=[f"training.seed={seed}"]).save(run / "recipe.yaml")
     (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in records))
     if evaluation is not None:
         (run / "evaluation.json").write_text(json.dumps(evaluation))
@@ -69,6 +71,30 @@ def test_every_seed_is_shown_at_its_best_epoch_and_collapses_are_counted(tmp_pat
     table = rows(text)
     assert [table[f"SeqVAE, seed{seed}"]["-ELBO"] for seed in range(3)] == ["25.00", "26.00", "27.00"]
     assert table["SeqVAE + MaxPool, seed0"]["KL"] == "0.90"
+
+
+def test_seeds_of_one_recipe_are_averaged_wherever_they_stand(tmp_path):
+    for seed, nll in enumerate([101.0, 104.0, 102.0]):
+        folder = tmp_path / "ptb" / "max_pool" / "small" / f"seed{seed}" if seed else tmp_path / "ptb" / "mine"
+        report = EVALUATION | {"title": "x", "nll": nll, "kl": 1.0, "au": 2 + seed}
+        add_run(folder, "max_pool", record(1, 26.0 + seed, 0.9), evaluation=report, seed=seed)
+    add_run(tmp_path / "ptb" / "seqvae", "seqvae", record(1, 26.0, 0.9), evaluation=EVALUATION | {"nll": 1.0})
+    text = results_markdown(tmp_path)
+    row = rows(text)["SeqVAE + MaxPool, 3 seeds"]
+    assert (row["NLL"], row["KL"], row["AU"]) == ("102.33 ± 1.53", "1.00 ± 0.00", "3.0 ± 1.0")
+    assert "Test set: mean ± standard deviation (n - 1) over seeds." in text and "s.e." not in row
+    assert not any(title.startswith("SeqVAE, ") and "seeds" in title for title in rows(text))
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path):
+    add_run(tmp_path / "ptb" / "max_pool" / "seed0", "max_pool", record(1, 26.0, 0.9))
+    add_run(tmp_path / "ptb" / "max_pool" / "seed1", "max_pool", record(1, 27.0, 0.9), seed=1)
+    for name, seed in (("a", 0), ("b", 0)):  # of one seed
+        add_run(tmp_path / "ptb" / "seqvae" / name, "seqvae", record(1, 26.0, 0.9), seed=seed)
+    add_run(tmp_path / "ptb" / "avg_pool" / "seed0", "avg_pool", record(1, 26.0, 0.9))
+    add_run(tmp_path / "ptb" / "abs_pool" / "seed1", "abs_pool", record(1, 26.0, 0.9), seed=1)
+    found = [title for title in rows(results_markdown(tmp_path)) if title.endswith("seeds")]
+    assert found == ["SeqVAE + MaxPool, 2 seeds"]
 
 
 def test_a_language_model_is_not_counted_as_collapsed(tmp_path):

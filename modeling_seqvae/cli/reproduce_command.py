@@ -7,7 +7,7 @@ import typer
 
 from .app import app, require_writable
 from .inputs import corpus_named, limits_of
-from .options import CorpusName, DataDir, LabelColumn, Limits, Overrides, TextColumn
+from .options import CorpusName, DataDir, Imports, LabelColumn, Limits, Overrides, TextColumn
 
 
 @app.command()
@@ -69,6 +69,7 @@ def reproduce(
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
+    imports: Imports = None,
 ) -> None:
     """Make a table or figure of the paper.
 
@@ -95,6 +96,7 @@ def reproduce(
         data_dir=data_dir,
         nll_sentences=nll_sentences or defaults.get("nll_sentences"),
         transfer=transfer,
+        imports=tuple(imports or ()),
     )
     if dry_run:
         runner.show_missing(target, request, output_dir)

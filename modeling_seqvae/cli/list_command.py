@@ -1,0 +1,120 @@
+"""The command `list`: what can be named in options and recipes, one table each."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from .app import app, note
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="methods, corpora, presets, targets (of reproduce), poolings, posteriors, decoders, objectives, "
+            "schemes, optimizers, kl_schedules or lr_schedules.",
+        ),
+    ],
+) -> None:
+    """List what there is to choose from: methods, corpora, presets and more.
+
+    Example: seqvae list methods
+    """
+    tables = _tables()
+    if kind not in tables:
+        raise ValueError(f"{kind!r} is not one of {', '.join(tables)}")
+    rows = tables[kind]()
+    headings = [name for name in rows[0] if any(row[name] for row in rows)]
+    lines = [headings, *([row[name] for name in headings] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    note(f"{len(rows)} {kind}")
+
+
+def _tables() -> dict[str, Callable[[], list[dict[str, str]]]]:
+    """What makes the rows of each kind: text by heading."""
+    from ..configuration_seqvae import SeqVAEConfig  # noqa: F401 - registers poolings, posteriors and decoders
+    from ..registry import DECODERS, POOLINGS, POSTERIORS
+    from ..training.recipe import CHOICES
+
+    parts = {"pooling": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS, **CHOICES}
+    found = {"methods": _methods, "corpora": _corpora, "presets": _presets, "targets": _targets}
+    return found | {f"{name.removesuffix('y')}s": partial(_choices, choices) for name, choices in parts.items()}
+
+
+def _methods() -> list[dict[str, str]]:
+    from ..configuration_seqvae import SeqVAEConfig
+    from ..training.recipe import TrainingSpec, available, leaves, method_settings
+
+    rows = []
+    for name in available("methods"):
+        settings = method_settings(name)
+        model, training = (dict(settings.get(section, {})) for section in ("model", "training"))
+        config = SeqVAEConfig(**model)
+        latent = config.latent_size > 0
+        shown = {
+            "pooling": config.pooling_mode if latent else "-",
+            "posterior": config.posterior if latent else "-",
+            "decoder": config.decoder,
+            "objective": str(training.get("objective", TrainingSpec().objective)),
+        }
+        own = {key: value for key, value in model.items() if key not in ("pooling_mode", *shown)}
+        own |= {key: value for key, value in training.items() if key not in shown and value != {}}
+        besides = [f"{key}={value}" for key, value in leaves(own)]
+        besides += ["pretraining"] if settings.get("pretraining") else []
+        rows.append({"method": name, "title": str(settings["title"]), **shown, "besides": " ".join(besides)})
+    return rows
+
+
+def _corpora() -> list[dict[str, str]]:
+    from ..training.recipe import available, corpus_spec, named_settings
+
+    rows = []
+    for name in available("corpora"):
+        spec, preset = corpus_spec(name), named_settings("corpora", name)[0].get("preset", "paper")
+        places = {"built in": spec.embedded, "files": spec.files, "hub": spec.hub}
+        labels = {True: "yes", False: "no"}.get(spec.labelled, "if its files have them")  # type: ignore[call-overload]
+        texts = " or ".join(place for place, there in places.items() if there)
+        rows.append({"corpus": name, "texts": texts, "labels": labels, "preset": preset})
+    return rows
+
+
+def _presets() -> list[dict[str, str]]:
+    from ..training.recipe import TrainingSpec, available, named_settings
+
+    sizes = {"embedding": "embedding_size", "hidden": "hidden_size", "latent": "latent_size"}
+    schedule = ("optimizer", "learning_rate", "lr_schedule", "batch_size", "epochs", "updates", "precision")
+    rows = []
+    for name in available("training"):
+        settings, _ = named_settings("training", name)
+        spec = TrainingSpec(**settings["training"])
+        row = {"preset": name} | {heading: str(settings["model"][field]) for heading, field in sizes.items()}
+        values = {field: getattr(spec, field) for field in schedule}
+        values["updates"] = "" if spec.updates is None else "{} to {}".format(*spec.updates)
+        rows.append(row | {field: str(value) for field, value in values.items()})
+    return rows
+
+
+def _targets() -> list[dict[str, str]]:
+    from ..reproduce.targets import TARGETS
+
+    return [{"target": name, "what": target.summary} for name, target in TARGETS.items()]
+
+
+def _choices(choices: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The names of a mapping, with the first line of what stands in the docstring of each."""
+    return [{"name": name, "what": _first_line(choice)} for name, choice in choices.items()]
+
+
+def _first_line(choice: Any) -> str:
+    documented = choice if inspect.isroutine(choice) or inspect.isclass(choice) else None
+    for name in ("func", "weight"):  # of a partial, of a schedule
+        documented = getattr(choice, name, documented)
+    lines: Sequence[str] = (inspect.getdoc(documented) or "").splitlines() if documented else []
+    return lines[0].strip() if lines else ""
