@@ -106,6 +106,47 @@ def test_the_spread_of_the_demonstration_is_that_of_its_committed_seeds():
     assert paper_settings("demo")["nll_spread"] == pytest.approx(spread, abs=0.005)
 
 
+SBATCH = """#!/bin/bash
+# Runs what SLURM would run; notes the dependencies.
+last=0
+for word in "$@"; do
+    case "$word" in
+        --array=*) last=${word#--array=1-} ;;
+        --dependency=*) echo "$word" >> calls ;;
+    esac
+done
+wrapped="${@: -1}"
+number=$(($(cat number 2> /dev/null || echo 0) + 1)); echo $number | tee number
+if [ $last = 0 ]; then sh -c "$wrapped"; else
+    for task in $(seq 1 $last); do SLURM_ARRAY_TASK_ID=$task sh -c "$wrapped"; done
+fi
+"""
+SEQVAE = """#!/bin/bash
+case "$*" in *--print-commands*) cat missing ;; *) printf '<%s> ' "$@" >> calls; echo >> calls ;; esac
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="bash")
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_slurm_script_runs_every_printed_line_and_then_the_command(tmp_path, trained):
+    (script,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "reproducing.md").read_text("utf-8"), re.DOTALL)
+    lines = ["seqvae train --output-dir 'my runs/a' --resume", "seqvae train --output-dir b --resume"]
+    measured = ["seqvae evaluate 'my runs/a'", "seqvae reproduce table6 --step a/labels.json"]
+    (tmp_path / "missing").write_text("".join(f"{line}\n" for line in ([] if trained else lines) + measured))
+    for name, content in (("submit.sh", script), ("sbatch", SBATCH), ("seqvae", SEQVAE)):
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["bash", "submit.sh", "table6", "--output-dir", "my runs"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    trainings = ["<train> <--output-dir> <my runs/a> <--resume> ", "<train> <--output-dir> <b> <--resume> "]
+    measurements = ["<evaluate> <my runs/a> ", "<reproduce> <table6> <--step> <a/labels.json> "]
+    after = [] if trained else [*trainings, "--dependency=afterany:1"]
+    end = [f"--dependency=afterany:{1 if trained else 2}", "<reproduce> <table6> <--output-dir> <my runs> "]
+    assert (tmp_path / "calls").read_text().splitlines() == [*after, *measurements, *end]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_nothing_is_left_to_fill_in(document):
     assert "@@" not in (ROOT / document).read_text("utf-8")
