@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from ..kernels import keep_freed_memory
+from ..registry import import_parts
 from ..training.monitor import Interrupted, NotedSignals
 from .steps import Step
 
@@ -68,13 +69,20 @@ class Job:
             return str(error)
 
 
-def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int = 1, threads: int | None = None) -> dict[str, str]:
+def run_steps(
+    steps: Sequence[Step],
+    output_dir: Path,
+    jobs: int = 1,
+    threads: int | None = None,
+    imports: Sequence[str] = (),
+) -> dict[str, str]:
     """Run the steps, `jobs` at once, each after those it needs; returns the reasons of those that failed, by key.
 
-    Each has `threads`, by default its share of the cores, and where there are several GPUs one of these. What a step
-    prints goes to the log in its folder; that of a single job is shown. A line on standard error tells when a step
-    begins and ends. What needs a failed step is not tried. On SIGTERM or Ctrl-C the running steps save their state
-    and end, and then Interrupted (a SystemExit) is raised.
+    Each has `threads`, by default its share of the cores, and where there are several GPUs one of them. What a step
+    prints goes to the log in its folder; a single job shows it. A line on standard error tells when a step starts and
+    ends. `imports` are modules that register parts of the user's own. Steps that need a failed one are not tried.
+
+    On SIGTERM or Ctrl-C the running steps save their state and end, and Interrupted (a SystemExit) is raised.
     """
     waiting, running, failed = list(steps), list[Job](), dict[str, str]()
     threads = threads or threads_for(jobs)
@@ -91,7 +99,7 @@ def run_steps(steps: Sequence[Step], output_dir: Path, jobs: int = 1, threads: i
                     waiting.remove(step)
                     log = output_dir / step.folder / LOG if jobs > 1 else None
                     gpu = devices[place % len(devices)] if devices else None
-                    running.append(Job.start(step, place, (output_dir, log, threads, gpu)))
+                    running.append(Job.start(step, place, (output_dir, log, threads, gpu, imports)))
                     _tell(steps, waiting, running, f"{step.title}: started")
                 wait([job.future for job in running], POLL_SECONDS, FIRST_COMPLETED)
                 for job in [job for job in running if job.future.done() and not signals.number]:
@@ -174,7 +182,9 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def _do(step: Step, output_dir: Path, log: Path | None, threads: int, gpu: str | None) -> str | None:
+def _do(
+    step: Step, output_dir: Path, log: Path | None, threads: int, gpu: str | None, imports: Sequence[str]
+) -> str | None:
     """Run a step in this process; returns why it failed, None if it did not."""
     if log is None:
         os.dup2(2, 1)  # the results of the command alone go to standard output
@@ -187,6 +197,7 @@ def _do(step: Step, output_dir: Path, log: Path | None, threads: int, gpu: str |
     torch.set_num_threads(threads)
     keep_freed_memory()
     try:
+        import_parts(imports)
         step.run(output_dir)
     except Interrupted:
         return "stopped by a signal; its state is saved"

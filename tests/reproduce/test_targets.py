@@ -500,7 +500,7 @@ def test_a_failed_step_is_named_and_the_table_is_written_without_it(tmp_path, mo
     request = replace(PTB, methods=("seqvae", "max_pool"))
     evaluated(tmp_path, request.training("seqvae", 0), 101.0)
 
-    def run_steps(steps: Any, output_dir: Path, jobs: int) -> dict[str, str]:
+    def run_steps(steps: Any, output_dir: Path, jobs: int, imports: Any) -> dict[str, str]:
         assert [step.title for step in steps] == ["SeqVAE + MaxPool, seed 0", "SeqVAE + MaxPool, seed 0: evaluation"]
         return {steps[0].key: "the loss is not a number\nmore", steps[1].key: "not tried"}
 
