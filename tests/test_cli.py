@@ -133,7 +133,7 @@ def test_version() -> None:
 
 def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path) -> None:
     result = invoke(*TRAIN, "another", "--set", "training.epochs=2", "--limit", "train=40")
-    assert {".lock", "best", "last", "history.jsonl", "recipe.yaml"} == {
+    assert {".lock", "best", "last", "finished.json", "history.jsonl", "recipe.yaml"} == {
         path.name for path in (folder / "another").iterdir()
     }
     assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
