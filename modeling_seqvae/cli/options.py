@@ -13,8 +13,8 @@ Method = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What to train: unigram_pretraining, max_pool, seqvae (the last state), lstm_lm, ... (a wrong name lists "
-        "all), or a YAML file of yours.",
+        help="What to train: unigram_pretraining, max_pool, seqvae (the last state), lstm_lm, ... (`seqvae list "
+        "methods`), or a YAML file of yours.",
     ),
 ]
 CorpusName = Annotated[
@@ -22,7 +22,7 @@ CorpusName = Annotated[
     typer.Option(
         "--corpus",
         metavar="NAME",
-        help="On what: demo, ptb, yahoo, ... (a wrong name lists all), a YAML file of yours, or your text: a .txt, "
+        help="On what: demo, ptb, yahoo, ... (`seqvae list corpora`), a YAML file of yours, or your text: a .txt, "
         ".csv, .tsv, .jsonl or .parquet file, or a folder with files train, validation and test.",
     ),
 ]
@@ -36,8 +36,8 @@ Preset = Annotated[
         "--preset",
         "--training",
         metavar="NAME",
-        help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try commands), ... (a wrong name lists "
-        "all), or a YAML file of yours. Default: the corpus's own; auto for a file of yours.",
+        help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try commands), ... (`seqvae list "
+        "presets`), or a YAML file of yours. Default: the corpus's own; auto for a file of yours.",
     ),
 ]
 Overrides = Annotated[
