@@ -44,8 +44,15 @@ def _tables() -> dict[str, Callable[[], list[dict[str, str]]]]:
     from ..training.recipe import CHOICES
 
     parts = {"pooling": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS, **CHOICES}
-    found = {"methods": _methods, "corpora": _corpora, "presets": _presets, "targets": _targets}
-    return found | {f"{name.removesuffix('y')}s": partial(_choices, choices) for name, choices in parts.items()}
+    found: dict[str, Callable[[], list[dict[str, str]]]] = {
+        "methods": _methods,
+        "corpora": _corpora,
+        "presets": _presets,
+        "targets": _targets,
+    }
+    for name, choices in parts.items():
+        found[f"{name}s"] = partial(_choices, choices)
+    return found
 
 
 def _methods() -> list[dict[str, str]]:
@@ -79,7 +86,7 @@ def _corpora() -> list[dict[str, str]]:
     for name in available("corpora"):
         spec, preset = corpus_spec(name), named_settings("corpora", name)[0].get("preset", "paper")
         places = {"built in": spec.embedded, "files": spec.files, "hub": spec.hub}
-        labels = {True: "yes", False: "no"}.get(spec.labelled, "if its files have them")  # type: ignore[call-overload]
+        labels = "if its files have them" if spec.labelled == "auto" else "yes" if spec.labelled else "no"
         texts = " or ".join(place for place, there in places.items() if there)
         rows.append({"corpus": name, "texts": texts, "labels": labels, "preset": preset})
     return rows

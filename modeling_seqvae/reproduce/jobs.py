@@ -95,12 +95,12 @@ def run_steps(
                     failed[step.key] = "not tried, because a step that it needs failed"
                     _tell(steps, waiting, running, f"{step.title}: failed: {failed[step.key]}")
                 for step in _ready(waiting, running)[: jobs - len(running)]:
+                    _tell(steps, waiting, running, f"{step.title}: started")
                     place = min(set(range(jobs)) - {job.place for job in running})
                     waiting.remove(step)
                     log = output_dir / step.folder / LOG if jobs > 1 else None
                     gpu = devices[place % len(devices)] if devices else None
                     running.append(Job.start(step, place, (output_dir, log, threads, gpu, imports)))
-                    _tell(steps, waiting, running, f"{step.title}: started")
                 wait([job.future for job in running], POLL_SECONDS, FIRST_COMPLETED)
                 for job in [job for job in running if job.future.done() and not signals.number]:
                     running.remove(job)
