@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from modeling_seqvae.cli import app
 from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS, POSTERIORS, SCHEDULES, SCHEMES
 from modeling_seqvae.reproduce.targets import TARGETS
+from modeling_seqvae.training.configuration import available
 from modeling_seqvae.training.optimizers import OPTIMIZERS
-from modeling_seqvae.training.recipe import available, resolve
+from modeling_seqvae.training.recipe import resolve
 from modeling_seqvae.training.schedules import LR_SCHEDULES
 
 

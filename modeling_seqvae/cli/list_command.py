@@ -41,7 +41,7 @@ def _tables() -> dict[str, Callable[[], list[dict[str, str]]]]:
     """What makes the rows of each kind: text by heading."""
     from ..configuration_seqvae import SeqVAEConfig  # noqa: F401 - registers poolings, posteriors and decoders
     from ..registry import DECODERS, POOLINGS, POSTERIORS
-    from ..training.recipe import CHOICES
+    from ..training.specs import CHOICES
 
     parts = {"pooling": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS, **CHOICES}
     found: dict[str, Callable[[], list[dict[str, str]]]] = {
@@ -57,7 +57,9 @@ def _tables() -> dict[str, Callable[[], list[dict[str, str]]]]:
 
 def _methods() -> list[dict[str, str]]:
     from ..configuration_seqvae import SeqVAEConfig
-    from ..training.recipe import TrainingSpec, available, leaves, method_settings
+    from ..training.configuration import available, method_settings
+    from ..training.recipe import leaves
+    from ..training.specs import TrainingSpec
 
     rows = []
     for name in available("methods"):
@@ -80,7 +82,8 @@ def _methods() -> list[dict[str, str]]:
 
 
 def _corpora() -> list[dict[str, str]]:
-    from ..training.recipe import available, corpus_spec, named_settings
+    from ..training.configuration import available, named_settings
+    from ..training.recipe import corpus_spec
 
     rows = []
     for name in available("corpora"):
@@ -93,7 +96,8 @@ def _corpora() -> list[dict[str, str]]:
 
 
 def _presets() -> list[dict[str, str]]:
-    from ..training.recipe import TrainingSpec, available, named_settings
+    from ..training.configuration import available, named_settings
+    from ..training.specs import TrainingSpec
 
     sizes = {"embedding": "embedding_size", "hidden": "hidden_size", "latent": "latent_size"}
     schedule = ("optimizer", "learning_rate", "lr_schedule", "batch_size", "epochs", "updates", "precision")
