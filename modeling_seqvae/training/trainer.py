@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
+from ..kernels import release_freed_memory
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import PopulationHead
 from .callbacks import Callback
@@ -40,6 +41,8 @@ from .schemes import SCHEMES
 
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""
+RELEASE_EVERY = 100
+"""Updates after which memory that earlier batches have freed is given back."""
 SHOW_EVERY = 20
 """Updates after which the bar shows new figures, for which a GPU has to be waited for."""
 
@@ -232,6 +235,8 @@ class SeqVAETrainer:
                     self._show(bar, kl_weight, *figures.tolist())
                 if self.spec.log_updates and progress.updates % self.spec.log_updates == 0:
                     self._log_update(kl_weight, *figures.tolist())
+                if progress.updates % RELEASE_EVERY == 0:
+                    release_freed_memory()
                 self._save_when_asked()
 
     def _set_learning_rate(self) -> None:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from modeling_seqvae import kernels
-from modeling_seqvae.kernels import keep_freed_memory
+from modeling_seqvae.kernels import keep_freed_memory, release_freed_memory
 
 PROGRAM = """
 import resource
@@ -29,6 +29,30 @@ assert median(page_faults() for _ in range(5)) < 100, "the same pages again"  # 
 """
 
 
+RELEASE = """
+import torch
+from modeling_seqvae.kernels import keep_freed_memory, release_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+assert keep_freed_memory()
+tensors = [torch.ones(1 << 19) for _ in range(200)]  # 2 MiB each
+kept, tensors = tensors[::4], None
+before = resident()
+release_freed_memory()
+assert before - resident() > 200 << 20, "what lay between the kept ones went back"
+assert all(float(tensor.sum()) == 1 << 19 for tensor in kept)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_freed_memory_between_what_is_kept_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", RELEASE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_freed_memory_is_not_asked_for_again() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
@@ -39,3 +63,4 @@ def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.delattr(kernels.ctypes, "CDLL")
     assert keep_freed_memory() is False
+    release_freed_memory()
