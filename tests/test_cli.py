@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
+from modeling_seqvae.cli.options import PANELS
 from modeling_seqvae.training.configuration import available
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import weights_hash
@@ -102,6 +103,13 @@ def test_help_lists_every_command_on_a_line() -> None:
         (line,) = (line for line in described.splitlines() if line.startswith(f"│ {command} "))
         assert line.rstrip(" │").endswith("."), f"the summary of {command} does not fit into 80 columns"
     assert invoke("-h").stdout == described
+
+
+def test_every_command_is_in_a_panel_of_the_help() -> None:
+    described = invoke("--help").stdout
+    places = [described.index(f"─ {panel} ─") for panel in PANELS]
+    assert places == sorted(places)
+    assert {command.rich_help_panel for command in app.registered_commands} == set(PANELS)
 
 
 def test_no_command_is_left_out_here() -> None:

@@ -1,4 +1,4 @@
-"""The `seqvae` command: train, evaluate, encode, score, classify, sample, work with latents, push, reproduce; demo."""
+"""The command line `seqvae`."""
 
 from ..kernels import keep_freed_memory
 from .app import app

@@ -1,6 +1,6 @@
 """The `seqvae` application, to which the files beside this one add their commands.
 
-Mistakes become one sentence each: what cannot work is refused before the work begins, and the rest explained.
+A user's mistake ends in one sentence, before the work begins where that is possible.
 """
 
 import os
@@ -15,17 +15,23 @@ from transformers.utils import logging
 from typer.core import TyperGroup
 
 from .. import __version__
-from .options import Imports
+from .options import PANELS, Imports
 
 EXPECTED = (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError, ModuleNotFoundError)
-"""What mistakes of a user, and the limits of a machine, make the package and its libraries raise."""
+"""Errors that a user's mistake or the machine's limits cause: shown as one sentence, without a traceback."""
 
 LONGEST = 2000
-"""Characters of a message."""
+"""The most characters of a message that are shown."""
 
 
 class Commands(TyperGroup):
-    """Turns expected errors and warnings into sentences on standard error; `--debug` shows where an error arose."""
+    """Prints expected errors and warnings as sentences on standard error; `--debug` shows the traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands in the order of their panels."""
+        panels = [getattr(command, "rich_help_panel", None) for command in self.commands.values()]
+        named = zip(self.commands, panels, strict=True)
+        return [name for name, panel in sorted(named, key=lambda pair: pair[1] in PANELS and PANELS.index(pair[1]))]
 
     def invoke(self, ctx: Any) -> Any:
         logging.disable_progress_bar()
@@ -45,12 +51,12 @@ class Commands(TyperGroup):
 
 
 def note(text: str) -> None:
-    """Tell the user something that is no result: on standard error, so that results can be written to a file."""
+    """Print a message for the user on standard error, so that standard output holds results only."""
     print(text, file=sys.stderr)
 
 
 def require_device(name: str | None) -> None:
-    """Refuse a device that this machine does not have, or this torch does not know."""
+    """Raise ValueError for a device that this machine or this torch does not have."""
     try:
         torch.empty(0, device=name or "cpu")
     except (RuntimeError, AssertionError) as error:  # of an unknown name, and of a build without it
@@ -58,23 +64,23 @@ def require_device(name: str | None) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written before the work begins, not after it."""
+    """Raise an OSError, before the work begins, where a folder cannot be written to."""
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file, and {folder} would have to be a folder")
+        raise NotADirectoryError(f"{nearest} is a file, so the folder {folder} cannot be made")
     if not os.access(nearest, os.W_OK):
         raise PermissionError(f"{nearest} is not writable")
 
 
 def require_file(path: Path) -> None:
-    """Refuse a file that cannot be written."""
+    """Raise an OSError, before the work begins, where a file cannot be written."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
     require_writable(path.parent)
 
 
 def require_unicode(texts: list[str]) -> list[str]:
-    """The texts, refused where one was typed or piped in another encoding than UTF-8, which Python lets through."""
+    """Return the texts. Raises ValueError for one that was typed or piped in another encoding than UTF-8."""
     for number, text in enumerate(texts, start=1):
         try:
             text.encode()
@@ -84,14 +90,14 @@ def require_unicode(texts: list[str]) -> list[str]:
 
 
 def _bounded(message: str) -> str:
-    """A message without the pages that a library may have put into it."""
+    """The first `LONGEST` characters of a message: some libraries write pages."""
     if len(message) <= LONGEST:
         return message
     return f"{message[:LONGEST]} ... ({len(message) - LONGEST:,} more characters, which `seqvae --debug` shows)"
 
 
 def _sentence(error: BaseException) -> str:
-    """What went wrong; for an error of the operating system, with the file before it."""
+    """The message of an error; for an error of the operating system, the file before it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, MemoryError):
@@ -120,10 +126,10 @@ def _group(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error arose.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     imports: Imports = None,
 ) -> None:
-    """Sequence VAEs on text with pooled encoders: train, measure, sample, encode."""
+    """Sequence VAEs on text: train, measure, use and share them."""
     if imports:
         from ..registry import import_parts
 

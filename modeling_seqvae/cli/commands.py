@@ -1,7 +1,7 @@
-"""The commands: each a thin layer over the package.
+"""The commands that train, measure and write sentences, and the demonstration: thin layers over the package.
 
-Results go to standard output, progress and notes to standard error. Expected mistakes end in one sentence and exit code
-1, wrong usage in 2, signals in 128 + signal.
+Results go to standard output, progress and notes to standard error. The exit code is 1 after an error, 2 after wrong
+usage, and 128 + the signal's number after a signal.
 """
 
 from pathlib import Path
@@ -12,6 +12,9 @@ import typer
 from .app import app, note, require_device, require_file, require_unicode, require_writable
 from .inputs import corpus_named, limits_of, load_model, read_texts, training_texts, write_report
 from .options import (
+    PAPER,
+    TRAIN,
+    USE,
     BatchSize,
     Checkpoint,
     CorpusName,
@@ -29,13 +32,13 @@ from .options import (
 from .push_command import pushing_the_best
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     output_dir: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="The run's directory; receives best/, last/ and history.jsonl. Default: CORPUS-METHOD, here.",
+            help="The run's folder: best/, last/ and history.jsonl are written there. Default: CORPUS-METHOD.",
         ),
     ] = None,
     method: Method = "unigram_pretraining",
@@ -50,24 +53,24 @@ def train(
         str | None,
         typer.Option(
             metavar="CHECKPOINT",
-            help="Start with the encoder of a run, a checkpoint or a model on the hub, in place of the method's own "
+            help="Start with the encoder of this run, checkpoint or model on the hub, instead of the method's own "
             "pretraining.",
         ),
     ] = None,
     imports: Imports = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, exactly.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run as if it had not stopped.")] = False,
     profile: Annotated[
         bool,
-        typer.Option("--profile", help="Show where the time of a few updates goes; writes a trace to DIR/profile."),
+        typer.Option("--profile", help="Measure what takes time in a few updates; writes a trace to DIR/profile."),
     ] = False,
     push_to: Annotated[
-        str | None, typer.Option(metavar="USER/NAME", help="Share the model on the hub whenever it has become better.")
+        str | None, typer.Option(metavar="USER/NAME", help="Push each new best model to the hub.")
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="With --push-to: for you or your organisation.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="With --push-to: make the model private.")] = False,
 ) -> None:
     """Train a model on text.
 
-    Stop it with Ctrl-C whenever you like: the same command with --resume goes on where it was.
+    You can stop it with Ctrl-C at any time: the same command with --resume continues the run.
 
     Example: seqvae train --corpus reviews.csv
     """
@@ -90,15 +93,15 @@ def train(
         print(f"next: seqvae evaluate {output_dir}, or SeqVAE.from_pretrained({str(output_dir / 'best')!r}) in Python")
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def evaluate(
     checkpoint: Checkpoint,
     corpus: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What to evaluate on, as for train, but all of a single file is the test set. Default: what the run "
-            "was trained on.",
+            help="The texts to evaluate on, as for train; a single file is all test set. Default: the corpus that the "
+            "run was trained on.",
         ),
     ] = None,
     data_dir: DataDir = None,
@@ -106,13 +109,13 @@ def evaluate(
     limit: Limits = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
-    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a sentence.")] = 500,
+    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples per sentence.")] = 500,
     nll_sentences: Annotated[
         int | None,
-        typer.Option(min=1, metavar="COUNT", help="Importance samples for the first sentences only: faster."),
+        typer.Option(min=1, metavar="COUNT", help="Importance samples for the first COUNT sentences only: faster."),
     ] = None,
     shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Let the encoder read each sentence's words in random order.")
+        bool, typer.Option("--shuffle", help="Shuffle the words that the encoder reads in each sentence.")
     ] = False,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
@@ -120,7 +123,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="no (float32) or bf16, faster where the machine has it. Default: what accelerate is configured for.",
+            help="no (float32) or bf16 (faster on machines that support it). Default: accelerate's setting.",
         ),
     ] = None,
     output: Annotated[
@@ -129,15 +132,15 @@ def evaluate(
             "--output",
             "-o",
             metavar="FILE",
-            help="The JSON file. Default: evaluation.json in the run's directory, with a longer name unless it is "
-            "of the whole test set of the run's own corpus.",
+            help="The JSON file. Default: evaluation.json in the run's folder, or a longer name for other texts or "
+            "settings than the defaults.",
         ),
     ] = None,
     device: Device = None,
 ) -> None:
     """Measure a model: NLL, -ELBO, KL, active units and more.
 
-    Prints a table and writes the same figures as JSON. docs/metrics.md says what each means.
+    Prints a table and writes the same figures to a JSON file. docs/metrics.md explains each figure.
     """
     from ..evaluation.table import caption, collapsed, table
     from ..text_batches import collapse_told
@@ -149,7 +152,7 @@ def evaluate(
         require_file(output)
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):
         if corpus is None and column is not None:
-            raise ValueError(f"{option} says how to read a file of yours: name it with --corpus")
+            raise ValueError(f"{option} is for your own file: name the file with --corpus")
     spec = None if corpus is None else corpus_named(corpus, text_column, label_column, [checkpoint], evaluated=True)
     report = evaluate_checkpoint(
         checkpoint,
@@ -175,46 +178,54 @@ def evaluate(
     if target:
         note(f"written to {target}")
     else:
-        note("not written: only a run's directory keeps its evaluations; give --output FILE.json")
+        note("no file written: {checkpoint} is not a run's folder. To keep the figures, give --output FILE.json")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def sample(
     checkpoint: Checkpoint,
     count: Annotated[int, typer.Option("-n", "--count", min=1, metavar="COUNT", help="How many sentences.")] = 5,
     temperature: Annotated[
-        float, typer.Option(min=0.01, metavar="NUMBER", help="Below 1, likelier words; above, rarer ones.")
+        float, typer.Option(min=0.01, metavar="NUMBER", help="Below 1: more likely words; above 1: rarer words.")
     ] = 1.0,
     top_p: Annotated[
         float,
-        typer.Option(min=0.01, max=1.0, metavar="SHARE", help="Only the likeliest words that make up this share."),
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            metavar="SHARE",
+            help="Use only the most likely words, up to this total probability.",
+        ),
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(min=0, metavar="NUMBER", help="The same seed writes the same sentences.")
+        int | None,
+        typer.Option(min=0, metavar="NUMBER", help="The same seed gives the same sentences."),
     ] = None,
     prior: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Where z is drawn from: model, its own p(z), or aggregate, a mixture of Gaussians that is fitted to "
-            "the posteriors of the run's training texts.",
+            help="The distribution of z: model (its prior p(z)) or aggregate (a mixture of Gaussians, fitted to the "
+            "posteriors of the run's training texts).",
         ),
     ] = "model",
     texts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Fit the mixture to the posteriors of these texts; a file as for encode."),
+        typer.Option(
+            metavar="FILE", help="With --prior aggregate: fit the mixture to these texts; a file as for encode."
+        ),
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     data_dir: DataDir = None,
     device: Device = None,
 ) -> None:
-    """Write new sentences, one a line.
+    """Write new sentences, from random latents.
 
     Example: seqvae sample RUN --prior aggregate
     """
     if texts and prior != "aggregate":
-        raise ValueError("--texts are what a mixture is fitted to: say --prior aggregate")
+        raise ValueError("--texts is for --prior aggregate only: the mixture is fitted to these texts")
     vae = load_model(checkpoint, device)
     if prior == "aggregate" and (texts or vae.aggregate is None):
         listed = (
@@ -226,22 +237,22 @@ def sample(
         print(sentence)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def reconstruct(
     checkpoint: Checkpoint,
     texts: Annotated[list[str] | None, typer.Argument(metavar="SENTENCE", help="Each in quotes.")] = None,
     input_file: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="FILE", help="Read them from here, as encode does; - is standard input."),
+        typer.Option("--input", "-i", metavar="FILE", help="A file of sentences, as for encode; - is standard input."),
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     beams: Annotated[
-        int, typer.Option(min=1, metavar="COUNT", help="Beam search with so many beams; 1 takes the likeliest word.")
+        int, typer.Option(min=1, metavar="COUNT", help="The number of beams; 1 takes the most likely word each time.")
     ] = 1,
     device: Device = None,
 ) -> None:
-    """Encode sentences and write them again, one a line.
+    """Encode sentences and decode them again.
 
     Example: seqvae reconstruct RUN "the food was great ."
     """
@@ -254,7 +265,7 @@ def reconstruct(
         print(sentence)
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def interpolate(
     checkpoint: Checkpoint,
     start: Annotated[str, typer.Argument(metavar="START", help="The first sentence, in quotes.")],
@@ -265,29 +276,28 @@ def interpolate(
     ] = "linear",
     device: Device = None,
 ) -> None:
-    """Write sentences on the way from one to another.
+    """Write sentences between two sentences.
 
-    They are written from points on a path through the latent space; the ends are reconstructions.
+    They are decoded from points on a path in latent space between the two; the first and last are reconstructions.
     """
     require_unicode([start, end])
     for sentence in load_model(checkpoint, device).interpolate(start, end, steps, path=path):
         print(sentence)
 
 
-@app.command()
+@app.command(rich_help_panel=PAPER)
 def demo(
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where runs, figure and results go.")] = Path(
+    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="The folder for runs, figure and results.")] = Path(
         "demo-run"
     ),
-    language_model: Annotated[bool, typer.Option("--lm", help="Train an LSTM language model as well.")] = False,
+    language_model: Annotated[bool, typer.Option("--lm", help="Also train an LSTM language model.")] = False,
     seed: Seed = 0,
     limit: Limits = None,
     overrides: Overrides = None,
 ) -> None:
-    """See on a small corpus what a latent holds.
+    """Train three small models in minutes and compare them.
 
-    Trains a model without pooling, one with it and one with unigram pretraining on the embedded corpus, in minutes on
-    a CPU, and compares them.
+    On the embedded corpus, on a CPU: a model without pooling, one with pooling, and one with unigram pretraining.
     """
     from ..reproduce.demonstration import run_demo
 
@@ -295,7 +305,7 @@ def demo(
     run_demo(output_dir, seed, language_model, overrides or (), limits_of(limit))
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def results(
     directory: Annotated[
         Path,

@@ -1,4 +1,4 @@
-"""The commands `encode`, `classify` and `score`: texts to numbers."""
+"""The commands `encode`, `classify` and `score`, which turn texts into numbers."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,23 +7,24 @@ import typer
 
 from .app import app, note, require_device, require_file, require_writable
 from .inputs import corpus_named, limits_of, load_model, processes, shared_rows
-from .options import BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
+from .options import USE, BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
 
 Features = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="mean, mean_variance (side by side), centre, or pooled (the vector before the posterior)."
+        metavar="NAME",
+        help="mean, mean_variance (both, concatenated), centre, or pooled (the encoder's vector before the posterior).",
     ),
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def encode(
     checkpoint: Checkpoint,
     texts: Texts,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file; one row a text, in order."),
+        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file, one row per text."),
     ],
     features: Features = "mean_variance",
     text_column: TextColumn = None,
@@ -33,8 +34,8 @@ def encode(
 ) -> None:
     """Turn texts into features for a classifier.
 
-    The file may be larger than memory. What is done lies in FILE.parts until the end, and the same command goes on
-    there after an interruption. Under torchrun or accelerate launch the processes share the work.
+    The file may be larger than memory. Finished parts are kept in FILE.parts until the end: after an interruption, the
+    same command continues. Under torchrun or accelerate launch the processes share the work.
 
     Example: seqvae encode RUN reviews.csv -o features.npy
     """
@@ -49,24 +50,27 @@ def encode(
         note(f"{len(rows):,} texts encoded: {output}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def classify(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT...", help="One or several: runs, checkpoints, or names on the hub."),
+        typer.Argument(metavar="CHECKPOINT...", help="One or more runs, checkpoints or models on the hub."),
     ],
     corpus: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Labelled texts: yelp_sentiment, yelp_stars, ..., a YAML file of yours, a table (.csv, .tsv, .jsonl, "
+            help="Labelled texts: yelp_sentiment, yelp_stars, ..., your own YAML file, a table (.csv, .tsv, .jsonl, "
             ".parquet), or a folder with files train, validation and test.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Receives report.md, report.json and, with matplotlib, confusion.png."
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="The folder for report.md, report.json and (with matplotlib) confusion.png.",
         ),
     ],
     data_dir: DataDir = None,
@@ -78,10 +82,10 @@ def classify(
     seed: Seed = 0,
     device: Device = None,
 ) -> None:
-    """See how well labels can be read from features.
+    """Test how well classifiers predict labels from the features.
 
-    Trains a logistic regression and an MLP on the features of each checkpoint, and TF-IDF and the majority class beside
-    them.
+    Trains a logistic regression and an MLP on the features of each checkpoint. TF-IDF and the majority class are shown
+    for comparison.
 
     Example: seqvae classify RUN --corpus reviews.csv --label-column stars --output report
     """
@@ -94,7 +98,7 @@ def classify(
     require_device(device)
     require_writable(output)
     if len(set(checkpoints)) < len(checkpoints):
-        raise ValueError("a checkpoint is given twice: give each once")
+        raise ValueError("a checkpoint is given twice; give each checkpoint once")
     spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints))
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
     note(str(loaded.report))
@@ -111,7 +115,7 @@ def classify(
 
 
 def _picture(report: dict[str, Any], output: Path) -> str | None:
-    """The name of the picture of the confusion matrices that was drawn, if it could be."""
+    """Draw the confusion matrices; the name of the file, or None without matplotlib."""
     from ..reproduce.plots import confusion_figure
 
     try:
@@ -123,30 +127,30 @@ def _picture(report: dict[str, Any], output: Path) -> str | None:
     return "confusion.png"
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def score(
     checkpoint: Checkpoint,
     texts: Texts,
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="A .csv, .parquet or .jsonl file; one row a text, in order."
+            "--output", "-o", metavar="FILE", help="A .csv, .parquet or .jsonl file; one row per text, in order."
         ),
     ],
-    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples a text.")] = 500,
+    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples per text.")] = 500,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     device: Device = None,
 ) -> None:
-    """Score each text: its NLL in nats, and its tokens.
+    """Compute the NLL of each text, in nats, and its tokens.
 
-    Tokens are the words and the end of the text; exp(total NLL / total tokens) is the perplexity.
+    The tokens are the words and the end of the text. exp(total NLL / total tokens) is the perplexity.
 
-    The NLL is an importance-weighted estimate, and exact of a language model.
+    The NLL is an importance-weighted estimate; for a language model it is exact.
 
-    Large files, interruptions and several processes are as for encode.
+    Large files, interruptions and several processes work as for encode.
 
     Example: seqvae score RUN reviews.csv -o nll.csv
     """

@@ -1,4 +1,4 @@
-"""What commands are given, by name: corpora, limits, texts and checkpoints; and the JSON they write."""
+"""Read what the command line names: corpora, limits, texts and checkpoints. Write JSON reports."""
 
 import sys
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ def corpus_named(
     checkpoints: Sequence[str] = (),
     evaluated: bool = False,
 ) -> Any:
-    """A corpus's name or YAML as it is; a file or folder of the user's own as a spec.
+    """The corpus that `--corpus` names: a name or YAML file unchanged, the user's own file or folder as a spec.
 
-    Such a file is read as the model of a checkpoint reads, the one of several that reads the most words; a single one
-    that is `evaluated` is the test set.
+    The user's own file is read as the model of a checkpoint reads; with several checkpoints, as the one that reads the
+    most words. With `evaluated`, a single file is the test set.
     """
     from ..data.corpora import spec_from_path
     from ..training.configuration import available
@@ -36,27 +36,27 @@ def corpus_named(
         reading = max(readings, key=lambda reading: reading.max_words, default=None)
         return spec_from_path(path, text_column, label_column, reading=reading, evaluated=evaluated)
     if text_column or label_column:
-        raise ValueError(f"corpus {name} says itself which columns it has; --text-column is for a table of yours")
+        raise ValueError(f"corpus {name} has its own columns; --text-column and --label-column are for your own file")
     return name
 
 
 def limits_of(limits: list[str] | None) -> dict[str, int]:
-    """The counts of `--limit SPLIT=COUNT`. Raises ValueError for what is none."""
+    """The counts of `--limit SPLIT=COUNT`. Raises ValueError where one is malformed."""
     from ..data.corpora import SPLITS
 
     parsed = {}
     for limit in limits or ():
         split, _, count = limit.partition("=")
         if split not in SPLITS or not count.isdecimal() or int(count) == 0:
-            raise ValueError(f"--limit {limit!r} is not a count for one of {', '.join(SPLITS)}, such as train=10000")
+            raise ValueError(f"--limit {limit!r} is not SPLIT=COUNT, such as train=10000, with {' or '.join(SPLITS)}")
         parsed[split] = int(count)
     return parsed
 
 
 def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[Any, str]:
-    """The column `text` of a file, or of the lines of standard input where it is `-`, and what to tell of them.
+    """The texts of a file, or the lines of standard input if it is `-`, and a note on what was read.
 
-    They are read as the training corpus of the checkpoint's model was; empty ones keep their rows.
+    They are read as the training corpus of the checkpoint was; empty texts keep their rows.
     """
     from ..data import corpora
     from ..training.report import quiet_libraries
@@ -73,9 +73,9 @@ def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column
 
 
 def read_texts(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> list[str]:
-    """The texts of `read_rows`, once it is told what they are."""
-    rows, told = read_rows(path, checkpoint, text_column, label_column)
-    note(told)
+    """The texts of `read_rows`; its note is printed."""
+    rows, message = read_rows(path, checkpoint, text_column, label_column)
+    note(message)
     return list(rows["text"])
 
 
@@ -89,7 +89,7 @@ def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
 
 
 def processes(device: str | None) -> tuple[Any, str | None]:
-    """The processes of this launch, of torchrun or accelerate or one alone, and the device of this one."""
+    """The state of all processes (of torchrun, of accelerate, or a single one) and the device of this one."""
     from ..data.launch import launched
 
     require_device(device)
@@ -98,18 +98,18 @@ def processes(device: str | None) -> tuple[Any, str | None]:
 
 
 def shared_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None, state: Any) -> Any:
-    """The texts of `read_rows` on every process, one of which reads first and tells what they are."""
+    """The texts of `read_rows`, on every process. The first process reads first, and prints the note."""
     if state.num_processes > 1 and str(path) == "-":
         raise ValueError("several processes cannot share standard input: give a file")
     with state.main_process_first():
-        rows, told = read_rows(path, checkpoint, text_column, label_column)
+        rows, message = read_rows(path, checkpoint, text_column, label_column)
     if state.is_main_process:
-        note(told)
+        note(message)
     return rows
 
 
 def load_model(checkpoint: str, device: str | None) -> Any:
-    """The model of a run (its best/), of a checkpoint's directory, or of a name on the hub."""
+    """Load the model of a run (its best/), of a checkpoint's folder, or of the hub."""
     import torch
 
     from ..training.run import load_best
@@ -119,7 +119,7 @@ def load_model(checkpoint: str, device: str | None) -> Any:
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report, in one step, making its folder."""
+    """Write a report as JSON, atomically; its folder is created."""
     from ..data.files import write_json
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The commands `neighbours`, `analogy` and `edit`: work in the latent space, beside reconstruct and interpolate."""
+"""The commands `neighbours`, `analogy` and `edit`, which work in the latent space."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,17 +7,17 @@ import typer
 
 from .app import app, note, require_unicode
 from .inputs import load_model, read_texts
-from .options import BatchSize, Checkpoint, Device, LabelColumn, TextColumn
+from .options import USE, BatchSize, Checkpoint, Device, LabelColumn, TextColumn
 
 Sentence = Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, in quotes.")]
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def neighbours(
     checkpoint: Checkpoint,
-    texts: Annotated[Path, typer.Argument(metavar="FILE", help="Where to look: a file as for encode, or -.")],
-    query: Annotated[str, typer.Argument(metavar="SENTENCE", help="What to look for, in quotes.")],
-    k: Annotated[int, typer.Option("-k", "--count", min=1, metavar="COUNT", help="How many texts to find.")] = 5,
+    texts: Annotated[Path, typer.Argument(metavar="FILE", help="The texts to search: a file as for encode, or -.")],
+    query: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence to compare with, in quotes.")],
+    k: Annotated[int, typer.Option("-k", "--count", min=1, metavar="COUNT", help="The number of texts to find.")] = 5,
     metric: Annotated[str, typer.Option(metavar="NAME", help="cosine or euclidean.")] = "cosine",
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -26,7 +26,7 @@ def neighbours(
 ) -> None:
     """Find the texts of a file that are nearest to a sentence.
 
-    Prints distance, number of the text in the file (from 1) and text, with tabs between, nearest first.
+    Prints distance, number of the text in the file (from 1) and text, separated by tabs, nearest first.
 
     Example: seqvae neighbours RUN reviews.txt "this bistro was lovely."
     """
@@ -38,11 +38,11 @@ def neighbours(
         print(f"{found.distance:.4f}\t{found.position + 1}\t{' '.join(found.text.split())}")
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def analogy(checkpoint: Checkpoint, a: Sentence, b: Sentence, c: Sentence, device: Device = None) -> None:
-    """Complete an analogy between sentences.
+    """Complete an analogy: A is to B as C is to the answer.
 
-    Writes what is to the third sentence as the second is to the first.
+    Changes sentence C in the way that leads from A to B, and prints the result.
 
     Example: seqvae analogy RUN "the food was bad ." "the food was good ." "the room was bad ."
     """
@@ -50,10 +50,10 @@ def analogy(checkpoint: Checkpoint, a: Sentence, b: Sentence, c: Sentence, devic
     print(load_model(checkpoint, device).analogy(a, b, c))
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 def edit(
     checkpoint: Checkpoint,
-    texts: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="What to edit; each in quotes.")],
+    texts: Annotated[list[str], typer.Argument(metavar="SENTENCE", help="The sentences to edit, each in quotes.")],
     examples: Annotated[
         Path,
         typer.Option(
@@ -70,18 +70,19 @@ def edit(
         typer.Option(metavar="NAME", help="means (difference of the two means) or logistic (normal of a regression)."),
     ] = "means",
     strengths: Annotated[
-        str, typer.Option(metavar="NUMBERS", help="How far, in lengths of the direction: 0 is the reconstruction.")
+        str,
+        typer.Option(metavar="NUMBERS", help="How far, in multiples of the direction; 0 is the reconstruction."),
     ] = "0,0.5,1",
     text_column: TextColumn = None,
     label_column: Annotated[
-        str, typer.Option(metavar="NAME", help="The column that holds the label, in the table.")
+        str, typer.Option(metavar="NAME", help="The column with the labels, in the table.")
     ] = "label",
     batch_size: BatchSize = 32,
     device: Device = None,
 ) -> None:
-    """Move sentences along a direction that labels point out.
+    """Move sentences from one label towards another.
 
-    Prints strength and sentence, with a tab between.
+    The direction in latent space comes from labelled examples. Prints strength and sentence, separated by a tab.
 
     Example: seqvae edit RUN "the food was bad ." --examples reviews.csv --label-column stars --towards 5 --away 1
     """
@@ -103,13 +104,13 @@ def _numbers(listed: str) -> list[float]:
     try:
         return [float(number) for number in listed.split(",")]
     except ValueError:
-        raise ValueError(f"--strengths {listed!r} is not a list of numbers, such as 0,0.5,1") from None
+        raise ValueError(f"--strengths {listed!r} is not a list of numbers such as 0,0.5,1") from None
 
 
 def _read_labelled(
     path: Path, checkpoint: str, text_column: str | None, label_column: str
 ) -> tuple[list[str], list[str]]:
-    """The texts of a file and the names of their classes, once it is told what they are."""
+    """Read a labelled file: its texts and the names of their classes. Prints a note on what was read."""
     from ..data.corpora import read_labelled
     from ..training.report import quiet_libraries
     from ..training.run import reading_of

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from .app import app, note
+from .options import TRAIN
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=TRAIN)
 def list_names(
     kind: Annotated[
         str,
@@ -21,7 +22,7 @@ def list_names(
         ),
     ],
 ) -> None:
-    """List what there is to choose from: methods, corpora, presets and more.
+    """List the available methods, corpora, presets and more.
 
     Example: seqvae list methods
     """

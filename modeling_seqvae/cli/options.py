@@ -1,20 +1,23 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the groups of commands in `seqvae --help`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+TRAIN, USE, SHARE, PAPER = PANELS = "Train and measure", "Use a model", "Share", "Reproduce the paper"
+"""The groups of commands in `seqvae --help`, in order."""
+
 Checkpoint = Annotated[
     str,
-    typer.Argument(metavar="CHECKPOINT", help="A run's directory, a checkpoint's directory, or a name on the hub."),
+    typer.Argument(metavar="CHECKPOINT", help="A run's folder, a checkpoint's folder, or a model on the hub."),
 ]
 Method = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="What to train: unigram_pretraining, max_pool, seqvae (the last state), lstm_lm, ... (`seqvae list "
-        "methods`), or a YAML file of yours.",
+        help="The kind of model: unigram_pretraining, max_pool, seqvae (the last state), lstm_lm, ... (`seqvae list "
+        "methods`), or your own YAML file.",
     ),
 ]
 CorpusName = Annotated[
@@ -22,7 +25,7 @@ CorpusName = Annotated[
     typer.Option(
         "--corpus",
         metavar="NAME",
-        help="On what: demo, ptb, yahoo, ... (`seqvae list corpora`), a YAML file of yours, or your text: a .txt, "
+        help="The texts: demo, ptb, yahoo, ... (`seqvae list corpora`), your own YAML file, or your texts: a .txt, "
         ".csv, .tsv, .jsonl or .parquet file, or a folder with files train, validation and test.",
     ),
 ]
@@ -37,7 +40,7 @@ Preset = Annotated[
         "--training",
         metavar="NAME",
         help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try commands), ... (`seqvae list "
-        "presets`), or a YAML file of yours. Default: the corpus's own; auto for a file of yours.",
+        "presets`), or your own YAML file. Default: the corpus's own preset; auto for your own file.",
     ),
 ]
 Overrides = Annotated[
@@ -51,7 +54,7 @@ Overrides = Annotated[
 Limits = Annotated[
     list[str] | None,
     typer.Option(
-        "--limit", metavar="SPLIT=COUNT", help="Only the first documents of a split, as in --limit train=10000."
+        "--limit", metavar="SPLIT=COUNT", help="Use only the first documents of a split, as in --limit train=10000."
     ),
 ]
 Texts = Annotated[
@@ -61,14 +64,12 @@ Texts = Annotated[
         help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
     ),
 ]
-TextColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column that holds the text, in a table of yours.")
-]
+TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The column with the texts, in your own table.")]
 LabelColumn = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="The column that holds the label, in a table of yours; of a .txt it says that a line is label<TAB>text.",
+        help="The column with the labels, in your own table. For a .txt: each line is label<TAB>text.",
     ),
 ]
 Imports = Annotated[
@@ -76,14 +77,14 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="A module or Python file of yours that registers parts, such as an aggregation. A run remembers those it "
-        "was trained with. May be repeated.",
+        help="Your own module or Python file that registers parts, such as an aggregation. A run remembers its "
+        "modules. May be repeated.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="NUMBER", help="The seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="NUMBER", help="The random seed.")]
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... Default: a GPU if there is one.")
 ]
 BatchSize = Annotated[
-    int, typer.Option(min=1, metavar="NUMBER", help="Texts at a time: changes speed and memory, not results.")
+    int, typer.Option(min=1, metavar="NUMBER", help="Texts computed at once: changes speed and memory, not results.")
 ]

@@ -1,4 +1,4 @@
-"""Sharing on the Hugging Face hub: the command `push`, and what `train` shares as it goes."""
+"""Sharing on the Hugging Face hub: the command `push`, and `train --push-to`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,58 +8,60 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app, note
+from .options import SHARE
 
 if TYPE_CHECKING:
     from ..training.callbacks import Callback
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE)
 def push(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's directory.")],
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; made if there is none.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; created if missing.")],
     private: Annotated[
-        bool, typer.Option("--private", help="Only you, or your organisation, may see a model that is made.")
+        bool, typer.Option("--private", help="If the model is created: only you or your organisation see it.")
     ] = False,
     branch: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Share to this branch; made from main if there is none.")
+        str | None, typer.Option(metavar="NAME", help="Push to this branch; created from main if missing.")
     ] = None,
     pull_request: Annotated[
-        bool, typer.Option("--pull-request", help="Propose it to the model's owners in a pull request.")
+        bool, typer.Option("--pull-request", help="Open a pull request to the model's owners instead.")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Replace what was shared there before; other files are kept.")
+        bool, typer.Option("--update", help="Replace what was pushed there before; other files are kept.")
     ] = False,
     no_code: Annotated[
-        bool, typer.Option("--no-code", help="Leave out the code that loads the model where seqvae is not installed.")
+        bool,
+        typer.Option("--no-code", help="Leave out the code that loads the model without seqvae installed."),
     ] = False,
     sentence_features: Annotated[
         str | None,
         typer.Option(
             "--sentence-transformers",
             metavar="FEATURES",
-            help="Let sentence-transformers load it too, for these features: mean, mean_variance, centre or pooled.",
+            help="Add files for sentence-transformers, with these features: mean, mean_variance, centre or pooled.",
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(min=0, metavar="COUNT", help="Sentences of the model to show in its card.")
+        int, typer.Option(min=0, metavar="COUNT", help="How many sampled sentences the card shows.")
     ] = 5,
     licence: Annotated[
         str | None,
-        typer.Option("--license", metavar="ID", help="The licence of the weights, by the hub's name: apache-2.0, ..."),
+        typer.Option("--license", metavar="ID", help="The licence of the weights: apache-2.0, ..."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the files and print the card; call no hub, share nothing.")
+        bool, typer.Option("--dry-run", help="List the files and print the card, without contacting the hub.")
     ] = False,
     token: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help="An access token. Default: HF_TOKEN, or that of `hf auth login`."),
+        typer.Option(metavar="TOKEN", help="An access token. Default: HF_TOKEN, or the token of `hf auth login`."),
     ] = None,
 ) -> None:
     """Share a run's model on the Hugging Face hub.
 
-    One commit holds the best checkpoint, a card, and all that is known of the run.
+    Makes one commit with the best checkpoint, a model card, and the recipe, history and evaluations of the run.
 
-    Paths of this machine stay here. Sentences of the model go into the card; they may repeat training text.
+    Paths of this machine are removed. The card shows sentences of the model, which may repeat training text.
 
     Example: seqvae push RUN user/name --private
     """
@@ -95,7 +97,7 @@ def push(
 
 @contextmanager
 def pushing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[Sequence["Callback"]]:
-    """The callback of a training that shares every new best; none without a name, and on other processes."""
+    """The callbacks that push every new best model; none without a name, and none on other processes than the first."""
     from ..data.launch import launched
     from ..hub.push import PushOnBest
 

@@ -1,4 +1,4 @@
-"""The command that makes the paper's tables and figures."""
+"""The command `reproduce`, which makes the paper's tables and figures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,10 @@ import typer
 
 from .app import app, require_writable
 from .inputs import corpus_named, limits_of
-from .options import CorpusName, DataDir, Imports, LabelColumn, Limits, Overrides, TextColumn
+from .options import PAPER, CorpusName, DataDir, Imports, LabelColumn, Limits, Overrides, TextColumn
 
 
-@app.command()
+@app.command(rich_help_panel=PAPER)
 def reproduce(
     target: Annotated[
         str,
@@ -21,7 +21,8 @@ def reproduce(
         ),
     ],
     output_dir: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where runs go, which targets share, and CORPUS/TARGET.md, .json, .png.")
+        Path,
+        typer.Option(metavar="DIR", help="The folder for the runs, and for CORPUS/TARGET.md, .json and .png."),
     ],
     corpus: CorpusName = "demo",
     data_dir: DataDir = None,
@@ -29,13 +30,13 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try a command; it learns nothing), or a "
-            "YAML file of yours. Default: the corpus's own; auto for a file of yours.",
+            help="Sizes and schedule: auto, paper, small, fast, demo, tiny (to try a command; it learns nothing), or "
+            "your own YAML file. Default: the corpus's own preset; auto for your own file.",
         ),
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Which rows, as in --methods seqvae,max_pool. Default: the target's own."),
+        typer.Option(metavar="NAMES", help="The rows, as in --methods seqvae,max_pool. Default: those of the target."),
     ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, metavar="COUNT", help="Train everything with seeds 0, 1, ...: mean ± deviation.")
@@ -49,11 +50,11 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="table5: the corpus of the encoder that is carried over. Default: one for yelp_stars and yelp.",
+            help="table5: the corpus of the transferred encoder. Default: one for yelp_stars and yelp.",
         ),
     ] = None,
     jobs: Annotated[
-        int, typer.Option(min=1, metavar="COUNT", help="So many trainings or measurements at once; they share cores.")
+        int, typer.Option(min=1, metavar="COUNT", help="Trainings or measurements to run at once; they share cores.")
     ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the missing steps, and stop.")] = False,
     print_commands: Annotated[
@@ -73,9 +74,10 @@ def reproduce(
 ) -> None:
     """Make a table or figure of the paper.
 
-    Trains what is missing, measures, and writes Markdown, JSON and PNG.
+    Trains the models that are missing, measures them, and writes Markdown, JSON and PNG.
 
-    Stop it with Ctrl-C whenever you like: the same command goes on, and what one target has trained the others find.
+    You can stop it with Ctrl-C at any time: the same command continues. Finished runs are skipped, and targets share
+    runs.
 
     Example: seqvae reproduce table1 --corpus demo --preset tiny --output-dir OUT
     """
