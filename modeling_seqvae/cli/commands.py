@@ -178,7 +178,7 @@ def evaluate(
     if target:
         note(f"written to {target}")
     else:
-        note("no file written: {checkpoint} is not a run's folder. To keep the figures, give --output FILE.json")
+        note(f"no file written: {checkpoint} is not a run's folder. To keep the figures, give --output FILE.json")
 
 
 @app.command(rich_help_panel=USE)
