@@ -357,7 +357,7 @@ def test_samples_of_the_aggregated_posterior_are_of_the_run_s_texts_or_of_others
     shutil.copytree(folder / "run" / "best", folder / "checkpoint-alone")
     alone = invoke("sample", "checkpoint-alone", "--prior", "aggregate", code=1).stderr
     assert "training texts of checkpoint-alone are not known" in " ".join(alone.split())
-    assert "say --prior aggregate" in invoke("sample", "run", "--texts", "three.txt", code=1).stderr
+    assert "needs --prior aggregate" in invoke("sample", "run", "--texts", "three.txt", code=1).stderr
     assert "not one of model, aggregate" in invoke("sample", "run", "--prior", "mixture", code=1).stderr
     assert "latent_size=0" in invoke("sample", "lm", "--prior", "aggregate", code=1).stderr
     vae.aggregate = None

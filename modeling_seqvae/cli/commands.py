@@ -225,7 +225,7 @@ def sample(
     Example: seqvae sample RUN --prior aggregate
     """
     if texts and prior != "aggregate":
-        raise ValueError("--texts is for --prior aggregate only: the mixture is fitted to these texts")
+        raise ValueError("--texts needs --prior aggregate: the mixture is fitted to these texts")
     vae = load_model(checkpoint, device)
     if prior == "aggregate" and (texts or vae.aggregate is None):
         listed = (
