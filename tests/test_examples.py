@@ -98,6 +98,7 @@ def test_the_snippets_of_the_documents(document: str, monkeypatch: pytest.Monkey
 
 
 def test_every_example_has_a_test() -> None:
-    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    names = [*globals(), *(path.stem for path in Path(__file__).parent.glob("test_*.py"))]
+    tested = {name.removeprefix("test_") for name in names if name.startswith("test_")}
     for path in EXAMPLES.glob("*.py"):
         assert any(name.startswith(path.stem) for name in tested), path.name

@@ -198,7 +198,7 @@ def test_figures_are_paired_by_sentence() -> None:
     random = np.random.default_rng(0)
     rec, kl, joint, marginal, nll = (torch.from_numpy(random.normal(size=10)) for _ in range(5))
     none = torch.zeros(10, 0)
-    measured = Measurements(torch.arange(10), torch.ones(10), rec, kl, none, none, none, none, none, Dispersion())
+    measured = Measurements(torch.arange(10), torch.ones(10), rec, kl, *(6 * [none]), Dispersion())
     dual = DualMeasurements(torch.arange(10), rec, joint, torch.full((10,), 0.5), marginal, torch.full((10,), 2.0))
     found = dual_figures(measured, nll[:6].numpy(), dual)
     expected = {

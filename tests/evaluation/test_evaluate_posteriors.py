@@ -117,7 +117,7 @@ def test_information_is_that_of_the_base_and_units_are_of_the_means(model, datas
     given = (mean, logvar, torch.cat(draws).detach())
     lengths = torch.tensor([len(ids) - 1 for ids in dataset["input_ids"]])
     assert whole["mi_corpus"] == pytest.approx(metrics.mutual_information_corpus(*given), abs=1e-6)
-    assert whole["mi_corpus"] != pytest.approx(report["mi"], abs=1e-3)
+    assert whole["mi_corpus"] != pytest.approx(report["mi"], abs=1e-4)
     by_length = metrics.mutual_information_by_length(
         *given, lengths, torch.cat([q.base.negative_entropy() for q in posteriors])
     )
