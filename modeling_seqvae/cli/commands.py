@@ -142,8 +142,7 @@ def evaluate(
 
     Prints a table and writes the same figures to a JSON file. docs/metrics.md explains each figure.
     """
-    from ..evaluation.table import caption, collapsed, table
-    from ..text_batches import collapse_told
+    from ..evaluation.table import caption, table, warning_of
     from ..training.run import evaluate_checkpoint
     from ..training.run_directory import keep_evaluation
 
@@ -170,8 +169,9 @@ def evaluate(
     )
     note(f"{report['corpus']} {report['split']}: {report['read']}")
     print(table([report], caption(report)))
-    if collapsed(report):
-        note(f"seqvae: warning: {checkpoint}: {collapse_told(report['kl'])}")
+    warning = warning_of(report)
+    if warning:
+        note(f"seqvae: warning: {checkpoint}: {warning}")
     if output:
         write_report(output, report)
     target = output or keep_evaluation(Path(checkpoint), report)

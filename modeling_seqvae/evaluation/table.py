@@ -126,13 +126,29 @@ def collapsed(report: Mapping[str, Any]) -> bool:
     return report["au"] is not None and report["kl"] < COLLAPSED_BELOW
 
 
+def warning_of(figures: Mapping[str, Any]) -> str:
+    """What is wrong where the latent says next to nothing of a text, and what to do; empty where it says something.
+
+    A posterior whose KL has a floor, or is constant, need not have collapsed to do so: its mutual information tells.
+    """
+    if collapsed(figures):
+        return collapse_told(figures["kl"])
+    information = figures.get("mi")
+    if figures["au"] is None or information is None or information >= COLLAPSED_BELOW:
+        return ""
+    return (
+        f"the KL is {figures['kl']:.2f} nats a text, but all texts have much the same posterior: the mutual "
+        f"information of text and latent is {max(0.0, information):.2f} nats, and {figures['au']} units are active. "
+        "Train again with --method unigram_pretraining, which keeps the latent informative"
+    )
+
+
 def latent_verdict(figures: Mapping[str, Any], latent_size: int) -> str:
     """A sentence that says how much the latent holds, and what to do if that is nothing; empty for a language model."""
     if figures["au"] is None:
         return ""
-    if collapsed(figures):
-        return collapse_told(figures["kl"])
-    return f"the latent holds {figures['kl']:.2f} nats a text, in {figures['au']} of {latent_size} units"
+    holds = f"the latent holds {figures['kl']:.2f} nats a text, in {figures['au']} of {latent_size} units"
+    return warning_of(figures) or holds
 
 
 def compare(title: str, nll: float, other: str, other_nll: float, spread: float) -> str:

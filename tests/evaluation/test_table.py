@@ -131,6 +131,14 @@ def test_what_the_latent_holds_is_told_with_what_to_do_if_that_is_nothing():
     assert latent_verdict({"kl": 0.0, "au": None}, 0) == ""
 
 
+def test_a_kl_without_information_is_told():
+    """Such as that of a posterior on the sphere, which is constant."""
+    told = latent_verdict({"kl": 3.26, "mi": -0.004, "au": 0}, 4)
+    assert told.startswith("the KL is 3.26 nats a text, but all texts have much the same posterior") and "0.00" in told
+    assert "the latent holds 3.26" in latent_verdict({"kl": 3.26, "mi": 0.2, "au": 1}, 4)
+    assert "the latent holds 3.26" in latent_verdict({"kl": 3.26, "mi": None, "au": 1}, 4)
+
+
 def test_who_is_lower_is_told_whichever_comes_first():
     expected = "pooled has a lower NLL than plain by 5.50 ± 0.14 nats per sentence"
     assert compare("pooled", 20.0, "plain", 25.5, 0.1) == compare("plain", 25.5, "pooled", 20.0, 0.1) == expected
