@@ -102,7 +102,7 @@ class TrainingSpec(BaseModel):
     @classmethod
     def _least_and_most(cls, bounds: tuple[int, int] | None) -> tuple[int, int] | None:
         if bounds and not 1 <= bounds[0] <= bounds[1]:
-            raise ValueError("must be the least and the most updates of a run, such as [700, 20000]")
+            raise ValueError("must be the least and the most updates of a run, such as [600, 20000]")
         return bounds
 
     @model_validator(mode="after")
