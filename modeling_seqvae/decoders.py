@@ -41,11 +41,13 @@ def drop_words(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
 class Decoder(nn.Module, ABC):
     """What every decoder offers; a subclass overrides what differs.
 
-    `embed_tokens` are its word embeddings, None for a decoder that reads no words.
+    `embed_tokens` are its word embeddings, None for a decoder that reads no words; `embedding_dropout` is what they
+    pass through.
     """
 
     config: Any
     embed_tokens: Any
+    embedding_dropout: Any
     title = "a decoder"
     """What it is, in a model card's sentence."""
     alone = "A language model"
@@ -81,9 +83,15 @@ class Decoder(nn.Module, ABC):
             raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
         return words
 
-    def _embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The embeddings of ids (B, T), (B, T, E); in training after word dropout."""
-        return self.embed_tokens(drop_words(input_ids, self.config) if self.training else input_ids)
+    def _inputs(
+        self, latents: torch.Tensor, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The words' embeddings (B, T, E), in training after word dropout; and these after dropout joined by z."""
+        embeds = self.given(input_ids, inputs_embeds)
+        if inputs_embeds is None:
+            embeds = self.embed_tokens(drop_words(embeds, self.config) if self.training else embeds)
+        z = latents.to(embeds.dtype)[:, None].expand(-1, embeds.shape[1], -1)
+        return embeds, torch.cat([self.embedding_dropout(embeds), z], -1)  # (B, T, E + Z)
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
@@ -150,13 +158,10 @@ class LSTMDecoder(Decoder):
 
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
-        words = self.given(input_ids, inputs_embeds)
-        embeds = self._embed(words) if inputs_embeds is None else words
+        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds)
         latents = latents.to(embeds.dtype)
         past = self.initial_state(latents) if cache is None else cache
-        z = latents[:, None].expand(-1, embeds.shape[1], -1)
-        states = [torch.cat([self.embedding_dropout(embeds), z], -1)]  # (B, T, E + Z)
-        hidden, cell = [], []
+        states, hidden, cell = [inputs], [], []
         for index, layer in enumerate(self.layers):
             start = (past.hidden[index : index + 1].contiguous(), past.cell[index : index + 1].contiguous())
             output, (last_hidden, last_cell) = run_layer(layer, states[-1], start)
@@ -291,10 +296,8 @@ class DilatedCNNDecoder(Decoder):
         cache: SeqVAECache | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
         """Embeddings and each block's states, (B, T, .) each; the cache holds what the blocks read of tokens before."""
-        words = self.given(input_ids, inputs_embeds)
-        embeds = self._embed(words) if inputs_embeds is None else words
-        z = latents.to(embeds.dtype)[:, None].expand(-1, embeds.shape[1], -1)
-        states, pasts = [self.input(torch.cat([self.embedding_dropout(embeds), z], -1))], []
+        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds)
+        states, pasts = [self.input(inputs)], []
         for block, past in zip(self.blocks, self._pasts(embeds, cache), strict=True):
             found, past = block(states[-1], past)
             states.append(found)

@@ -502,10 +502,10 @@ def keep_freed_memory() -> bool:
     tensor is memory that the system has to clear first, page by page, and that is given back after use. The setting is
     the whole process's and lasts: it is for programs to choose, and importing this package does not.
     """
-    if platform.libc_ver()[0] != "glibc":
+    library = _glibc()
+    if library is None:
         return False
-    mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+    return bool(library.mallopt(M_MMAP_MAX, 0) and library.mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def release_freed_memory() -> None:
@@ -513,5 +513,11 @@ def release_freed_memory() -> None:
 
     The address space stays the process's own, so that the next steps need not ask for it again.
     """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """GNU's C library, whose allocator the two functions above speak to; None where the process has another."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -85,12 +85,15 @@ class _Tally:
             )
 
 
+INFORMATIVE_METHOD = "Train again with --method unigram_pretraining, which keeps the latent informative"
+"""What to do about a latent that says next to nothing."""
+
+
 def collapse_told(kl: float) -> str:
     """A warning for a model whose posterior has this KL, in nats per text, and so says next to nothing of a text."""
     return (
         f"the posterior has collapsed: the latent holds {max(0.0, kl):.2f} nats a text, so that features, and what is "
-        "written from latents, say next to nothing of it. Train again with --method unigram_pretraining, which keeps "
-        "the latent informative"
+        f"written from latents, say next to nothing of it. {INFORMATIVE_METHOD}"
     )
 
 

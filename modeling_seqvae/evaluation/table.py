@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..configuration_seqvae import COLLAPSED_BELOW
-from ..text_batches import collapse_told
+from ..text_batches import INFORMATIVE_METHOD, collapse_told
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "title": ("model", "{}"),
@@ -139,7 +139,7 @@ def warning_of(figures: Mapping[str, Any]) -> str:
     return (
         f"the KL is {figures['kl']:.2f} nats a text, but all texts have much the same posterior: the mutual "
         f"information of text and latent is {max(0.0, information):.2f} nats, and {figures['au']} units are active. "
-        "Train again with --method unigram_pretraining, which keeps the latent informative"
+        f"{INFORMATIVE_METHOD}"
     )
 
 
