@@ -26,11 +26,14 @@ OFF_SPHERE = 1e-2
 def log_bessel(order: float, x: float) -> float:
     """log I_order(x) of the modified Bessel function of the first kind, x > 0, by its series of positive terms.
 
-    The terms rise up to about number x / 2 and fall fast from there; all of it in float64 logarithms.
+    The terms rise up to about number x / 2 and fall fast from there; all of it in logarithms. Plain numbers, so that it
+    is a constant wherever a model is traced or exported.
     """
-    k = torch.arange(int(x) + 200, dtype=torch.float64, device="cpu")
-    terms = (2 * k + order) * math.log(x / 2) - torch.lgamma(k + 1) - torch.lgamma(k + order + 1)
-    return float(terms.logsumexp(0))
+    terms = [
+        (2 * k + order) * math.log(x / 2) - math.lgamma(k + 1) - math.lgamma(k + order + 1) for k in range(int(x) + 200)
+    ]
+    largest = max(terms)
+    return largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
 
 
 class UniformSphere:
