@@ -131,3 +131,12 @@ class Dispersion:
             return math.nan
         squared = float(torch.as_tensor(self.total).square().sum())
         return (squared - self.count) / (self.count * (self.count - 1))
+
+
+def bits_per_byte(nll: float, byte_count: int) -> float:
+    """NLL in nats of a text, or of many in total, as bits for each byte of its UTF-8: NLL / (ln 2 * bytes).
+
+    It compares models of different tokenizers. Not a number where there are no bytes. The NLL must be that of the text
+    itself: that of tokens among which some are `<unk>` is another, smaller figure.
+    """
+    return nll / (math.log(2) * byte_count) if byte_count else math.nan

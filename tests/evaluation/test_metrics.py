@@ -279,3 +279,10 @@ def test_mi_by_length_weighs_groups_of_one_length_by_their_size() -> None:
     ]
     found = metrics.mutual_information_by_length(mean, logvar, latents, lengths, group_size=4)
     assert found == pytest.approx(sum(parts) / 9, abs=1e-12)
+
+
+def test_a_uniform_choice_among_256_bytes_is_eight_bits_each() -> None:
+    assert metrics.bits_per_byte(5 * math.log(256), 5) == pytest.approx(8)
+    text = "Größe"  # five characters, seven bytes
+    assert metrics.bits_per_byte(7 * math.log(2), len(text.encode())) == pytest.approx(1)
+    assert math.isnan(metrics.bits_per_byte(1.0, 0))
