@@ -30,6 +30,7 @@ model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.
 training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
 """
 TRAIN = ("train", "--corpus", "texts", "--method", "max_pool", "--training", "preset.yaml", "--output-dir")
+ENCODE = ("encode", "run", "three.csv", "--text-column", "review", "-o")
 QUICK = ("--nll-samples", "3")
 TOLD = "three.txt: 3 documents, 5.0 words on average\n"
 TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was warm"]
@@ -284,19 +285,32 @@ def test_a_checkpoint_without_its_run_needs_a_corpus_and_is_left_as_it_is(folder
     assert files(folder / "run") == before
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".NPY"])
+@pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".jsonl", ".NPY"])
 def test_encode_writes_a_row_a_text_in_order(folder: Path, vae: SeqVAE, suffix: str) -> None:
-    read = {".npy": np.load, ".csv": pd.read_csv, ".parquet": pd.read_parquet}[suffix.lower()]
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": partial(pd.read_json, lines=True)}
     result = invoke("encode", "run", "three.txt", "-o", f"features{suffix}", "--batch-size", "2")
-    np.testing.assert_allclose(read(folder / f"features{suffix}"), vae.encode(TEXTS), atol=1e-5)
+    if suffix.lower() == ".npy":
+        found = np.load(folder / f"features{suffix}")
+    else:
+        table = read[suffix](folder / f"features{suffix}")
+        assert list(table["text"]) == TEXTS
+        found = table.drop(columns="text")
+    np.testing.assert_allclose(found, vae.encode(TEXTS), atol=1e-5)
     assert result.stdout == "" and result.stderr == f"{TOLD}3 texts encoded: features{suffix}\n"
 
 
 def test_encode_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: SeqVAE) -> None:
     invoke("encode", "run", "three.csv", "--text-column", "review", "-o", "column.csv", "--features", "mean")
     table = pd.read_csv(folder / "column.csv")
-    assert list(table.columns) == ["mean_0", "mean_1", "mean_2"]
-    np.testing.assert_allclose(table, vae.encode(TEXTS, "mean"), atol=1e-5)
+    means = ["mean_0", "mean_1", "mean_2"]
+    kept = pd.read_csv(folder / "three.csv")
+    assert list(table.columns) == [*kept.columns, *means] and table[[*kept.columns]].equals(kept)
+    np.testing.assert_allclose(table[means], vae.encode(TEXTS, "mean"), atol=1e-5)
+    for options, left in ((("--keep", "stars"), ["stars"]), (("--no-keep",), [])):
+        invoke(
+            "encode", "run", "three.csv", "--text-column", "review", "-o", "some.csv", "--features", "mean", *options
+        )
+        assert list(pd.read_csv(folder / "some.csv").columns) == [*left, *means]
     invoke("encode", "run", "-", "-o", "piped.npy", stdin="\n".join(TEXTS))
     np.testing.assert_allclose(np.load(folder / "piped.npy"), vae.encode(TEXTS), atol=1e-5)
 
@@ -450,6 +464,12 @@ MISTAKES = {
     "unknown column": (("encode", "run", "three.csv", "--text-column", "text", "-o", "new.npy"), "review, stars"),
     "unknown features": (("encode", "run", "three.txt", "-o", "new.npy", "--features", "sum"), "mean_variance"),
     "features of unknown suffix": (("encode", "run", "three.txt", "-o", "new.xlsx"), ".parquet"),
+    "columns in an array": ((*ENCODE, "new.npy", "--keep", "stars"), "an array of numbers"),
+    "a column to keep that is not there": (
+        (*ENCODE, "new.csv", "--keep", "id"),
+        "no column 'id' for --keep",
+    ),
+    "columns to keep and none": ((*ENCODE, "new.csv", "--keep", "stars", "--no-keep"), "give one of them"),
     "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),
     "features below a file": (("encode", "run", "three.txt", "-o", "file/new.npy"), "file is a file"),
     "scores of unknown suffix": (("score", "run", "three.txt", "-o", "new.npy"), ".jsonl"),

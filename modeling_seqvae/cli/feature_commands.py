@@ -7,7 +7,20 @@ import typer
 
 from .app import app, note, require_device, require_file, require_writable
 from .inputs import corpus_named, limits_of, load_model, processes, shared_rows
-from .options import USE, BatchSize, Checkpoint, DataDir, Device, LabelColumn, Limits, Seed, TextColumn, Texts
+from .options import (
+    USE,
+    BatchSize,
+    Checkpoint,
+    DataDir,
+    Device,
+    Keep,
+    LabelColumn,
+    Limits,
+    NoKeep,
+    Seed,
+    TextColumn,
+    Texts,
+)
 
 Features = Annotated[
     str,
@@ -24,30 +37,35 @@ def encode(
     texts: Texts,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv or .parquet file, one row per text."),
+        typer.Option("--output", "-o", metavar="FILE", help="A .npy, .csv, .parquet or .jsonl file, one row per text."),
     ],
     features: Features = "mean_variance",
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
+    keep: Keep = None,
+    no_keep: NoKeep = False,
     batch_size: BatchSize = 32,
     device: Device = None,
 ) -> None:
     """Turn texts into features for a classifier.
+
+    They are written behind the columns of the texts' own file; a .npy holds the features alone.
 
     The file may be larger than memory. Finished parts are kept in FILE.parts until the end: after an interruption, the
     same command continues. Under torchrun or accelerate launch the processes share the work.
 
     Example: seqvae encode RUN reviews.csv -o features.npy
     """
-    from ..evaluation.encoding import encode_to_file, require_suffix
+    from ..evaluation.encoding import ARRAY, encode_to_file, require_suffix
 
-    require_suffix(output)
+    array = require_suffix(output) == ARRAY
     require_file(output)
     state, own = processes(device)
-    rows = shared_rows(texts, checkpoint, text_column, label_column, state)
-    encode_to_file(load_model(checkpoint, own), rows, output, features, batch_size, state=state)
+    read = shared_rows(texts, checkpoint, text_column, label_column, state)
+    kept = read.kept(keep, no_keep or (array and not keep)) or ()
+    encode_to_file(load_model(checkpoint, own), read.rows, output, features, batch_size, keep=kept, state=state)
     if state.is_main_process:
-        note(f"{len(rows):,} texts encoded: {output}")
+        note(f"{len(read.rows):,} texts encoded: {output}")
 
 
 @app.command(rich_help_panel=USE)
@@ -159,7 +177,7 @@ def score(
     require_suffix(output)
     require_file(output)
     state, own = processes(device)
-    rows = shared_rows(texts, checkpoint, text_column, label_column, state)
+    rows = shared_rows(texts, checkpoint, text_column, label_column, state).rows
     totals = score_to_file(load_model(checkpoint, own), rows, output, nll_samples, seed, batch_size, state=state)
     if state.is_main_process:
         mean = totals.nll / max(1, totals.texts)

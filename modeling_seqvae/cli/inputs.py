@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .app import note, require_device, require_unicode
 
@@ -53,8 +53,28 @@ def limits_of(limits: list[str] | None) -> dict[str, int]:
     return parsed
 
 
-def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[Any, str]:
-    """The texts of a file, or the lines of standard input if it is `-`, and a note on what was read.
+class Read(NamedTuple):
+    """The texts of a file or of standard input, as a model reads them, and where they are from."""
+
+    rows: Any  # a Dataset with the column `text`
+    report: Any  # its SplitReport
+    source: Any  # the path, or the lines of standard input
+
+    @property
+    def message(self) -> str:
+        return f"{self.report.source}: {self.report}"
+
+    def kept(self, names: list[str] | None, without: bool) -> Any:
+        """The columns of the source that `--keep` names, all by default, or None with `--no-keep`."""
+        from ..data.kept import kept_of
+
+        if without and names:
+            raise ValueError("--keep and --no-keep contradict each other: give one of them")
+        return None if without else kept_of(self.source, names, self.report.labels == "tab")
+
+
+def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> Read:
+    """The texts of a file, or the lines of standard input if it is `-`.
 
     They are read as the training corpus of the checkpoint was; empty texts keep their rows.
     """
@@ -69,14 +89,14 @@ def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column
     reading = reading_of(checkpoint)
     with quiet_libraries():
         rows, report = corpora.read_texts(source, reading, text_column, label_column)
-    return rows, f"{report.source}: {report}"
+    return Read(rows, report, source)
 
 
 def read_texts(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> list[str]:
     """The texts of `read_rows`; its note is printed."""
-    rows, message = read_rows(path, checkpoint, text_column, label_column)
-    note(message)
-    return list(rows["text"])
+    read = read_rows(path, checkpoint, text_column, label_column)
+    note(read.message)
+    return list(read.rows["text"])
 
 
 def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
@@ -97,15 +117,15 @@ def processes(device: str | None) -> tuple[Any, str | None]:
     return state, str(state.device) if state.num_processes > 1 else device
 
 
-def shared_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None, state: Any) -> Any:
-    """The texts of `read_rows`, on every process. The first process reads first, and prints the note."""
+def shared_rows(path: Path, checkpoint: str, text_column: str | None, label_column: str | None, state: Any) -> Read:
+    """`read_rows` on every process. The first process reads first, and prints the note."""
     if state.num_processes > 1 and str(path) == "-":
         raise ValueError("several processes cannot share standard input: give a file")
     with state.main_process_first():
-        rows, message = read_rows(path, checkpoint, text_column, label_column)
+        read = read_rows(path, checkpoint, text_column, label_column)
     if state.is_main_process:
-        note(message)
-    return rows
+        note(read.message)
+    return read
 
 
 def load_model(checkpoint: str, device: str | None) -> Any:

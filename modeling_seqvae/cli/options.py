@@ -72,6 +72,15 @@ LabelColumn = Annotated[
         help="The column with the labels, in your own table. For a .txt: each line is label<TAB>text.",
     ),
 ]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep",
+        metavar="NAME",
+        help="A column of FILE to write before the results, such as an id or a label. May be repeated. Default: all.",
+    ),
+]
+NoKeep = Annotated[bool, typer.Option("--no-keep", help="Write the results alone.")]
 Imports = Annotated[
     list[str] | None,
     typer.Option(

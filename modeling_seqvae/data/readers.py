@@ -154,28 +154,38 @@ def _form(line: str) -> tuple[str, str]:
     return _LABELLED if first else _REVERSED
 
 
-def _read_separated(path: Path, wanted: Wanted) -> Documents:
-    # quotes in a .tsv are mostly those of its sentences; in a .csv they hold fields together
+def header_of(path: Path) -> list[str]:
+    """The names of the columns of a .csv or .tsv, as they are written there."""
+    options = separated_options(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file, delimiter=options["sep"], quoting=options["quoting"]), [])
+
+
+def separated_options(path: Path) -> dict[str, Any]:
+    """How pandas reads a .csv or .tsv."""
     comma = path.suffix.lower() == ".csv"
-    separator = "," if comma else "\t"
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE
-    with _explained(path), path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file, delimiter=separator, quoting=quoting), [])
+    return {
+        "encoding": "utf-8-sig",
+        "keep_default_na": False,  # "NA" and "none" are words
+        "skip_blank_lines": False,  # they are counted
+        "index_col": False,  # a row with one field too many is an error, not an index
+        "sep": "," if comma else "\t",
+        # quotes in a .tsv are mostly those of its sentences; in a .csv they hold fields together
+        "quoting": csv.QUOTE_MINIMAL if comma else csv.QUOTE_NONE,
+    }
+
+
+def _read_separated(path: Path, wanted: Wanted) -> Documents:
+    options = separated_options(path)
+    with _explained(path):
+        header = header_of(path)
     columns = _columns(str(path), header, header, wanted)
     others = [sign for sign in (",", ";", "\t", "|") if sign in header[0]]
     if len(header) == 1 and others and wanted.text_column is None:
         raise ValueError(
             f"{path}: its header {quoted(header[0])} is one column, but holds {others[0]!r}: is that what separates "
-            f"them? A {path.suffix.lower()} is separated by {separator!r}."
+            f"them? A {path.suffix.lower()} is separated by {options['sep']!r}."
         )
-    options = {
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,  # "NA" and "none" are words
-        "skip_blank_lines": False,  # they are counted
-        "index_col": False,  # a row with one field too many is an error, not an index
-        "sep": separator,
-        "quoting": quoting,
-    }
     text, label = columns["text"], columns.get("label")
     most = wanted.limit(label is not None)
     if most is None:

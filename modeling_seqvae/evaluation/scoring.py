@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ..text import SeqVAE
 from ..text_batches import token_ids
-from .encoding import suffix_among, whole
 from .shards import write_in_shards
+from .writing import suffix_among, whole
 
 SHARD_ROWS = 1024
 """Texts scored between two steps that a kill cannot undo."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,21 @@ from datasets import Dataset
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.evaluation import encoding as module
 from modeling_seqvae.evaluation import shards
-from modeling_seqvae.evaluation.encoding import WRITERS, encode_to_file, require_suffix, write_features
+from modeling_seqvae.evaluation.encoding import SUFFIXES, encode_to_file, require_suffix, write_features
 from modeling_seqvae.evaluation.scoring import score_to_file
 
 FEATURES = np.array([[0.1, -2.0, 1e-20], [3.0, 4.5, 1e20]], np.float32)
 BLOCKS = [FEATURES[:1], FEATURES[1:]]
 NAMES = ["mean_0", "mean_1", "variance_0"]
-READERS = {".npy": np.load, ".csv": pd.read_csv, ".parquet": pd.read_parquet}
+READERS = {
+    ".npy": np.load,
+    ".csv": pd.read_csv,
+    ".parquet": pd.read_parquet,
+    ".jsonl": partial(pd.read_json, lines=True),
+}
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_written_is_read(tmp_path, suffix):
     path = tmp_path / "below" / f"features{suffix}"
     write_features(BLOCKS, NAMES, 2, path)
@@ -43,10 +49,10 @@ def test_arrays_and_parquet_keep_single_precision(tmp_path):
     assert set(pd.read_parquet(tmp_path / "a.parquet").dtypes) == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_no_texts_give_a_file_with_columns_and_no_rows(tmp_path, suffix):
     write_features([], NAMES, 0, tmp_path / f"none{suffix}")
-    assert READERS[suffix](tmp_path / f"none{suffix}").shape == (0, 3)
+    assert READERS[suffix](tmp_path / f"none{suffix}").shape == ((0, 0) if suffix == ".jsonl" else (0, 3))
 
 
 @pytest.mark.parametrize("suffix", [".NPY", ".Csv", ".PARQUET"])
@@ -67,14 +73,14 @@ def test_other_suffixes_are_refused_with_those_there_are(tmp_path, name):
 
 
 def test_a_file_appears_whole_or_not(tmp_path, monkeypatch):
-    def fail(blocks, names, rows, path):
+    def fail(blocks, size, rows, path):
         path.write_text("half")
         raise OSError("no space left on device")
 
     path = tmp_path / "features.npy"
     write_features(BLOCKS, NAMES, 2, path)
     before = path.read_bytes()
-    monkeypatch.setitem(module.WRITERS, ".npy", fail)
+    monkeypatch.setattr(module, "_write_npy", fail)
     with pytest.raises(OSError, match="no space left"):
         write_features(BLOCKS, NAMES, 2, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -203,6 +209,20 @@ def test_a_folder_with_other_things_is_left_alone(vae, rows, tmp_path):
 def test_texts_that_a_table_leaves_out_are_sentences_without_words(vae, tmp_path):
     encode_to_file(vae, Dataset.from_dict({"text": ["the soup", None, ""]}), tmp_path / "a.npy")
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), vae.encode(["the soup", "", ""]), atol=1e-5)
+
+
+def test_columns_of_the_rows_stand_before_the_features(vae, tmp_path):
+    rows = Dataset.from_dict({"text": TEXTS, "id": list(range(23)), "stars": [f"0{i}" for i in range(23)]})
+    encode_to_file(vae, rows, tmp_path / "a.parquet", "mean", shard_rows=SHARD, keep=["stars", "id"])
+    found = pd.read_parquet(tmp_path / "a.parquet")
+    assert list(found.columns) == ["stars", "id", *vae.feature_names("mean")]
+    assert list(found["stars"]) == rows["stars"][:] and list(found["id"]) == rows["id"][:]
+    np.testing.assert_allclose(found[vae.feature_names("mean")], vae.encode(TEXTS, "mean"), atol=1e-5)
+    with pytest.raises(ValueError, match="an array of numbers, which keeps no columns"):
+        encode_to_file(vae, rows, tmp_path / "a.npy", keep=["id"])
+    with pytest.raises(ValueError, match=r"has a column 'mean_1', .* rename it"):
+        encode_to_file(vae, rows.rename_column("id", "mean_1"), tmp_path / "b.csv", keep=["mean_1"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def test_unknown_words_are_warned_of_once(vae, tmp_path):
