@@ -267,7 +267,7 @@ finally:
 @pytest.mark.parametrize("command", ["encode", "score"])
 def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_path, command):
     if command == "encode":
-        encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
+        encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD, keep=["text"])
     else:
         score_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
