@@ -29,7 +29,9 @@ from .text_batches import (
     as_list_of_strings,
     at_least,
     batches_by_length,
+    bound_of,
     collapse_told,
+    nll_of,
     one_of,
     progress_bar,
     read_features,
@@ -301,10 +303,28 @@ class SeqVAE(LatentOperations):
         seed = _seed(seed)
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
-            rows = zip(batch.input_ids.tolist(), batch.attention_mask.sum(1).tolist(), strict=True)
-            generators = [sentence_generator(seed, *ids[:length]) for ids, length in rows]
-            nll = self.model.iw_nll(batch.input_ids, batch.attention_mask, num_samples, generators)
+            nll = nll_of(self.model, batch, num_samples, seed)
             values[batch.positions] = nll.double().cpu().numpy()
+        return values[0] if isinstance(texts, str) else values
+
+    @torch.inference_mode()
+    def elbo(
+        self,
+        texts: str | Iterable[str],
+        seed: int | None = 0,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+    ) -> NDArray[np.float64]:
+        """The ELBO of each text from one draw of z, (N,) in nats: a lower bound of log p(x); of one string, one number.
+
+        It takes the time of one draw, where `nll` takes that of `num_samples`, and is lower the looser the bound. The
+        draw of a text depends on the seed and its token ids alone. A language model's is log p(x) itself.
+        """
+        listed = as_list_of_strings(texts)
+        seed = _seed(seed)
+        values = np.empty(len(listed))
+        for batch in self._batches(listed, "scoring", batch_size, show_progress):
+            values[batch.positions] = -bound_of(self.model, batch, seed).double().cpu().numpy()
         return values[0] if isinstance(texts, str) else values
 
     def _require_latent(self, action: str, level: int = 3) -> None:

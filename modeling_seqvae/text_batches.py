@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from .modeling_seqvae import SeqVAEForTextModeling
+from .noise import sentence_generator
+from .outputs import SeqVAEEncoderOutput
 
 FEATURES = {
     "mean": ("mean",),
@@ -151,6 +153,33 @@ def read_features(
     posterior = encoder.posterior(pooled)
     blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
     return torch.cat([block.float() for block in blocks], 1)
+
+
+def nll_of(model: SeqVAEForTextModeling, batch: TextBatch, num_samples: int, seed: int) -> torch.Tensor:
+    """Importance-weighted -log p(x) of each text, (B,) in nats; draws depend on the seed and its token ids alone."""
+    return model.iw_nll(batch.input_ids, batch.attention_mask, num_samples, _generators(batch, seed))
+
+
+def bound_of(model: SeqVAEForTextModeling, batch: TextBatch, seed: int) -> torch.Tensor:
+    """-ELBO of each text from one draw of z, (B,) in nats: its reconstruction loss and the KL; exact without a latent.
+
+    The draw depends on the seed and the token ids alone, and is one of what likelihoods are estimated with.
+    """
+    words = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
+    encoded = None
+    if model.config.latent_size > 0:
+        encoder = model.get_encoder()
+        states, pooled = encoder.read(**words)
+        drawn = encoder.posterior(pooled).proposal.draw(_generators(batch, seed))
+        encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
+    output = model(**words, labels=labels, encoder_outputs=encoded, return_logits=False)
+    return output.reconstruction_loss + output.kl
+
+
+def _generators(batch: TextBatch, seed: int) -> list[torch.Generator]:
+    rows = zip(batch.input_ids.tolist(), batch.attention_mask.sum(1).tolist(), strict=True)
+    return [sentence_generator(seed, *ids[:length]) for ids, length in rows]
 
 
 def cut_to(limit: int, ids: list[int]) -> list[int]:

@@ -320,12 +320,14 @@ def test_score_writes_the_nll_and_the_tokens_of_each_text_in_order(folder: Path,
     read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": partial(pd.read_json, lines=True)}
     result = invoke("score", "run", "three.txt", "-o", f"nll{suffix}", "--nll-samples", "5", "--batch-size", "2")
     table = read[suffix.lower()](folder / f"nll{suffix}")
-    assert list(table.columns) == ["nll", "tokens"] and list(table["tokens"]) == [6, 7, 5]
+    assert list(table.columns) == ["text", "nll", "bound", "tokens", "unknown", "bits_per_byte", "warning"]
+    assert list(table["text"]) == TEXTS and list(table["tokens"]) == [6, 7, 5]
     expected = vae.nll(TEXTS, 5)
     np.testing.assert_allclose(table["nll"], expected, rtol=1e-6)
     perplexity = np.exp(expected.sum() / 18)
     told = f"{TOLD}3 texts scored (NLL {expected.mean():.2f} nats a text, PPL {perplexity:.2f}): nll{suffix}\n"
-    assert result.stdout == "" and result.stderr == told
+    assert result.stdout == "" and result.stderr.startswith(told)
+    assert "2 of 3 texts have unknown words" in result.stderr and result.stderr.endswith("(rows 2, 3)\n")
 
 
 def test_score_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: SeqVAE) -> None:
@@ -333,9 +335,27 @@ def test_score_reads_a_column_of_a_table_and_standard_input(folder: Path, vae: S
     invoke("score", "run", "three.csv", "--text-column", "review", "-o", "column.csv", *quick)
     np.testing.assert_allclose(pd.read_csv(folder / "column.csv")["nll"], vae.nll(TEXTS, 5, seed=3), rtol=1e-6)
     invoke("score", "run", "-", "-o", "piped.csv", *quick, stdin="\n".join(TEXTS))
-    assert (folder / "piped.csv").read_text() == (folder / "column.csv").read_text()
+    piped, column = pd.read_csv(folder / "piped.csv"), pd.read_csv(folder / "column.csv")
+    assert list(piped["text"]) == list(column["review"]) and list(column["stars"]) == [0, 1, 2]
+    assert piped.drop(columns="text").equals(column.drop(columns=["review", "stars"]))
     assert "0 texts scored: nothing.csv" in invoke("score", "run", "-", "-o", "nothing.csv", stdin="").stderr
-    assert (folder / "nothing.csv").read_text() == "nll,tokens\n"
+    assert (folder / "nothing.csv").read_text() == "text,nll,bound,tokens,unknown,bits_per_byte,warning\n"
+
+
+def test_score_finds_what_is_odd_among_other_texts_and_tells_what_is_to_be_read_with_care(
+    folder: Path, vae: SeqVAE
+) -> None:
+    (folder / "odd.csv").write_text("text,id\nthe food was good,01\n,02\nxyzzy plugh,03\n")
+    quick = ("odd.csv", "--quick", "--keep", "id", "--reference")
+    for reference in ("validation", "three.txt"):
+        result = invoke("score", "run", *quick, reference, "-o", "odd.jsonl")
+        table = pd.read_json(folder / "odd.jsonl", lines=True, dtype={"id": str})
+        assert list(table["id"]) == ["01", "02", "03"] and table["quantile"].between(0, 1).all()
+        assert list(table.columns) == ["id", "bound", "tokens", "unknown", "bits_per_byte", "quantile", "warning"]
+        told = [line for line in result.stderr.splitlines() if line.startswith("seqvae: warning:")]
+        assert any("1 of 3 texts have no words" in line and "(row 2)" in line for line in told)
+        assert any("1 of 3 texts have unknown words" in line and "(row 3)" in line for line in told)
+        assert "3 texts scored (-ELBO " in result.stderr and "PPL at most" in result.stderr
 
 
 def test_score_of_the_empty_text_is_that_of_its_end(folder: Path) -> None:
@@ -473,6 +493,15 @@ MISTAKES = {
     "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),
     "features below a file": (("encode", "run", "three.txt", "-o", "file/new.npy"), "file is a file"),
     "scores of unknown suffix": (("score", "run", "three.txt", "-o", "new.npy"), ".jsonl"),
+    "no samples and some": (("score", "run", "three.txt", "-o", "new.csv", "--quick", "--nll-samples", "5"), "either"),
+    "quantiles among texts that are not there": (
+        ("score", "run", "three.txt", "-o", "new.csv", "--reference", "none.txt"),
+        "no file none.txt",
+    ),
+    "quantiles among texts that are not known": (
+        ("score", "run/best", "three.txt", "-o", "new.csv", "--reference", "train"),
+        "the training texts of run/best",
+    ),
     "scores below a file": (("score", "run", "three.txt", "-o", "file/new.csv"), "file is a file"),
     "scores of texts that are not there": (("score", "run", "none.txt", "-o", "new.csv"), "no file none.txt"),
     "seed that is too large": (("sample", "run", "--seed", str(2**64)), "seed must be at least 0 and below 2**63"),

@@ -1,12 +1,13 @@
 """The commands `encode`, `classify` and `score`, which turn texts into numbers."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from .app import app, note, require_device, require_file, require_writable
-from .inputs import corpus_named, limits_of, load_model, processes, shared_rows
+from .inputs import corpus_named, limits_of, load_model, processes, reference_rows, shared_rows
 from .options import (
     USE,
     BatchSize,
@@ -155,31 +156,84 @@ def score(
             "--output", "-o", metavar="FILE", help="A .csv, .parquet or .jsonl file; one row per text, in order."
         ),
     ],
-    nll_samples: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Importance samples per text.")] = 500,
+    quick: Annotated[bool, typer.Option("--quick", help="The -ELBO alone: no importance samples.")] = False,
+    nll_samples: Annotated[
+        int | None, typer.Option(min=1, metavar="COUNT", help="Importance samples per text. Default: 500.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Add quantiles among these texts: train, validation or test (of the run's own corpus), or a file.",
+        ),
+    ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
+    keep: Keep = None,
+    no_keep: NoKeep = False,
+    data_dir: DataDir = None,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     device: Device = None,
 ) -> None:
-    """Compute the NLL of each text, in nats, and its tokens.
+    """Compute the NLL of each text, and how unusual the text is.
 
-    The tokens are the words and the end of the text. exp(total NLL / total tokens) is the perplexity.
+    Behind the columns of FILE: nll and bound (-ELBO) in nats, tokens (words and the end of the text), unknown words,
+    bits_per_byte, and a warning where a row must be read with care. exp(total NLL / total tokens) is the perplexity.
+    docs/features.md explains the columns, and which of them find odd texts.
 
     The NLL is an importance-weighted estimate; for a language model it is exact.
 
     Large files, interruptions and several processes work as for encode.
 
-    Example: seqvae score RUN reviews.csv -o nll.csv
+    Example: seqvae score RUN reviews.csv -o nll.csv --reference validation
     """
     from ..evaluation.scoring import require_suffix, score_to_file
 
     require_suffix(output)
     require_file(output)
+    if quick and nll_samples is not None:
+        raise ValueError("--quick draws no importance samples: give either --quick or --nll-samples")
     state, own = processes(device)
-    rows = shared_rows(texts, checkpoint, text_column, label_column, state).rows
-    totals = score_to_file(load_model(checkpoint, own), rows, output, nll_samples, seed, batch_size, state=state)
+    read = shared_rows(texts, checkpoint, text_column, label_column, state)
+    columns = {"text_column": text_column, "label_column": label_column, "data_dir": data_dir, "state": state}
+    among = reference_rows(reference, checkpoint, **columns) if reference else None
+    totals = score_to_file(
+        load_model(checkpoint, own),
+        read.rows,
+        output,
+        nll_samples or 500,
+        seed,
+        batch_size,
+        quick=quick,
+        keep=read.kept(keep, no_keep) or (),
+        reference=among,
+        state=state,
+        tell=note,
+    )
     if state.is_main_process:
-        mean = totals.nll / max(1, totals.texts)
-        found = f" (NLL {mean:.2f} nats a text, PPL {totals.perplexity:.2f})" if totals.texts else ""
-        note(f"{totals.texts:,} texts scored{found}: {output}")
+        note(f"{totals.texts:,} texts scored{_mean(totals, quick)}: {output}")
+        for kind, meaning in MARKS.items():
+            if kind in totals.marked:
+                count, rows = totals.marked[kind]
+                which = f"row{'s' * (count > 1)} {', '.join(f'{row:,}' for row in rows)}{', ...' * (count > len(rows))}"
+                note(f"seqvae: warning: {count:,} of {totals.texts:,} texts {meaning} ({which})")
+
+
+MARKS = {
+    "unknown": "have unknown words: their NLL is that of a text with one common mark for each, so that gibberish can "
+    "look usual; a model trained with --tokenizer bpe has none",
+    "cut": "are longer than the model reads: their figures are those of the beginning",
+    "empty": "have no words: their NLL is that of the end of a text",
+}
+"""Kinds of texts whose scores are to be read with care, and why."""
+
+
+def _mean(totals: Any, quick: bool) -> str:
+    """The mean over texts, and the perplexity; nothing of no texts."""
+    if not totals.texts:
+        return ""
+    if quick:
+        bound = math.exp(totals.bound / totals.tokens)
+        return f" (-ELBO {totals.bound / totals.texts:.2f} nats a text, PPL at most {bound:.2f})"
+    return f" (NLL {totals.nll / totals.texts:.2f} nats a text, PPL {totals.perplexity:.2f})"

@@ -128,6 +128,23 @@ def shared_rows(path: Path, checkpoint: str, text_column: str | None, label_colu
     return read
 
 
+def reference_rows(
+    name: str, checkpoint: str, text_column: str | None, label_column: str | None, data_dir: Path | None, state: Any
+) -> Any:
+    """The texts that `--reference` names, some of them: those of a split of the run's corpus, or of a file."""
+    from ..data.corpora import SPLITS
+    from ..evaluation.scoring import REFERENCE_TEXTS
+    from ..training.report import quiet_libraries
+    from ..training.run import own_texts, some_of
+
+    if name not in SPLITS:
+        rows = shared_rows(Path(name), checkpoint, text_column, label_column, state).rows
+        with state.main_process_first(), quiet_libraries():
+            return some_of(rows.filter(bool, input_columns="text"), REFERENCE_TEXTS)
+    with state.main_process_first(), quiet_libraries():
+        return own_texts(checkpoint, name, data_dir, REFERENCE_TEXTS)
+
+
 def load_model(checkpoint: str, device: str | None) -> Any:
     """Load the model of a run (its best/), of a checkpoint's folder, or of the hub."""
     import torch

@@ -21,7 +21,7 @@ from .readers import Documents
 from .words import WordReader
 
 MAX_CLASSES = 1000
-_REVISION = 3  # raise it when what is made of a row changes: it is part of the cache's key
+_REVISION = 4  # raise it when what is made of a row changes: it is part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def clean(
 ) -> Cleaned:
     """Documents without the empty ones, those longer than `max_words` words cut there.
 
-    With `keep_empty` every row has its text, which may be "". With `numbered` rows have `numbers`, those of their words
-    after cutting, for who counts or encodes them next. Raises ValueError, naming source and line, for a NUL
-    character, a label that is missing or a fraction, a line without the TAB after its label, and, unless
-    `keep_empty`, for a source that holds no document.
+    With `keep_empty` every row has its text, which may be "", and `cut`, whether it was longer. With `numbered` rows
+    have `numbers`, those of their words after cutting, for who counts or encodes them next. Raises ValueError, naming
+    source and line, for a NUL character, a label that is missing or a fraction, a line without the TAB after its label,
+    and, unless `keep_empty`, for a source that holds no document.
     """
     feature = documents.rows.features.get("label")
     class_names = list(feature.names) if isinstance(feature, ClassLabel) else None
@@ -69,6 +69,8 @@ def clean(
     cleaned = Cleaned(nothing, documents.source, documents.unit, 0, class_names, *told)
     if len(documents.rows) == 0 and keep_empty:  # which would be mapped to nothing, columns included
         return cleaned
+    if keep_empty:
+        columns["cut"] = Value("bool")
     if numbered:
         columns |= {"numbers": List(Value("int32")), "new_words": List(Value("string"))}
     settings = (normalisation, unknown_mark, max_words, keep_empty)
@@ -121,6 +123,7 @@ class _Cleaning:
             "text": pa.array([texts[place] for place in kept], pa.string()),
             "row": pa.array([numbers[place] for place in kept], pa.int64()),
             "words": counts[kept],
+            "cut": counts[kept] > self.max_words,
         }
         if labels is not None:  # those of empty rows are not looked at
             columns["label"] = pa.array(

@@ -318,7 +318,8 @@ def read_texts(
 ) -> tuple[Dataset, SplitReport]:
     """The column `text` of a file, or of the lines of standard input, with a row for every one; empty texts are "".
 
-    They are read as by `load_corpus`: the same columns, labels, cuts and refusals.
+    A column `cut` tells which were longer than a model reads. They are read as by `load_corpus`: the same columns,
+    labels, cuts and refusals.
     """
     if isinstance(source, Path):
         wanted = reading.wanted(str(source), source.suffix.lower() == ".txt", text_column, label_column)
@@ -329,7 +330,7 @@ def read_texts(
         labels: Literal["tab", "none"] = "tab" if have_labels(source, "standard input", wanted.labelled) else "none"
         documents = Documents(rows, "standard input", "line", labels)
     cleaned, report = _read(documents, reading, keep_empty=True)
-    return cleaned.rows.select_columns(["text"]), report
+    return cleaned.rows.select_columns([name for name in ("text", "cut") if name in cleaned.rows.column_names]), report
 
 
 def read_labelled(

@@ -1,12 +1,14 @@
 """Many texts -> a file of features that other tools read: in constant memory, over several processes, to be resumed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from accelerate import PartialState
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from ..data.kept import Kept, kept_of
 from ..text import SeqVAE
@@ -85,12 +87,18 @@ def encode_to_file(
     if suffix == ARRAY:
         _require_none(output, kept)
     require_room(output, names, kept)
+
+    def compute(texts: list[str], done: Callable[[int], Any]) -> NDArray:
+        encoded = vae.encode(texts, features, batch_size, False)
+        done(len(texts))
+        return encoded
+
     write_in_shards(
         vae,
         rows,
         output,
         {"features": features},
-        lambda texts: vae.encode(texts, features, batch_size, False),
+        compute,
         lambda blocks: write_features(blocks, names, len(rows), output, kept),
         shard_rows,
         "encoding",

@@ -32,7 +32,7 @@ def write_in_shards(
     rows: Dataset,
     output: Path,
     settings: Mapping[str, Any],
-    compute: Callable[[list[str]], NDArray],
+    compute: Callable[[list[str], Callable[[int], Any]], NDArray],
     write: Callable[[Iterator[NDArray]], None],
     shard_rows: int,
     doing: str,
@@ -41,6 +41,8 @@ def write_in_shards(
     show_progress: bool | None = None,
 ) -> None:
     """`compute` rows (n, D) of the column `text` of `rows`, some texts at a time; `write` them all, in order.
+
+    `compute` is given some texts, and what it calls with the number of those that are done.
 
     The work is done in shards of `shard_rows` texts, each written whole into the folder OUTPUT.parts; the same call
     goes on there after a kill, and the folder goes when `output` is complete. With a `state` of several processes each
@@ -52,7 +54,7 @@ def write_in_shards(
     and OSError where there is no room.
     """
     state = state or launched()
-    folder = output.with_name(f"{output.name}.parts")
+    folder = _folder_of(output)
     with _kept(folder, output) if state.is_main_process else nullcontext():
         if state.is_main_process:
             sizes = {"rows": len(rows), "shard_rows": shard_rows}
@@ -68,16 +70,28 @@ def write_in_shards(
             for start, end in bounds:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
-                    computed = compute(_texts(rows.select(range(start, end))))
+                    computed = compute(_texts(rows.select(range(start, end))), bar.update)
                 with _writing(output):
                     save(computed, _path(folder, start))
                 _warn_once(caught, told)
-                bar.update(end - start)
         state.wait_for_everyone()
         if state.is_main_process:
             with _writing(output):
                 write(np.load(_path(folder, start)) for start in starts)
+            for start in starts:  # and the note of what they are of at last: a folder without it would be refused
+                _path(folder, start).unlink()
             shutil.rmtree(folder)
+
+
+def rows_left(output: Path, rows: int, shard_rows: int) -> int:
+    """How many of so many rows `write_in_shards` has not yet computed of `output`."""
+    folder = _folder_of(output)
+    starts = range(0, rows, shard_rows)
+    return sum(min(shard_rows, rows - start) for start in starts if not _path(folder, start).is_file())
+
+
+def _folder_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.parts")
 
 
 @contextmanager

@@ -348,17 +348,27 @@ def evaluate_checkpoint(
 
 
 def training_texts(checkpoint: str, data_dir: str | Path | None = None, at_most: int | None = None) -> list[str]:
-    """The training texts of a run, or `at_most` random ones of them, the same every time, in order.
+    """The training texts of a run, or `at_most` random ones of them; see `own_texts`."""
+    return list(own_texts(checkpoint, "train", data_dir, at_most)["text"])
+
+
+def own_texts(checkpoint: str, split: str, data_dir: str | Path | None = None, at_most: int | None = None) -> Dataset:
+    """The texts of a split of a run's corpus, or `at_most` random ones of them, the same every time, in order.
 
     Raises ValueError for a checkpoint that is no run, a run on data in memory, and texts that are no longer the run's.
     """
     recipe = _recipe(Path(checkpoint))
     if recipe is None or recipe.corpus.in_memory:
-        raise ValueError(f"the training texts of {checkpoint} are not known here: give a file of them, or of others")
-    texts = _to_measure(checkpoint, recipe, None, data_dir, "train", recipe.limits)[0].splits["train"]
-    if at_most is not None and len(texts) > at_most:
-        texts = texts.select(np.sort(np.random.default_rng(0).permutation(len(texts))[:at_most]))
-    return list(texts["text"])
+        of = "training" if split == "train" else split
+        raise ValueError(f"the {of} texts of {checkpoint} are not known here: give a file of them, or of others")
+    return some_of(_to_measure(checkpoint, recipe, None, data_dir, split, recipe.limits)[0].splits[split], at_most)
+
+
+def some_of(rows: Dataset, at_most: int | None) -> Dataset:
+    """The rows, or `at_most` random ones of them, the same every time, in order."""
+    if at_most is None or len(rows) <= at_most:
+        return rows
+    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:at_most]))
 
 
 def _to_measure(

@@ -269,7 +269,7 @@ def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_p
     if command == "encode":
         encode_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD, keep=["text"])
     else:
-        score_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD)
+        score_to_file(vae, rows, tmp_path / "one.parquet", shard_rows=SHARD, keep=["text"])
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "seen").mkdir()
@@ -288,7 +288,7 @@ def test_two_processes_share_the_work_and_write_the_file_of_one(vae, rows, tmp_p
     }
     assert (tmp_path / "two.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
     assert not (tmp_path / "two.parquet.parts").exists()
-    assert done.stderr.count(f"23 texts {command.rstrip('e')}ed") == done.stderr.count("23 texts") == 1
+    assert done.stderr.count(f"23 texts {command.rstrip('e')}ed") == done.stderr.count(": two.parquet") == 1
 
 
 @pytest.mark.parametrize("write", [encode_to_file, score_to_file])
