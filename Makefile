@@ -15,7 +15,7 @@ TORCH ?= $(shell grep '^torch==' constraints.txt)
 APIS := $(addprefix tests/,data/test_corpora.py evaluation/test_sklearn.py data/test_files.py \
   hub/test_contents.py hub/test_loading.py hub/test_pipelines.py hub/test_push.py hub/test_sentence_transformers.py \
   training/test_callbacks.py training/test_mixed_precision.py training/test_trainer.py test_checkpoint_format.py \
-  test_cli.py test_common.py test_configuration_seqvae.py test_generation.py test_hf_trainer.py \
+  test_cli.py test_common.py test_configuration_seqvae.py test_export.py test_generation.py test_hf_trainer.py \
   test_modeling_decoder.py test_modeling_seqvae.py test_package.py test_pipelines.py test_text.py \
   test_tokenization.py test_transformers_suite.py)
 
@@ -34,7 +34,7 @@ $(INSTALLED): setup.py constraints.txt
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing the libraries: a few minutes the first time; the large downloads are named"
 	@set -o pipefail; PYTHONWARNINGS=ignore \
-	  $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e ".[dev,figures]" \
+	  $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e ".[dev,figures,onnx]" \
 	  | { grep --line-buffered -oE '[^/ ]+\.whl \([0-9]{2,}\.[0-9] MB\)' || true; }
 	@touch $@
 	@echo "Ready: .venv/bin/seqvae --help"
@@ -60,14 +60,14 @@ test-newest: ## the tests of other libraries' interfaces with their newest relea
 	@echo "Bringing .venv-newest up to date"
 	@$(PYTHON) -m venv .venv-newest
 	@PYTHONWARNINGS=ignore .venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-	  pip '$(TORCH)' -e ".[dev,figures]"
+	  pip '$(TORCH)' -e ".[dev,figures,onnx]"
 	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-newest
 
 test-oldest: ## the same tests with the lower bounds of setup.py, as in constraints-oldest.txt
 	@echo "Bringing .venv-oldest up to date"
 	@$(PYTHON) -m venv .venv-oldest
 	@PYTHONWARNINGS=ignore .venv-oldest/bin/python -m pip install --quiet -c constraints-oldest.txt \
-	  '$(TORCH)' -e ".[dev,figures]"
+	  '$(TORCH)' -e ".[dev,figures,onnx]"
 	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-oldest
 
 # transformers' own tests of a model are in its source distribution, which is not installed. Their marks are not ours.

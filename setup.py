@@ -69,10 +69,12 @@ setup(
     ],
     extras_require={
         "figures": ["matplotlib>=3.9"],
+        "onnx": ["onnx>=1.20", "onnxruntime>=1.32", "onnxscript>=0.6.2"],
         "sentence-transformers": ["sentence-transformers>=6"],
         "trackers": ["tensorboard>=2.18", "wandb>=0.19"],
         "dev": [
             "build>=1.2.1",
+            "fastapi>=0.120",  # examples/serve.py
             "hypothesis>=6.100",
             "mypy>=1.15",
             "parameterized>=0.9",  # transformers' own tests
@@ -83,6 +85,7 @@ setup(
             # the tests read the event files that a run writes
             "tensorboard>=2.18",
             "types-PyYAML",
+            "uvicorn>=0.35",
         ],
     },
     entry_points={"console_scripts": ["seqvae = modeling_seqvae.cli:main"]},

@@ -25,15 +25,19 @@ from .posteriors import prior_of
 from .sharing import add_code, plain_card, push_files
 from .text_batches import (
     FEATURES,
+    PRECISIONS,
     TextBatch,
+    as_embeddings,
     as_list_of_strings,
     at_least,
     batches_by_length,
     bound_of,
     collapse_told,
+    cosines,
     nll_of,
     one_of,
     progress_bar,
+    prompt_ids,
     read_features,
 )
 from .tokenization import decode_sentences
@@ -55,8 +59,8 @@ class SeqVAE(LatentOperations):
     below 2**63. More than a fifth unknown words in a call, or texts longer than `tokenizer.model_max_length`, which
     are cut there: one UserWarning each; a posterior that the checkpoint says has collapsed: one at the first use of
     latents. `encode`, `reconstruct` and `nll` of one string give one result, not a list of
-    one. `generation_kwargs` are those of `generate`. With `latent_size` 0, a language model, only `sample` and `nll`
-    have a meaning; the others raise ValueError.
+    one. `generation_kwargs` are those of `generate`, and `prompt`, a text that every sentence begins with. With
+    `latent_size` 0, a language model, only `sample` and `nll` have a meaning; the others raise ValueError.
     """
 
     def __init__(
@@ -72,6 +76,20 @@ class SeqVAE(LatentOperations):
         self.batch_size = at_least(1, batch_size, "batch_size")
         self.aggregate: AggregatePosterior | None = None
         self._warned = False
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the model to a device, or to a dtype, as `torch.nn.Module.to` does; returns this object."""
+        self.model.to(*args, **kwargs)
+        return self
+
+    def half(self) -> Self:
+        """Compute in float16: half the memory. `to(torch.bfloat16)` is the faster one on most CPUs."""
+        return self.to(torch.float16)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
 
     def __repr__(self) -> str:
         fields = ("latent_size", "vocab_size", "pooling_mode")
@@ -159,22 +177,40 @@ class SeqVAE(LatentOperations):
         features: str = "mean_variance",
         batch_size: int | None = None,
         show_progress: bool | None = None,
-    ) -> NDArray[np.float32]:
+        *,
+        normalize_embeddings: bool = False,
+        convert_to_tensor: bool = False,
+        precision: str = "float32",
+    ) -> Any:
         """Features of each text, (N, 2Z) float32: mean and variance of q(z|x); one string gives a vector (2Z,).
 
         `features` may also be "mean" (N, Z), "centre" (N, Z), which is the mean unless the posterior has flows, or
         "pooled", the vector h_x before the posterior (N, H). No texts give an array (0, D); "" is encoded as the
         sentence without words. A progress bar appears on work of more than two seconds; `show_progress` True shows it
         at once and False never.
+
+        The other three are those of sentence-transformers: rows of length 1, a tensor on the model's device in place of
+        an array, and `precision` "int8", "uint8", or one bit a column, "binary" and "ubinary": see `as_embeddings`.
         """
         self._require_latent("encode", 4)
         names = self.feature_names(features)
+        one_of(PRECISIONS, precision, "precision")
         listed = as_list_of_strings(texts)
         array = np.empty((len(listed), len(names)), np.float32)
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
             chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features)
             array[batch.positions] = chosen.cpu().numpy()
-        return array[0] if isinstance(texts, str) else array
+        rows = as_embeddings(torch.from_numpy(array), features, normalize_embeddings, precision)
+        result = rows.to(self.device) if convert_to_tensor else rows.numpy()
+        return result[0] if isinstance(texts, str) else result
+
+    def similarity(self, embeddings: Any, others: Any) -> Any:
+        """The cosine of each of `embeddings` (N, D) and each of `others` (M, D), (N, M); of tensors a tensor.
+
+        Either may be one vector (D,). Raises ValueError for other shapes.
+        """
+        found = cosines(embeddings, others)
+        return found if isinstance(embeddings, torch.Tensor) else found.cpu().numpy()
 
     def feature_names(self, features: str = "mean_variance") -> list[str]:
         """Names of the D columns of `encode`: mean_0, mean_1, ... Raises ValueError for features that do not exist."""
@@ -348,6 +384,10 @@ class SeqVAE(LatentOperations):
             )
         sentences: list[str] = []
         options = {"tokenizer": self.tokenizer, **generation_kwargs}
+        if (prompt := options.pop("prompt", None)) is not None:
+            if options.get("decoder_input_ids") is not None:
+                raise ValueError("give either prompt, a text, or decoder_input_ids, its tokens")
+            options["decoder_input_ids"] = prompt_ids(prompt, self.tokenizer)
         prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
         with progress_bar(len(latents), "writing") as bar:
             for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():

@@ -2,11 +2,12 @@
 
 import operator
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
@@ -23,6 +24,9 @@ FEATURES = {
 }
 """What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
 h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
+
+SCALES = {"mean": 4.0, "centre": 4.0, "variance": 1.0, "pooled": 1.0}
+"""The largest value in eight bits: four standard deviations of the prior, its variance, an LSTM state's bound."""
 
 UNKNOWN_SHARE = 0.2
 """Unknown words above this share of a call are worth a warning."""
@@ -180,6 +184,73 @@ def bound_of(model: SeqVAEForTextModeling, batch: TextBatch, seed: int) -> torch
 def _generators(batch: TextBatch, seed: int) -> list[torch.Generator]:
     rows = zip(batch.input_ids.tolist(), batch.attention_mask.sum(1).tolist(), strict=True)
     return [sentence_generator(seed, *ids[:length]) for ids, length in rows]
+
+
+def _eight_bits(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    return (rows * (127 / scales)).round().clamp(-127, 127).to(torch.int8)
+
+
+def _unsigned(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    return (_eight_bits(rows, scales).short() + 128).to(torch.uint8)
+
+
+def _packed_signs(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    bits = nn.functional.pad((rows > 0).long(), (0, -rows.shape[1] % 8)).unflatten(1, (-1, 8))
+    return (bits << torch.arange(7, -1, -1)).sum(-1).to(torch.uint8)
+
+
+def _signed_packed_signs(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    return (_packed_signs(rows, scales).short() - 128).to(torch.int8)
+
+
+PRECISIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "float32": lambda rows, scales: rows,
+    "int8": _eight_bits,
+    "uint8": _unsigned,
+    "binary": _signed_packed_signs,
+    "ubinary": _packed_signs,
+}
+"""In what `SeqVAE.encode` returns features (N, D) of scales (D,): the names and types are sentence-transformers'."""
+
+
+def as_embeddings(rows: torch.Tensor, features: str, normalize: bool, precision: str) -> torch.Tensor:
+    """Features (N, D) float32 in another form: rows of length 1, and one of `PRECISIONS`.
+
+    A row of eight bits does not depend on the other rows: x becomes 127 x / s, rounded, where s is that of `SCALES`, or
+    of rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127.
+    """
+    of_precision = one_of(PRECISIONS, precision, "precision")
+    width = rows.shape[1] // len(FEATURES[features])
+    scales = torch.tensor([SCALES[block] for block in FEATURES[features]]).repeat_interleave(width)
+    if normalize:
+        rows, scales = nn.functional.normalize(rows), torch.full_like(scales, 4 / max(1, rows.shape[1]) ** 0.5)
+    return of_precision(rows, scales)
+
+
+def cosines(first: Any, second: Any) -> torch.Tensor:
+    """The cosine of each row of one (N, D), or of one vector (D,), and each of another (M, D): (N, M) float32."""
+    a, b = (torch.atleast_2d(torch.as_tensor(rows).float()) for rows in (first, second))
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"embeddings must be (N, D) and (M, D), got {tuple(a.shape)} and {tuple(b.shape)}")
+    return nn.functional.normalize(a) @ nn.functional.normalize(b.to(a.device)).T
+
+
+def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """`<s> x_1 ... x_n` of the text that sentences begin with, (1, 1 + n). Warns of words that the model does not know.
+
+    Raises TypeError for what is no string.
+    """
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt must be a string, got {type(prompt).__name__}")
+    ids = token_ids([prompt], tokenizer)[0][:-1]
+    unknown = ids.count(tokenizer.unk_token_id)
+    if unknown:
+        warnings.warn(
+            f"{unknown} of the {len(ids) - 1} words of the prompt {prompt[:80]!r} are not in the model's vocabulary: "
+            f"sentences begin with {tokenizer.unk_token} in their places",
+            stacklevel=CALLER,
+        )
+    return torch.tensor([ids])
 
 
 def cut_to(limit: int, ids: list[int]) -> list[int]:

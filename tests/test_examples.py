@@ -4,9 +4,15 @@ import json
 import re
 import runpy
 import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from modeling_seqvae import SeqVAE
@@ -74,6 +80,48 @@ def test_latent_space_tour(run: Any) -> None:
     ):
         assert f"\n{heading}\n" in printed
     assert len(printed.splitlines()) > 40
+
+
+def test_serve_answers_many_at_once_as_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over HTTP, from threads: encodings, likelihoods and seeded sentences equal those of calls made alone."""
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    checkpoint = EXAMPLES.parent / "model_cards" / "demo-unigram-pretraining"
+    monkeypatch.setenv("SEQVAE", str(checkpoint))
+    served = runpy.run_path(str(EXAMPLES / "serve.py"))["app"]
+    server = uvicorn.Server(uvicorn.Config(served, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.05)
+    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    def ask(path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(url + path, json.dumps(body).encode(), {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
+
+    vae = SeqVAE.from_pretrained(checkpoint)
+    texts = ["the soup was warm .", "", "our room seemed cold and the staff was rude .", "the bread"]
+    asked: list[tuple[str, dict[str, Any], Any]] = []
+    for i in range(8):
+        some = texts[i % 4 :] + texts[: i % 4]
+        asked.append(("/encode", {"texts": some}, vae.encode(some, "mean").tolist()))
+        asked.append(("/nll", {"texts": some}, vae.nll(some, 50).tolist()))
+        alone = vae.sample(3, i, prompt="the soup", max_new_tokens=60)
+        asked.append(("/sample", {"count": 3, "seed": i, "prompt": "the soup"}, alone))
+    try:
+        with ThreadPoolExecutor(12) as pool:
+            for found, (path, _, expected) in zip(pool.map(lambda one: ask(*one[:2]), asked), asked, strict=True):
+                assert found == expected if path == "/sample" else np.allclose(found, expected, atol=1e-4), path
+        for wrong in ({"texts": ["a"] * 257}, {"texts": ["a" * 2001]}, {"text": "a"}):
+            with pytest.raises(urllib.error.HTTPError, match="422"):
+                ask("/encode", wrong)
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 def test_share_on_the_hub_shows_what_it_would_share(run: Any) -> None:

@@ -1,31 +1,28 @@
 """The encoder can be exported: one graph for any number of sentences of any length, with the same values."""
 
+import copy
+import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from typer.testing import CliRunner
 
+from modeling_seqvae import SeqVAE
+from modeling_seqvae.cli import app
+from modeling_seqvae.hub import export
+from modeling_seqvae.hub.export import OUTPUTS, EncoderGraph, export_onnx
 from modeling_seqvae.pooling import POOLINGS
 from modeling_seqvae.posteriors import POSTERIORS
 
-DYNAMIC = {0: torch.export.Dim("sentences"), 1: torch.export.Dim("tokens")}
-
-
-class Features(nn.Module):
-    """As in docs/features.md."""
-
-    def __init__(self, model: Any):
-        super().__init__()
-        self.encoder = model.get_encoder()
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        pooled = self.encoder.read(input_ids, attention_mask)[1]
-        posterior = self.encoder.posterior(pooled)
-        return posterior.mean, posterior.variance.log(), pooled
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def texts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -39,32 +36,113 @@ def texts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 
 @torch.no_grad()
-def assert_same(features: Features, exported: Callable[..., Any]) -> None:
+def assert_same(features: EncoderGraph, exported: Callable[..., Any]) -> None:
     for ids, mask in texts():
         for found, expected in zip(exported(ids, mask), features(ids, mask), strict=True):
             torch.testing.assert_close(torch.as_tensor(found), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "posterior"), zip_longest(POOLINGS, POSTERIORS, fillvalue="gaussian"))
+@pytest.mark.parametrize(("pooling", "posterior"), list(zip_longest(POOLINGS, POSTERIORS, fillvalue="gaussian")))
 def test_the_exported_encoder_has_the_same_values(make_model, tmp_path, pooling, posterior) -> None:
-    features = Features(make_model(pooling_mode=pooling, posterior=posterior, num_hidden_layers=2)).eval()
-    example = (torch.randint(4, 20, (3, 6)), torch.ones(3, 6, dtype=torch.long))
-    exported = torch.export.export(features, example, dynamic_shapes=(DYNAMIC, DYNAMIC))
+    features = EncoderGraph(make_model(pooling_mode=pooling, posterior=posterior, num_hidden_layers=2)).eval()
+    exported = torch.export.export(features, features.example(), dynamic_shapes=features.dynamic_shapes())
     assert_same(features, exported.module())
     if posterior == "gaussian":  # and as a file
         torch.export.save(exported, tmp_path / "encoder.pt2")
         assert_same(features, torch.export.load(tmp_path / "encoder.pt2").module())
 
 
-def test_so_has_the_onnx_file(make_model, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def vae() -> SeqVAE:
+    return SeqVAE.from_pretrained(ROOT / "model_cards" / "demo-unigram-pretraining")
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(vae: SeqVAE, tmp_path_factory) -> Path:
+    for needed in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(needed)
+    folder = tmp_path_factory.mktemp("export") / "encoder"
+    export_onnx(vae, folder)
+    return folder
+
+
+LINES = ["the soup was warm .", "", "</s> is not an end", "our room seemed cold , and the staff was rude . " * 9, "été"]
+
+
+def test_a_service_without_torch_has_the_same_values(vae: SeqVAE, onnx_folder: Path) -> None:
+    """By the lines of docs/serving.md: tokenizers, onnxruntime and numpy alone."""
+    script = (ROOT / "docs" / "serving.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    code = script.replace('"encoder/', f'"{onnx_folder}/') + "\nimport sys; assert 'torch' not in sys.modules\n"
+    code += "numpy.savez(sys.argv[1], *features(json.loads(sys.argv[2])))\n"
+    found = onnx_folder.parent / "found.npz"
+    subprocess.run([sys.executable, "-c", code, str(found), json.dumps(LINES)], check=True)
+    with np.load(found) as arrays:
+        for name, array in zip(OUTPUTS, arrays.values(), strict=True):
+            expected = vae.encode(LINES, "mean_variance" if name == "variance" else name)
+            np.testing.assert_allclose(array, expected[:, -array.shape[1] :], rtol=1e-5, atol=1e-5)
+
+
+def test_eight_bits_are_near_and_a_quarter_of_the_size(onnx_folder: Path) -> None:
+    facts = json.loads((onnx_folder / "export.json").read_text("utf-8"))
+    exact, near = (facts["differences"][name] for name in ("encoder.onnx", "encoder.int8.onnx"))
+    assert max(of_output["largest"] for of_output in exact.values()) < 1e-5
+    assert 1e-5 < near["mean"]["relative"] < 0.1 and near["mean"]["largest"] < 0.5
+    sizes = [(onnx_folder / name).stat().st_size for name in ("encoder.int8.onnx", "encoder.onnx")]
+    assert sizes[0] < 0.4 * sizes[1]
+
+
+def test_an_export_replaces_an_export_and_nothing_else(vae: SeqVAE, onnx_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(onnx_folder, tmp_path / "again")
+    export_onnx(vae, folder, LINES, int8=False)
+    assert not (folder / "encoder.int8.onnx").exists()
+    assert json.loads((folder / "export.json").read_text("utf-8"))["compared_on"] == "5 texts given"
+    (folder / "thesis.tex").write_text("mine")
+    before = (folder / "encoder.onnx").read_bytes()
+    with pytest.raises(FileExistsError, match="thesis"):
+        export_onnx(vae, folder)
+    assert (folder / "encoder.onnx").read_bytes() == before
+    with pytest.raises(ValueError, match="no texts"):
+        export_onnx(vae, tmp_path / "none", [])
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_model_is_as_it_was(vae: SeqVAE, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
-    runtime = pytest.importorskip("onnxruntime")
-    features = Features(make_model(num_hidden_layers=2)).eval()
-    example = (torch.randint(4, 20, (3, 6)), torch.ones(3, 6, dtype=torch.long))
-    torch.onnx.export(features, example, tmp_path / "encoder.onnx", dynamic_shapes=(DYNAMIC, DYNAMIC))
-    session = runtime.InferenceSession(tmp_path / "encoder.onnx")
-    names = [given.name for given in session.get_inputs()]
-    assert_same(features, lambda *given: session.run(None, dict(zip(names, (x.numpy() for x in given), strict=True))))
+    half = SeqVAE(copy.deepcopy(vae.model), vae.tokenizer).to(torch.bfloat16)
+    export_onnx(half, tmp_path / "half", LINES, int8=False)
+    assert half.model.dtype == torch.bfloat16
+
+
+def test_values_that_differ_are_not_written(vae: SeqVAE, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(RuntimeError, match="does not give the model's values: mean differs by"):
+        export_onnx(vae, tmp_path / "wrong", LINES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_language_model_has_no_encoder_to_export(make_model) -> None:
+    with pytest.raises(ValueError, match=r"cannot export the encoder: .*latent_size=0"):
+        EncoderGraph(make_model(latent_size=0))
+
+
+def test_without_the_extra_the_command_says_what_to_install(vae: SeqVAE, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs onnxruntime: pip install 'seqvae\[onnx\]'"):
+        export_onnx(vae, tmp_path / "none")
+
+
+def test_the_command_prints_sizes_and_differences(vae: SeqVAE, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    vae.save_pretrained(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("the soup was warm .\n" * 3)
+    output = tmp_path / "deep" / "encoder"
+    result = CliRunner().invoke(
+        app, ["export", str(tmp_path / "model"), str(tmp_path / "texts.txt"), "--output", str(output)]
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "compared on 3 texts given" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines() if line[0] == "e"] == [export.FLOAT, export.INT8]
 
 
 def test_left_padding_is_refused_by_a_compiled_model_too(make_model) -> None:

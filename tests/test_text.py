@@ -98,6 +98,94 @@ def test_features_do_not_depend_on_batch_size_window_or_order_of_the_list(vae, m
     np.testing.assert_allclose(shuffled, expected[order], atol=1e-6)
 
 
+# as sentence-transformers' users expect
+
+
+def test_rows_of_length_one_and_tensors(vae):
+    texts = random_texts(7)
+    plain = vae.encode(texts, "mean")
+    unit = vae.encode(texts, "mean", normalize_embeddings=True)
+    np.testing.assert_allclose(unit, plain / np.linalg.norm(plain, axis=1, keepdims=True), rtol=1e-5)
+    tensor = vae.encode(texts, "mean", convert_to_tensor=True)
+    assert isinstance(tensor, torch.Tensor) and tensor.device == vae.device
+    np.testing.assert_array_equal(tensor.numpy(), plain)
+    assert vae.encode("the food", "mean", convert_to_tensor=True).shape == (LATENT,)
+
+
+def test_eight_bits_of_a_row_do_not_depend_on_the_others(vae):
+    texts = random_texts(9)
+    plain, scales = vae.encode(texts), np.repeat([4.0, 1.0], LATENT)
+    bits = vae.encode(texts, precision="int8")
+    assert bits.dtype == np.int8
+    np.testing.assert_array_equal(bits, np.clip(np.round(plain * 127 / scales), -127, 127))
+    np.testing.assert_array_equal(vae.encode(texts[3], precision="int8"), bits[3])
+    unsigned = vae.encode(texts, precision="uint8")
+    assert unsigned.dtype == np.uint8
+    np.testing.assert_array_equal(unsigned, bits.astype(int) + 128)
+    unit = vae.encode(texts, "pooled", normalize_embeddings=True)
+    eighth = vae.encode(texts, "pooled", normalize_embeddings=True, precision="int8")
+    np.testing.assert_array_equal(eighth, np.clip(np.round(unit * 127 * HIDDEN**0.5 / 4), -127, 127))
+
+
+@pytest.mark.parametrize("features", ["mean_variance", "pooled"])
+def test_signs_are_packed_as_numpy_packs_them(vae, features):
+    texts = random_texts(9)
+    expected = np.packbits(vae.encode(texts, features) > 0, axis=1)
+    found = vae.encode(texts, features, precision="ubinary")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    signed = vae.encode(texts, features, precision="binary")
+    assert signed.dtype == np.int8
+    np.testing.assert_array_equal(signed, expected.astype(int) - 128)
+    assert vae.encode([], features, precision="ubinary").shape == (0, expected.shape[1])
+
+
+def test_similarity_is_the_cosine(vae):
+    rows = vae.encode(random_texts(6), "mean")
+    expected = [[a @ b / np.linalg.norm(a) / np.linalg.norm(b) for b in rows[:2]] for a in rows]
+    np.testing.assert_allclose(vae.similarity(rows, rows[:2]), expected, rtol=1e-5, atol=1e-6)
+    assert vae.similarity(rows[0], rows).shape == (1, 6)
+    assert isinstance(vae.similarity(torch.tensor(rows), rows), torch.Tensor)
+    with pytest.raises(ValueError, match=r"\(6, 3\) and \(6, 2\)"):
+        vae.similarity(rows, rows[:, :2])
+
+
+def test_a_precision_that_does_not_exist_is_told_before_the_work(vae, monkeypatch):
+    monkeypatch.setattr(vae, "_batches", None)
+    with pytest.raises(ValueError, match="precision='int4' is not one of float32, int8"):
+        vae.encode(["the food"], precision="int4")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda vae: vae.half(), lambda vae: vae.to(torch.bfloat16), lambda vae: vae.to("cpu")]
+)
+def test_it_moves_to_devices_and_types(vae, change):
+    texts, before = random_texts(4), vae.encode(random_texts(4), "mean")
+    assert change(vae) is vae
+    np.testing.assert_allclose(vae.encode(texts, "mean"), before, atol=0.03)
+    assert vae.encode(texts).dtype == np.float32 and len(vae.sample(2, seed=0)) == 2
+    assert np.isfinite(vae.nll(texts, 4)).all()
+
+
+def test_sentences_begin_with_the_prompt(vae, language_model):
+    for model in (vae, language_model):
+        written = model.sample(4, seed=3, prompt="the food was")
+        assert all(text.startswith("the food was") for text in written) and len(set(written)) > 1
+        assert written == model.sample(4, seed=3, prompt="the food was")
+    assert vae.sample(3, seed=1, prompt="") == vae.sample(3, seed=1)
+    assert all(text.startswith("we loved") for text in vae.decode(np.eye(LATENT), prompt="we loved"))
+    assert vae.reconstruct("the food", prompt="slow").startswith("slow")
+
+
+def test_what_cannot_be_a_prompt_is_told(vae):
+    with pytest.warns(UserWarning, match="1 of the 2 words of the prompt 'the pizza'"):
+        assert vae.sample(1, seed=0, prompt="the pizza")[0].startswith("the <unk>")
+    with pytest.raises(ValueError, match="either prompt"):
+        vae.sample(1, prompt="the", decoder_input_ids=[[1, 4]])
+    with pytest.raises(TypeError, match="prompt must be a string, got list"):
+        vae.sample(2, prompt=["the", "food"])
+
+
 def test_one_string_gives_one_vector(vae):
     text = "the food was great"
     assert vae.encode(text).shape == (2 * LATENT,)

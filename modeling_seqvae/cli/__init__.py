@@ -3,6 +3,7 @@
 from ..kernels import keep_freed_memory
 from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
+from .export_command import export
 from .feature_commands import classify, encode, score
 from .latent_commands import analogy, edit, neighbours
 from .list_command import list_names
@@ -17,6 +18,7 @@ __all__ = [
     "edit",
     "encode",
     "evaluate",
+    "export",
     "interpolate",
     "list_names",
     "main",
