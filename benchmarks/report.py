@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md from the JSON that the benchmarks left in docs/performance/.
+"""Writes the tables of docs/performance.md and docs/serving.md from the JSON that the benchmarks left in docs/performance/.
 
 python benchmarks/report.py
 """
@@ -12,7 +12,7 @@ from typing import Any
 from pages import with_region
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "serving.md")
 MEASURED = ROOT / "docs" / "performance"
 
 
@@ -122,6 +122,24 @@ def reading(report: dict[str, Any]) -> str:
     return f"{told}\n\n{_table(titles, rows, text_columns=1)}"
 
 
+def serving(report: dict[str, Any]) -> str:
+    """What one text, a batch and many texts cost in each way of encoding, and the memory of a process."""
+    machine = report["machine"]
+    told = (
+        f"`{report['model']}`, {report['texts']:,} sentences of {report['tokens']:.0f} tokens on average, mean and "
+        f"variance; {machine['processor']}, {_threads(machine)}, torch {machine['torch']}. Tokenisation is included."
+    )
+    rows = [
+        [
+            record["way"], f"{record['one_ms']:.2f}", f"{record['one_p99_ms']:.2f}", f"{record['batch_ms']:.1f}",
+            f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", f"{record['difference']:.0e}",
+        ]
+        for record in report["records"]
+    ]  # fmt: skip
+    titles = ["", "one text, ms", "99% below, ms", "batch of 32, ms", "texts/s", "memory, MB", "largest difference"]
+    return f"{told}\n\n{_table(titles, rows, text_columns=1)}"
+
+
 def time_to_quality(report: dict[str, Any]) -> str:
     """What an update costs either recipe, and when the fast one is as good as the paper's, for each seed."""
     machine, measured, paper = report["machine"], report["measured"], report["paper"]
@@ -197,6 +215,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "gpu_throughput": gpu_throughput,
     "memory": memory,
     "reading": reading,
+    "serving": serving,
     "time_to_quality": time_to_quality,
     "time_to_quality_yelp": time_to_quality,
     "rare_words": rare_words,
@@ -205,17 +224,18 @@ TABLES: dict[str, Callable[[Any], str]] = {
 
 
 def page(text: str) -> str:
-    """The page with every table made anew that was measured."""
+    """The page with every table of its regions made anew that was measured."""
     for name, table in TABLES.items():
         measured = MEASURED / f"{name}.json"
-        if measured.is_file():
+        if measured.is_file() and f"<!-- {name} -->" in text:
             text = with_region(text, name, table(json.loads(measured.read_text("utf-8"))))
     return text
 
 
 def write() -> None:
-    """Bring the page up to date."""
-    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+    """Bring the pages up to date."""
+    for path in PAGES:
+        path.write_text(page(path.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -67,10 +67,13 @@ def test_the_committed_cards_are_what_the_code_writes_of_the_committed_results()
         assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/cards.py"
 
 
-def test_the_tables_of_the_performance_page_are_of_the_committed_measurements():
+def test_the_tables_of_the_performance_pages_are_of_the_committed_measurements():
     report = runpy.run_path(str(ROOT / "benchmarks" / "report.py"))
-    text = (ROOT / "docs" / "performance.md").read_text("utf-8")
-    assert report["page"](text) == text, "out of date: run python benchmarks/report.py"
+    texts = [path.read_text("utf-8") for path in report["PAGES"]]
+    for text in texts:
+        assert report["page"](text) == text, "out of date: run python benchmarks/report.py"
+    for name in report["TABLES"]:
+        assert sum(f"<!-- {name} -->" in text for text in texts) == 1, f"{name} is shown once"
 
 
 def test_the_tables_of_classifiers_are_of_the_committed_measurements():
