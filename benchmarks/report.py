@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md and docs/serving.md from the JSON that the benchmarks left in docs/performance/.
+"""Writes the tables of docs/performance.md and docs/serving.md from the JSON that benchmarks left in docs/performance/.
 
 python benchmarks/report.py
 """
