@@ -155,12 +155,19 @@ def normalisation_of(name: str, unknown_mark: str = UNKNOWN) -> Normalisation:
 
 def normalisation_name(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The name of the normalisation that a tokenizer reads text with; None for one that was not made here."""
+    if not is_word_level(tokenizer):
+        return None
     pieces = pieces_of(tokenizer)
     for name in NORMALISATIONS:
         own = pieces_of(word_tokenizer([], unknown_mark=tokenizer.unk_token or UNKNOWN, normalisation=name))
         if all(pieces[part] == own[part] for part in ("normalizer", "pre_tokenizer")):
             return name
     return None
+
+
+def is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer's tokens are whole words, as those of `train_tokenizer` are."""
+    return isinstance(tokenizer.backend_tokenizer.model, WordLevel)
 
 
 def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[str], list[str]]:
@@ -181,6 +188,8 @@ def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[
 
 def words_known_to(tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, int]] | None:
     """The name of a tokenizer's normalisation and the ids of its words; None for one unlike those made here."""
+    if not is_word_level(tokenizer):
+        return None
     pieces = pieces_of(tokenizer)
     vocabulary = pieces["model"].pop("vocab", None)
     for name in NORMALISATIONS if getattr(tokenizer, "split_special_tokens", False) else ():
@@ -203,10 +212,25 @@ def pieces_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return {name: piece for name, piece in pieces.items() if name not in ("padding", "truncation")}
 
 
+def content_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The SHA-256 of all that decides which ids a tokenizer gives a text of any length, and which of them are special.
+
+    It is the same for one that was saved and loaded, wherever it lies.
+    """
+    special = [getattr(tokenizer, f"{name}_token") for name in ("pad", "bos", "eos", "unk")]
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    return hashlib.sha256(json.dumps([pieces_of(tokenizer), special, split]).encode()).hexdigest()
+
+
+def reads_unknown(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether text can become the unknown token; byte-level BPE has a token for every byte instead."""
+    return getattr(tokenizer.backend_tokenizer.model, "unk_token", UNKNOWN) is not None
+
+
 def unknown_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> float:
     """Share of the words of `texts`, in [0, 1], that the tokenizer does not know; 0 if there are no words."""
     words = unknown = 0
-    for chunk in _chunks(texts):
+    for chunk in chunks(texts):
         for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
             words += len(ids)
             unknown += ids.count(tokenizer.unk_token_id)
@@ -216,9 +240,12 @@ def unknown_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> f
 def decode_sentences(tokenizer: PreTrainedTokenizerFast, sentences: Iterable[Sequence[int]]) -> list[str]:
     """Texts of id sequences: cut at the first `</s>`, without `<s>` and pad, with unknown words visible as the mark.
 
-    (`batch_decode(skip_special_tokens=True)` leaves the unknown words out, as if they had not been there.)
+    (`batch_decode(skip_special_tokens=True)` leaves the unknown words out, as if they had not been there.) An unknown
+    token that no text can become, which is there for word dropout alone, is hidden as well.
     """
     hidden = {tokenizer.pad_token_id, tokenizer.bos_token_id}
+    if not reads_unknown(tokenizer):
+        hidden.add(tokenizer.unk_token_id)
     kept = []
     for ids in sentences:
         ids = [int(id_) for id_ in ids]
@@ -233,7 +260,7 @@ def _words_by_frequency(texts: Iterable[str], pieces: Normalisation, most: int, 
     counter = Tokenizer(WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
     counter.normalizer, counter.pre_tokenizer = pieces.normalizer, pieces.pre_tokenizer
     trainer = WordLevelTrainer(vocab_size=most, min_frequency=min_frequency, show_progress=False, special_tokens=[])
-    counter.train_from_iterator(_chunks(texts), trainer)
+    counter.train_from_iterator(chunks(texts), trainer)
     ranks = counter.get_vocab(with_added_tokens=False)
     return sorted(ranks, key=ranks.__getitem__)
 
@@ -243,15 +270,24 @@ def _wrap(model: WordLevel, pieces: Normalisation) -> PreTrainedTokenizerFast:
     tokenizer.normalizer, tokenizer.pre_tokenizer = pieces.normalizer, pieces.pre_tokenizer
     if pieces.decoder is not None:
         tokenizer.decoder = pieces.decoder
+    return wrapped(tokenizer, PAD, BOS, EOS, model.unk_token)
+
+
+def wrapped(tokenizer: Tokenizer, pad: str, bos: str, eos: str, unknown: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of `tokenizers` as transformers loads it: `bos x_1 ... x_n eos`, padded and cut on the right.
+
+    These tokens are in its vocabulary. Where one of them stands in a text, it is read as any other text.
+    """
+    ids = [(token, tokenizer.token_to_id(token)) for token in (bos, eos)]
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A {EOS}", pair=f"{BOS} $A {EOS} $B:1 {EOS}:1", special_tokens=[(BOS, 1), (EOS, 2)]
+        single=f"{bos} $A {eos}", pair=f"{bos} $A {eos} $B:1 {eos}:1", special_tokens=ids
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=PAD,
-        bos_token=BOS,
-        eos_token=EOS,
-        unk_token=model.unk_token,
+        pad_token=pad,
+        bos_token=bos,
+        eos_token=eos,
+        unk_token=unknown,
         padding_side="right",
         truncation_side="right",
         model_max_length=MODEL_MAX_LENGTH,
@@ -261,7 +297,8 @@ def _wrap(model: WordLevel, pieces: Normalisation) -> PreTrainedTokenizerFast:
     )
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """The texts, some at a time."""
     chunk: list[str] = []
     for text in texts:
         chunk.append(text)
