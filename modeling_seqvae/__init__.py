@@ -20,6 +20,8 @@ register_pipelines()
 _ON_DEMAND = {
     "SeqVAETrainer": ".training.trainer",
     "SeqVAEVectorizer": ".evaluation.sklearn",
+    "prepare_tokenizer": ".data.subwords",
+    "train_bpe_tokenizer": ".data.subwords",
     "train_tokenizer": ".tokenization",
 }
 """Names whose modules bring datasets, accelerate or scikit-learn along: imported when first asked for."""

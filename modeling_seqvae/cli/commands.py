@@ -4,6 +4,7 @@ Results go to standard output, progress and notes to standard error. The exit co
 usage, and 128 + the signal's number after a signal.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,15 @@ def train(
     corpus: CorpusName = "demo",
     data_dir: DataDir = None,
     preset: Preset = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The tokens: words, bpe (byte-level pieces of words, trained from the texts), or the tokenizer of a "
+            "run, a folder or a model on the hub. Default: the corpus's own, words. --set corpus.vocabulary_size=8000 "
+            "limits their number.",
+        ),
+    ] = None,
     limit: Limits = None,
     overrides: Overrides = None,
     text_column: TextColumn = None,
@@ -79,7 +89,8 @@ def train(
     from ..training.recipe import resolve
 
     spec = corpus_named(corpus, text_column, label_column)
-    recipe = resolve(method, spec, preset, overrides or (), limits_of(limit), encoder_from, imports or ())
+    changes = [*(overrides or ()), *([f"corpus.tokenizer={json.dumps(tokenizer)}"] if tokenizer else [])]
+    recipe = resolve(method, spec, preset, changes, limits_of(limit), encoder_from, imports or ())
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
     with pushing_the_best(push_to, private, resume) as callbacks:

@@ -33,7 +33,7 @@ def corpus_named(
     own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
     if own:
         readings = [reading_of(checkpoint) for checkpoint in checkpoints]
-        reading = max(readings, key=lambda reading: reading.max_words, default=None)
+        reading = max(readings, key=lambda reading: reading.most_words, default=None)
         return spec_from_path(path, text_column, label_column, reading=reading, evaluated=evaluated)
     if text_column or label_column:
         raise ValueError(f"corpus {name} has its own columns; --text-column and --label-column are for your own file")

@@ -1,7 +1,6 @@
 """Tokenised datasets and length-grouped batches whose order is a pure function of (seed, epoch)."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import chain
@@ -9,12 +8,14 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import torch
 from datasets import Dataset, Features, List, Value
+from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ..tokenization import pieces_of, words_known_to
+from ..tokenization import content_hash, words_known_to
 from .caching import cached_map
 from .columns import array_of, arrays_of, tokens_of
 from .words import Words, words_of
@@ -22,7 +23,7 @@ from .words import Words, words_of
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
 MIN_POOLS = 4
-_REVISION = 2  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
+_REVISION = 3  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -31,6 +32,8 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         input_ids   `<s> x_1 ... x_n </s>`
         length      its tokens, n + 2
         unknown     those of the n words that the tokenizer does not know
+        bytes       of the text, in UTF-8
+        cut         whether that is the beginning of a text of more than `tokenizer.model_max_length` tokens
         index       the sentence's number
 
     A split is tokenised once: `datasets` caches the result beside one that lies on disk, by a fingerprint of the split
@@ -38,17 +41,27 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     where the cache cannot be written.
     """
     made = {"input_ids": List(Value("int32")), "length": Value("int32"), "unknown": Value("int32")}
+    made |= {"bytes": Value("int64"), "cut": Value("bool")}
+    limit = min(tokenizer.model_max_length, 1 << 30)  # there may be none
     kept = {name: feature for name, feature in split.features.items() if name != "text"}
     ids_of = cache(lambda: _ids_of(split, tokenizer))  # which takes time that who finds the work done does not need
 
     def encode(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
         lengths, ids = ids_of()(rows, indices)
+        texts, cut = rows["text"].cast(pa.large_string()), lengths > limit
+        sizes = pc.binary_length(texts).to_numpy().astype(np.int64)
+        if cut.any():
+            for place in np.flatnonzero(cut).tolist():
+                sizes[place] = bytes_of_the_first(limit, texts[place].as_py(), tokenizer)
+            lengths, ids = _beginnings(limit, lengths, ids)
         until = np.append(0, lengths.cumsum())
         unknown_until = np.append(0, (ids == tokenizer.unk_token_id).cumsum())[until]
         columns = {
             "input_ids": pa.ListArray.from_arrays(until.astype(np.int32), ids),
             "length": lengths.astype(np.int32),
             "unknown": np.diff(unknown_until).astype(np.int32),
+            "bytes": sizes,
+            "cut": cut,
             "index": np.asarray(indices, np.int64),
         }
         return pa.table({**{name: rows[name] for name in kept}, **columns})
@@ -62,11 +75,39 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     )
 
 
+def _beginnings(limit: int, lengths: NDArray[np.int64], ids: NDArray[np.int32]) -> Words:
+    """Sentences without what makes them longer than `limit` tokens; the last token, `</s>`, stays."""
+    places = np.arange(len(ids)) - np.repeat(lengths.cumsum() - lengths, lengths)  # of each in its sentence
+    kept = (places < limit - 1) | (places == np.repeat(lengths, lengths) - 1)
+    return np.minimum(lengths, limit), ids[kept]
+
+
+def bytes_of_the_first(limit: int, text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The UTF-8 bytes of as much of a text as is read in a sentence of `limit` tokens."""
+    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    until = max((end for _, end in spans[: max(0, limit - 2)]), default=0)
+    return len(text[:until].encode())
+
+
+def cut_share_of(tokenised: Dataset) -> float:
+    """Share of the texts, in [0, 1], of which only the first tokens are read; 0 where that is not known."""
+    if "cut" not in tokenised.column_names or not len(tokenised):
+        return 0.0
+    return sum(int(cut.sum()) for cut in arrays_of(tokenised, "cut")) / len(tokenised)
+
+
+def bytes_of(tokenised: Dataset) -> int | None:
+    """The UTF-8 bytes of all texts; None where they are not known."""
+    if "bytes" not in tokenised.column_names:
+        return None
+    return sum(int(sizes.sum()) for sizes in arrays_of(tokenised, "bytes"))
+
+
 def _ids_of(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Callable[[pa.Table, Sequence[int]], Words]:
     """A function from some rows and their indices to the lengths of their sentences, (N,), and all ids of these."""
 
     def by_tokenizer(rows: pa.Table, _: Sequence[int]) -> Words:
-        sentences = tokenizer(rows["text"].to_pylist(), return_attention_mask=False)["input_ids"]
+        sentences = tokenizer(rows["text"].to_pylist(), return_attention_mask=False, verbose=False)["input_ids"]
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         return lengths, np.fromiter(chain.from_iterable(sentences), np.int32, lengths.sum())
 
@@ -97,7 +138,7 @@ def _ids_of(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Callable[[pa.
 
 
 def _fingerprint(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> str:
-    key = f"{_REVISION}{split._fingerprint}{json.dumps(pieces_of(tokenizer))}"
+    key = f"{_REVISION}{split._fingerprint}{content_hash(tokenizer)}{tokenizer.model_max_length}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 

@@ -22,9 +22,12 @@ from .hub_corpora import HubSource, HubUnreachableError, build_from_hub
 from .labels import quoted
 from .readers import READERS, Documents, Labelled, Wanted, from_dataset, have_labels, read_documents, require_file
 from .splitting import split_off
+from .subwords import BPE, WORDS, require_bytes
 from .words import NumberedWords, remember_words
 
 SPLITS = ("train", "validation", "test")
+WHOLE = 1 << 31
+"""As many words of a document as there may be: where it is cut at a number of tokens instead."""
 _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "dev", "val"), "test": ("test",)}
 
 
@@ -68,14 +71,24 @@ class CorpusSpec(BaseModel):
     labels: tuple[str, ...] | None = None  # the classes there are; None: those found in training
     normalisation: str = "whitespace"
     unknown_mark: str | None = None  # None: the text has none
+    tokenizer: str = WORDS  # or bpe, or the folder, the run or the name on the hub of any fast tokenizer
+    tokenizer_sha256: str | None = None  # what a tokenizer from elsewhere holds
     vocabulary_size: int = Field(default=20_000, ge=1)
-    min_frequency: int | None = Field(default=None, ge=1)  # None: 1 with an unknown mark, 2 without
-    max_words: int = Field(default=200, ge=1)  # documents are cut there
+    min_frequency: int | None = Field(default=None, ge=1)  # None: 1 for words with an unknown mark, else 2
+    max_words: int = Field(default=200, ge=1)  # documents are cut there; of other tokenizers at so many tokens
 
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_as_text(cls, labels: Any) -> Any:
         return tuple(str(label) for label in labels) if isinstance(labels, list | tuple) else labels
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _folder_wherever_it_is_read(cls, tokenizer: str) -> str:
+        if not tokenizer.strip():
+            raise ValueError(f"must be {WORDS}, {BPE}, or the folder or name of a fast tokenizer")
+        here = tokenizer not in (WORDS, BPE) and Path(tokenizer).expanduser().is_dir()
+        return str(Path(tokenizer).expanduser().resolve()) if here else tokenizer
 
     @model_validator(mode="after")
     def _consistent(self) -> "CorpusSpec":
@@ -84,6 +97,8 @@ class CorpusSpec(BaseModel):
         if self.label_column is not None and self.labelled is False and not self.test_alone:
             raise ValueError("label_column is given, but labelled is false.")
         normalisation_of(self.normalisation, self.unknown_mark or UNKNOWN)
+        if self.tokenizer == BPE:
+            require_bytes(self.vocabulary_size)
         return self
 
     @property
@@ -91,8 +106,15 @@ class CorpusSpec(BaseModel):
         """Whether all there is, is a test set: one can evaluate on it and not train."""
         return self.files is not None and self.files.train is None
 
+    @property
+    def most_words(self) -> int:
+        """Words that are read of a document: those of tokenizers of other tokens are cut when they are tokenised."""
+        return self.max_words if self.tokenizer == WORDS else WHOLE
+
     def tokenizer_settings(self) -> dict[str, Any]:
-        """Keyword arguments of `train_tokenizer` for this corpus."""
+        """Keyword arguments of `train_tokenizer` for this corpus, or of `train_bpe_tokenizer`."""
+        if self.tokenizer == BPE:
+            return {"vocabulary_size": self.vocabulary_size, "min_frequency": self.min_frequency or 2}
         default = 1 if self.unknown_mark else 2  # without a mark, rare words are what trains the unknown token
         return {
             "vocabulary_size": self.vocabulary_size,
@@ -180,10 +202,8 @@ def load_corpus(
     limits = _checked(limits or {})
     spec, documents, notes = _documents(spec, data_dir, limits)
     mark = spec.unknown_mark or UNKNOWN
-    cleaned = {
-        split: clean(raw, normalisation=spec.normalisation, unknown_mark=mark, max_words=spec.max_words, numbered=True)
-        for split, raw in documents.items()
-    }
+    how: dict[str, Any] = {"normalisation": spec.normalisation, "unknown_mark": mark, "max_words": spec.most_words}
+    cleaned = {split: clean(raw, numbered=spec.tokenizer == WORDS, **how) for split, raw in documents.items()}
     unlabelled = [split.source for split in cleaned.values() if not split.labelled]
     names = class_names(cleaned, spec.labels) if not (unlabelled or spec.test_alone) else None
     if 0 < len(unlabelled) < len(cleaned):
@@ -192,7 +212,7 @@ def load_corpus(
     if missing:
         notes.append(split_off(cleaned, missing))
     kept = {split: _first(cleaned[split].rows, limits.get(split)) for split in SPLITS if split in cleaned}
-    reports = {split: _report(cleaned[split], rows, spec.max_words) for split, rows in kept.items()}
+    reports = {split: _report(cleaned[split], rows, spec.most_words) for split, rows in kept.items()}
     splits = DatasetDict({split: _finished(rows, names) for split, rows in kept.items()})
     for split, rows in kept.items():
         words = cleaned[split].new_words
@@ -240,6 +260,7 @@ class Reading:
 
     normalisation: str = "words"
     unknown_mark: str | None = None
+    tokenizer: str = WORDS
     max_words: int = CorpusSpec.model_fields["max_words"].default
     labelled: Labelled = False  # lines of a .txt and of standard input; a table's labels are asked for by their name
     text_column: str | None = None
@@ -248,13 +269,21 @@ class Reading:
     def as_in(self, spec: CorpusSpec) -> "Reading":
         """This one with the cut, the columns and the lines of a corpus; lines are known where it has .txt files."""
         lines = spec.files is not None and _are_lines(spec.files)
+        by_words = self.tokenizer == WORDS  # else what has no words, and so is empty, is what the corpus takes for that
         return replace(
             self,
+            normalisation=self.normalisation if by_words else spec.normalisation,
+            unknown_mark=self.unknown_mark if by_words else spec.unknown_mark,
             max_words=spec.max_words,
             labelled="auto" if spec.labelled and lines else False,  # lines without a TAB are text
             text_column=None if lines else spec.text_column,
             label_column=None if lines else spec.label_column,
         )
+
+    @property
+    def most_words(self) -> int:
+        """As that of a CorpusSpec."""
+        return self.max_words if self.tokenizer == WORDS else WHOLE
 
     def wanted(self, source: str, lines: bool, text_column: str | None, label_column: str | None) -> Wanted:
         """What to read of a file; `label_column` says of lines that they are `label<TAB>text`.
@@ -304,6 +333,7 @@ def spec_from_path(
         label_column=wanted.label_column if alone else label_column,
         normalisation=reading.normalisation,
         unknown_mark=reading.unknown_mark,
+        tokenizer=reading.tokenizer,
         max_words=reading.max_words,
     )
 
@@ -349,10 +379,10 @@ def _read(documents: Documents, reading: Reading, keep_empty: bool) -> tuple[Cle
         documents,
         normalisation=reading.normalisation,
         unknown_mark=reading.unknown_mark or UNKNOWN,
-        max_words=reading.max_words,
+        max_words=reading.most_words,
         keep_empty=keep_empty,
     )
-    return cleaned, _report(cleaned, cleaned.rows, reading.max_words, keep_empty)
+    return cleaned, _report(cleaned, cleaned.rows, reading.most_words, keep_empty)
 
 
 def _files_in(folder: Path) -> dict[str, Path]:

@@ -7,8 +7,7 @@ is read as text. The unknown token stands for dropped words (`word_dropout`); by
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers
-from tokenizers.models import BPE as BPEModel
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -44,7 +43,7 @@ def train_bpe_tokenizer(
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    tokenizer = _byte_level(BPEModel())
+    tokenizer = _byte_level(models.BPE())
     tokenizer.train_from_iterator(chunks(texts), trainer)
     return wrapped(tokenizer, *special)
 
@@ -55,7 +54,7 @@ def require_bytes(vocabulary_size: int) -> None:
         raise ValueError(f"vocabulary_size is {vocabulary_size}; byte-level BPE needs {BYTES}, a token for each byte.")
 
 
-def _byte_level(model: BPEModel) -> Tokenizer:
+def _byte_level(model: models.BPE) -> Tokenizer:
     """The regular expression of GPT-2 parts letters from signs, so that no merge can spell a control token."""
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -68,7 +67,7 @@ def kind_of(tokenizer: PreTrainedTokenizerBase) -> str:
     if is_word_level(tokenizer):
         return WORDS
     pieces = pieces_of(tokenizer)
-    own = pieces_of(wrapped(_with_special(_byte_level(BPEModel())), PAD, BOS, EOS, UNKNOWN))
+    own = pieces_of(wrapped(_with_special(_byte_level(models.BPE())), PAD, BOS, EOS, UNKNOWN))
     for found in (pieces, own):
         found["model"] = {name: value for name, value in found["model"].items() if name not in ("vocab", "merges")}
     return BPE if pieces == own else GIVEN
@@ -82,7 +81,7 @@ def _with_special(tokenizer: Tokenizer) -> Tokenizer:
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder, a run, or a model on the hub (`owner/name`, `owner/name@revision`), made ready.
 
-    Raises FileNotFoundError where there is none, and what `with_control_tokens` raises, with the source before it.
+    Raises FileNotFoundError where there is none, and what `prepare_tokenizer` raises, with the source before it.
     """
     place, at, revision = source.partition("@")
     if Path(source).exists() or not at:
@@ -96,12 +95,12 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerFast:
             "tokenizer.json, or a model on the hub that has one"
         ) from error
     try:
-        return with_control_tokens(tokenizer)
+        return prepare_tokenizer(tokenizer)
     except ValueError as error:
         raise ValueError(f"tokenizer {source}: {error}") from None
 
 
-def with_control_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerFast:
     """A copy of a fast tokenizer that a sequence VAE can be trained with; the one that is given does not change.
 
     It has four different special tokens: padding, begin, end (also those that it calls [CLS] and [SEP]) and unknown.
@@ -138,6 +137,22 @@ def with_control_tokens(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokeniz
         if any(_is_read_from_text(made, token) for token in readable):
             raise ValueError(f"it reads {' and '.join(readable)} in a text as the end or the padding of a sentence.")
     return made
+
+
+def require_control_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError for a tokenizer without four different special tokens, such as `prepare_tokenizer` gives it."""
+    ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk")}
+    if None in ids.values() or len(set(ids.values())) < len(ids):
+        told = ", ".join(f"{name} {id_}" for name, id_ in ids.items())
+        raise ValueError(
+            f"the tokenizer must have four different special tokens, and the ids of its are {told}: give the model "
+            "modeling_seqvae.prepare_tokenizer(tokenizer), which adds what is missing"
+        )
+
+
+def token_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Rows that a table of embeddings needs: one for each id up to the greatest."""
+    return max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))
 
 
 def _unknown_of(tokenizer: PreTrainedTokenizerBase) -> str | None:

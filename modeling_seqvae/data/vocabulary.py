@@ -1,43 +1,126 @@
-"""The tokenizer of a corpus, whose words are counted once: the list is kept beside the cached training texts."""
+"""The tokenizer of a corpus: words, counted once, or sub-words. What is made of training texts is kept beside them."""
 
 import hashlib
 import json
+import re
+import warnings
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import tokenizers
 from datasets import Dataset
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from ..tokenization import chosen_words, control_words, word_tokenizer
+from ..tokenization import (
+    BOS,
+    EOS,
+    PAD,
+    UNKNOWN,
+    chosen_words,
+    content_hash,
+    control_words,
+    word_tokenizer,
+    wrapped,
+)
 from .caching import alone, cache_folder
+from .columns import texts_of
 from .corpora import CorpusSpec
+from .launch import launched
+from .subwords import BPE, GIVEN, WORDS, load_tokenizer, train_bpe_tokenizer
 from .words import word_counts
+
+UNPARTED = re.compile(
+    "["
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+    "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Kana and Han
+    "]+"
+)
+"""A run of letters of scripts that put no spaces between words."""
+LONG_RUN = 7
+"""Letters in such a run that are more than a word: texts whose words were parted hardly have one."""
+_LOOKED_AT = 1000  # texts
 
 
 def corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
-    """The tokenizer that `train_tokenizer` makes of training texts with the settings of their corpus.
+    """The tokenizer that a corpus asks for: of words or of byte-level BPE, trained here, or one from elsewhere.
 
-    Raises what `train_tokenizer` raises, with the corpus and its file before it, and OSError where the cache cannot be
-    written.
+    Raises what `train_tokenizer`, `train_bpe_tokenizer` and `load_tokenizer` raise, with the corpus and its file before
+    it where the texts are to blame; ValueError for a tokenizer that is no longer what `tokenizer_sha256` says; OSError
+    where the cache cannot be written.
     """
-    try:
-        tokenizer = _corpus_tokenizer(spec, train)
-    except ValueError as error:
-        file = f" ({spec.files.train})" if spec.files and spec.files.train else ""
-        raise ValueError(f"corpus {spec.name}{file}: {error}") from None
+    if spec.tokenizer in (WORDS, BPE):
+        try:
+            tokenizer = _trained(spec, train)
+        except ValueError as error:
+            file = f" ({spec.files.train})" if spec.files and spec.files.train else ""
+            raise ValueError(f"corpus {spec.name}{file}: {error}") from None
+    else:
+        tokenizer = _from_elsewhere(spec)
     tokenizer.model_max_length = spec.max_words + 2  # as much of a text as training reads
     return tokenizer
 
 
-def _corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
+def _from_elsewhere(spec: CorpusSpec) -> PreTrainedTokenizerFast:
+    if spec.tokenizer == GIVEN:
+        raise ValueError("corpus.tokenizer: it was given in memory; pass it to the trainer again as processing_class.")
+    tokenizer = load_tokenizer(spec.tokenizer)
+    found = content_hash(tokenizer)
+    if spec.tokenizer_sha256 not in (None, found):
+        raise ValueError(
+            f"tokenizer {spec.tokenizer} is not the one that the recipe knows: its SHA-256 is {found[:16]}..., not "
+            f"{spec.tokenizer_sha256[:16]}... Put back that one, or name it by a revision (NAME@REVISION)"
+        )
+    return tokenizer
+
+
+def _trained(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
+    if spec.tokenizer == BPE:
+        return _bpe_tokenizer(spec, train)
+    share = unparted_share(train)
+    if share > 0.5 and launched().is_main_process:
+        warnings.warn(
+            f"{spec.name}: {share:.0%} of the text is in runs of {LONG_RUN} or more letters without a space, of a "
+            "script such as that of Chinese, Japanese or Thai. The tokenizer `words` takes each run, a whole clause, "
+            "for one word. Use --tokenizer bpe (corpus.tokenizer), or part the words by spaces first",
+            stacklevel=4,
+        )
+    return _word_tokenizer(spec, train)
+
+
+def unparted_share(rows: Dataset) -> float:
+    """Share of the characters of the first texts, white space left out, in long runs of a script without spaces."""
+    text = "\n".join(filter(None, texts_of(rows.select(range(min(_LOOKED_AT, len(rows)))))))
+    letters = sum(map(len, text.split()))
+    runs = (len(run) for run in UNPARTED.findall(text) if len(run) >= LONG_RUN) if not text.isascii() else ()
+    return sum(runs) / letters if letters else 0.0
+
+
+def _bpe_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
+    settings = spec.tokenizer_settings()
+    folder = cache_folder(train)
+    if folder is None:
+        return train_bpe_tokenizer(texts_of(train), **settings)
+    name = _cached_as(BPE, train, settings)
+    file = folder / f"{name}.json"
+    with alone(train, name):
+        with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
+            pieces = file.read_text("utf-8")
+            json.loads(pieces)
+            return wrapped(Tokenizer.from_str(pieces), PAD, BOS, EOS, UNKNOWN)
+        tokenizer = train_bpe_tokenizer(texts_of(train), **settings)
+        file.write_text(tokenizer.backend_tokenizer.to_str(), "utf-8")
+    return tokenizer
+
+
+def _word_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
     settings = spec.tokenizer_settings()
     like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
     folder = cache_folder(train)
     if folder is None:
         return word_tokenizer(_frequent_words(train, **settings), **like)
-    key = json.dumps([train._fingerprint, settings, tokenizers.__version__])
-    name = f"words-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    name = _cached_as(WORDS, train, settings)
     file = folder / f"{name}.json"
     with alone(train, name):
         with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
@@ -45,6 +128,11 @@ def _corpus_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFa
         words = _frequent_words(train, **settings)
         file.write_text(json.dumps(words), "utf-8")
     return word_tokenizer(words, **like)
+
+
+def _cached_as(kind: str, train: Dataset, settings: dict[str, Any]) -> str:
+    key = json.dumps([train._fingerprint, settings, tokenizers.__version__])
+    return f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _frequent_words(

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm import tqdm
 
-from ..data.batching import collate, in_order_of_length, rows, sentence_lengths
+from ..data.batching import bytes_of, collate, in_order_of_length, rows, sentence_lengths
 from ..data.columns import array_of
 from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
@@ -292,12 +292,19 @@ def evaluate(
     """
     measured = evaluator.measure()
     nll = evaluator.nll(num_samples, nll_sentences)
-    report = row(measured, nll, num_samples, evaluator.seed) | {"shuffled": evaluator.shuffle_words}
+    report = row(measured, nll, num_samples, evaluator.seed, bytes_of(evaluator.dataset)) | {
+        "shuffled": evaluator.shuffle_words
+    }
     return report if networks is None else report | dual_figures(measured, nll, evaluator.dual(networks))
 
 
-def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0) -> dict[str, Any]:
-    """All figures of measurements and of the NLL (n,) of the first n of their sentences."""
+def row(
+    measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0, byte_count: int | None = None
+) -> dict[str, Any]:
+    """All figures of measurements and of the NLL (n,) of the first n of their sentences.
+
+    `byte_count` is the UTF-8 bytes of all their texts, where these are known.
+    """
     informative = measured.base_mean.shape[1] > 0
     posteriors = measured.posteriors
     bound, tokens = (measured.reconstruction.double() + measured.kl.double()).numpy(), int(measured.tokens.sum())
@@ -311,8 +318,10 @@ def row(measured: Measurements, nll: np.ndarray, num_samples: int, seed: int = 0
         "nll_sentences": len(nll),
         "nll_samples": num_samples if measured.mean.shape[1] > 0 else 1,
         "ppl": math.exp(likelihood["nll"] * len(bound) / tokens),
+        "bits_per_byte": metrics.bits_per_byte(likelihood["nll"] * len(bound), byte_count) if byte_count else None,
         "sentences": len(bound),
         "tokens": tokens,
+        "bytes": byte_count,
     }
 
 

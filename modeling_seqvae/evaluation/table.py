@@ -28,6 +28,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "au": ("AU", "{:d}"),
     "cosine": ("cosine", "{:z.2f}"),
     "ppl": ("PPL", "{:.2f}"),
+    "bits_per_byte": ("bits/\nbyte", "{:.3f}"),  # where not all have words
     "seconds": ("seconds", "{:.0f}"),
 }
 """Figures in the order of the paper's Table 1: key of a report, heading, format."""
@@ -38,9 +39,15 @@ def caption(report: Mapping[str, Any]) -> str:
     of = "all of the file is the test set" if report.get("file") else f"{report['split']} set"
     return (
         f"{report['corpus']}, {of}, {report['sentences']:,} sentences, "
-        f"{report['unknown_share']:.1%} unknown words. Nats per sentence; NLL {how_likelihoods([report])}."
+        f"{report['unknown_share']:.1%} unknown {'words' if report.get('tokenizer', 'words') == 'words' else 'tokens'}"
+        f"{_cut(report)}. Nats per sentence; NLL {how_likelihoods([report])}."
         f"{precision_note([report])} Definitions: docs/metrics.md"
     )
+
+
+def _cut(report: Mapping[str, Any]) -> str:
+    """The share of texts of which the model read the beginning only; nothing where it read all of them."""
+    return f", {report['cut_share']:.1%} cut" if report.get("cut_share") else ""
 
 
 def how_likelihoods(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -81,7 +88,12 @@ def precision_note(reports: Sequence[Mapping[str, Any]]) -> str:
 def cells(
     reports: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS
 ) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text; columns that no report has are left out, and a missing figure is a dash."""
+    """Headings and rows of text; columns that no report has are left out, and a missing figure is a dash.
+
+    So are bits per byte where all models have tokens of one kind, words, and their NLLs compare.
+    """
+    if all(report.get("tokenizer", "words") == "words" for report in reports):
+        columns = {key: column for key, column in columns.items() if key != "bits_per_byte"}
     shown = {key: column for key, column in columns.items() if any(report.get(key) is not None for report in reports)}
     rows = [[_cell(form, report.get(key)) for key, (_, form) in shown.items()] for report in reports]
     return [heading for heading, _ in shown.values()], rows

@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict
 from ..data.batching import tokenise
 from ..data.demo import SIZES, SPLITS, build, true_nll
 from ..data.files import write_json
+from ..data.subwords import WORDS
 from ..evaluation.evaluate import Evaluator, nll_figures, row
 from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
@@ -66,6 +67,8 @@ def run_demo(
     if min([2, *limits.values()]) < 2:
         raise ValueError("the demonstration needs at least 2 sentences of each split")
     recipes = [resolve(method, "demo", overrides=overrides, limits=limits) for method in methods]
+    if any(recipe.corpus.tokenizer != WORDS for recipe in recipes):
+        raise ValueError("corpus.tokenizer: the demonstration compares with the grammar's own likelihood, of words")
     _train(recipes, output_dir)
     corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
     vocabulary = SeqVAE.from_pretrained(output_dir / methods[0] / "best").tokenizer.get_vocab()  # of all of them

@@ -107,7 +107,11 @@ def _over_seeds(rows: Mapping[Run, Mapping[str, Any]], what: str) -> list[str]:
             first, *others = (run.parts for run in group.values())
             parts = [part for part in first if all(part in other for other in others)]
             title = ", ".join([next(iter(group.values())).recipe.title, *parts, f"{len(group)} seeds"])
-            means.append({"title": title} | {name: spread([row.get(name) for row in found]) for name in AVERAGED})
+            kind = found[0].get("tokenizer", "words")
+            means.append(
+                {"title": title, "tokenizer": kind}
+                | {name: spread([row.get(name) for row in found]) for name in AVERAGED}
+            )
     if not means:
         return []
     return [f"{what}: mean ± standard deviation (n - 1) over seeds.", markdown(means)]

@@ -13,6 +13,8 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
+from ..data.corpora import CorpusSpec
+from ..data.subwords import BPE, WORDS
 from ..decoders import DECODERS
 from ..evaluation.table import collapsed, how_likelihoods
 from ..modeling_seqvae import SeqVAEForTextModeling
@@ -32,6 +34,7 @@ MEASURES = {
     "nll": ("NLL", "{:.2f}"),
     "nll_bar": ("NLL-bar", "{:.2f}"),
     "ppl": ("PPL", "{:.2f}"),
+    "bits_per_byte": ("bits per byte", "{:.3f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "rec": ("Rec", "{:.2f}"),
     "kl": ("KL", "{:z.2f}"),
@@ -108,7 +111,7 @@ def card(
 
 def _results(recipe: Recipe, figures: Mapping[str, Any], split: str) -> Iterator[EvalResult]:
     for key, (name, _) in MEASURES.items():
-        if figures.get(key) is not None:
+        if figures.get(key) is not None and _is_told(key, figures):
             yield EvalResult(
                 task_type="text-generation",
                 dataset_type=re.sub(r"[^\w.-]+", "-", recipe.corpus.name),  # the hub wants an identifier
@@ -124,10 +127,15 @@ def _table(splits: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a measure, a column a split."""
     lines = [["measure", *splits], ["---", *["---:"] * len(splits)]]
     for key, (name, form) in MEASURES.items():
-        values = [figures.get(key) for figures in splits.values()]
+        values = [figures.get(key) if _is_told(key, figures) else None for figures in splits.values()]
         if any(value is not None for value in values):
             lines.append([name, *("–" if value is None else form.format(value) for value in values)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _is_told(key: str, figures: Mapping[str, Any]) -> bool:
+    """Bits per byte compare tokenizers; for words, which are all of the text where none is unknown, the NLL does."""
+    return key != "bits_per_byte" or figures.get("tokenizer", WORDS) != WORDS
 
 
 def _files(recipe: Recipe) -> bool:
@@ -142,6 +150,8 @@ def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "corpus", "data sets in memory, which no corpus of the package names"
         yield "texts", ", ".join(f"{found.documents:,} for {split}" for split, found in recipe.texts.items())
         yield "SHA-256", ", ".join(f"`{found.sha256[:16]}…` ({split})" for split, found in recipe.texts.items())
+        if corpus.tokenizer != WORDS:
+            yield "tokens", _tokens(corpus)
         return
     if corpus.embedded:
         yield "corpus", f"`{corpus.name}`, reviews that a probabilistic grammar of the package writes"
@@ -152,8 +162,22 @@ def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.limits:
         parts = (f"{split} {count:,}" for split, count in recipe.limits.items())
         yield "only the first documents of", ", ".join(parts)
+    if corpus.tokenizer != WORDS:
+        yield "tokens", _tokens(corpus)
+        return
     cut = {"words": "raw text, lower-cased, punctuation apart", "whitespace": "words as white space parts them"}
     yield "words", f"{cut.get(corpus.normalisation, corpus.normalisation)}; documents end after {corpus.max_words:,}"
+
+
+def _tokens(corpus: CorpusSpec) -> str:
+    """What the tokens are where they are not words."""
+    if corpus.tokenizer == BPE:
+        kind = "byte-level BPE trained from these texts"
+    elif on_the_hub(corpus.tokenizer):
+        kind = f"those of `{corpus.tokenizer}`"
+    else:
+        kind = "those of a tokenizer made elsewhere, which is beside the weights"
+    return f"{kind}; documents end after {corpus.max_words:,}"
 
 
 def _sizes(config: SeqVAEConfig, known: bool) -> Iterator[tuple[str, str]]:

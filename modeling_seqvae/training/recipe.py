@@ -18,9 +18,10 @@ from ..data.columns import Texts, identity_of
 from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
+from ..data.subwords import BPE, GIVEN, WORDS, kind_of, require_control_tokens, token_count
 from ..posteriors import PopulationHead, head_of
 from ..registry import import_parts
-from ..tokenization import vocabulary_hash
+from ..tokenization import content_hash, vocabulary_hash
 from .configuration import SECTIONS, merge_into, method_layers, named_settings, require_known
 from .objectives import objective_class
 from .schemes import SCHEMES
@@ -144,9 +145,13 @@ class Recipe(BaseModel):
         return self.model_copy(update={"training": training, "pretraining": pretraining})
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> SeqVAEConfig:
-        """The configuration of the model, sized to a tokenizer, whose words it remembers."""
+        """The configuration of the model, sized to a tokenizer, whose words it remembers.
+
+        Raises ValueError for a tokenizer without four different special tokens.
+        """
+        require_control_tokens(tokenizer)
         ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk")}
-        words = {"vocab_size": len(tokenizer), "vocabulary_hash": vocabulary_hash(tokenizer)}
+        words = {"vocab_size": token_count(tokenizer), "vocabulary_hash": vocabulary_hash(tokenizer)}
         return SeqVAEConfig(**words, **ids, **self.model)
 
     def with_texts(self, splits: Mapping[str, Dataset]) -> "Recipe":
@@ -158,7 +163,30 @@ class Recipe(BaseModel):
         found = {"train": identity_of(train), "validation": identity_of(validation)}
         if found.items() <= self.texts.items():
             return self
-        return self.model_copy(update={"corpus": IN_MEMORY, "limits": {}, "data_dir": None, "texts": found})
+        corpus = self.corpus if self.corpus.in_memory else IN_MEMORY
+        if self.corpus.tokenizer != WORDS:
+            kept = ("tokenizer", "tokenizer_sha256", "vocabulary_size", "min_frequency", "max_words")
+            corpus = corpus.model_copy(update={name: getattr(self.corpus, name) for name in kept})
+        return self.model_copy(update={"corpus": corpus, "limits": {}, "data_dir": None, "texts": found})
+
+    def of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> "Recipe":
+        """The recipe of a run with this tokenizer, of which it knows the kind or, where it was not trained here, all.
+
+        Raises ValueError where the recipe knows of another one from elsewhere.
+        """
+        named, known = self.corpus.tokenizer, self.corpus.tokenizer_sha256
+        kind = kind_of(tokenizer)
+        if named in (WORDS, BPE) and kind == named:
+            return self
+        found: dict[str, Any] = {"tokenizer_sha256": content_hash(tokenizer)}
+        if named in (WORDS, BPE):
+            found = {"tokenizer": WORDS} if kind == WORDS else found | {"tokenizer": GIVEN}
+        if known is not None and known != found.get("tokenizer_sha256"):
+            raise ValueError(
+                f"the tokenizer is not the one that the recipe knows: corpus.tokenizer is {named!r}, with the SHA-256 "
+                f"{known[:16]}..."
+            )
+        return self.model_copy(update={"corpus": self.corpus.model_copy(update=found)})
 
     def may_be_of(self, texts: Mapping[str, Texts]) -> bool:
         """Whether it is trained on these texts, as far as both are known."""
@@ -193,6 +221,8 @@ class Recipe(BaseModel):
             in_memory = self.corpus.in_memory or other.corpus.in_memory
             ignored += ("corpus.", "limits.") if in_memory else PLACES
         here, there = (dict(leaves(recipe.model_dump(mode="json"))) for recipe in (self, other))
+        if None in (here.get(TOKENIZER_HASH), there.get(TOKENIZER_HASH)):  # not looked at yet
+            ignored += (TOKENIZER_HASH,)
         changed = [name for name in here | there if here.get(name) != there.get(name) and not name.startswith(ignored)]
         return [f"{name} is {there.get(name)!r} there and {here.get(name)!r} here" for name in changed]
 
@@ -235,6 +265,7 @@ UNSETTLED = tuple(
     for name in (*LENGTHS, "updates", "precision")
 )
 """What `Recipe.settled` changes."""
+TOKENIZER_HASH = "corpus.tokenizer_sha256"
 PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded", "in_memory", "text_column", "label"))
 """Beginnings of the fields that say where the texts come from, and of those of labels, which are not trained on."""
 

@@ -17,7 +17,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from ..data.batching import token_counts, tokenise, unknown_share_of
+from ..data.batching import cut_share_of, sentence_lengths, token_counts, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
 from ..data.corpora import (
     SPLITS,
@@ -31,6 +31,7 @@ from ..data.corpora import (
 )
 from ..data.files import CHECKSUMS, read_yaml, verify_checksums, write_json
 from ..data.launch import launched
+from ..data.subwords import GIVEN, WORDS, kind_of, prepare_tokenizer, require_control_tokens
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
@@ -39,7 +40,7 @@ from ..loading import best_of, require_checkpoint
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..registry import import_parts
 from ..text import SeqVAE
-from ..tokenization import normalisation_name
+from ..tokenization import is_word_level, normalisation_name
 from .callbacks import Callback
 from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe, corpus_spec
 from .report import quiet_libraries
@@ -56,14 +57,20 @@ PRETRAINING = "pretraining"
 
 
 def read_corpus(recipe: Recipe, data_dir: str | Path | None) -> tuple[Corpus, PreTrainedTokenizerBase]:
-    """The corpus of a recipe and the tokenizer trained from it; the same texts give the same tokenizer."""
+    """The corpus of a recipe and its tokenizer; where it is trained here, the same texts give the same."""
     corpus = load_corpus(recipe.corpus, data_dir=data_dir, limits=recipe.limits)
     return corpus, corpus_tokenizer(corpus.spec, corpus.splits["train"])
 
 
 def describe(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> str:
-    """What was read, and the share of unknown words in each split."""
-    shares = {name: unknown_share_of(tokenise(rows, tokenizer)) for name, rows in corpus.splits.items()}
+    """What was read, and the share of unknown words in each split, or the length of its texts in other tokens."""
+    tokenised = {name: tokenise(rows, tokenizer) for name, rows in corpus.splits.items()}
+    if corpus.spec.tokenizer != WORDS:
+        means = {name: float(sentence_lengths(rows).mean()) - 2 for name, rows in tokenised.items()}
+        lengths = ", ".join(f"{name} {mean:.1f}" for name, mean in means.items())
+        known = f"{corpus.name} tokenizer {corpus.spec.tokenizer}: {len(tokenizer):,} tokens; tokens a text: {lengths}"
+        return f"{corpus.report}\n{known}"
+    shares = {name: unknown_share_of(rows) for name, rows in tokenised.items()}
     unknown = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
     return f"{corpus.report}\n{corpus.name} vocabulary: {len(tokenizer):,} tokens; unknown words: {unknown}"
 
@@ -122,11 +129,12 @@ def train_on(
 ) -> SeqVAETrainer:
     """Train a recipe's model, its pretraining first, on data sets with a `text` column; `train` for data of your own.
 
-    `processing_class` is the tokenizer; None trains one from the training set, as the recipe's corpus says. Raises what
-    SeqVAETrainer and its `train` raise.
+    `processing_class` is the tokenizer, which receives the special tokens it lacks; None takes the one that the
+    recipe's corpus asks for, trained from the training set. Raises what SeqVAETrainer and its `train` raise.
     """
     recipe = recipe.of_data(train_dataset, eval_dataset).settled(len(train_dataset))
-    tokenizer = processing_class or corpus_tokenizer(recipe.corpus, train_dataset)
+    tokenizer = _ready(processing_class) if processing_class else corpus_tokenizer(recipe.corpus, train_dataset)
+    recipe = recipe.of_tokenizer(tokenizer)
     arguments: dict[str, Any] = {"processing_class": tokenizer, "accelerator": accelerator, "progress": progress}
     arguments |= {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
     pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)
@@ -137,6 +145,17 @@ def train_on(
     trainer = SeqVAETrainer(model=model, recipe=recipe, output_dir=output_dir, **arguments)
     trainer.train(resume=resume)
     return trainer
+
+
+def _ready(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, or one with the special tokens that it lacks, of the same limit."""
+    try:
+        require_control_tokens(tokenizer)
+    except ValueError:
+        made = prepare_tokenizer(tokenizer)
+        made.model_max_length = tokenizer.model_max_length
+        return made
+    return tokenizer
 
 
 def _length(recipe: Recipe, sentences: int) -> str:
@@ -180,7 +199,7 @@ def fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, train_set: D
     set_seed(recipe.training.seed)
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
     if model.lm_head.bias is not None:
-        counts = torch.from_numpy(token_counts(tokenise(train_set, tokenizer), len(tokenizer))) + 1.0
+        counts = torch.from_numpy(token_counts(tokenise(train_set, tokenizer), model.config.vocab_size)) + 1.0
         with torch.no_grad():
             model.lm_head.bias.copy_((counts / counts.sum()).log())
     return model
@@ -219,6 +238,8 @@ def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False
     fields = ("vocab_size", "vocabulary_hash", *ENCODER_FIELDS, *(DECODER_FIELDS if whole else ()))
     pairs = {name: (getattr(source.config, name), getattr(model.config, name)) for name in fields}
     told = ", ".join(f"{name} {theirs} for {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours)
+    if pairs["vocab_size"][0] != pairs["vocab_size"][1] or pairs["vocabulary_hash"][0] != pairs["vocabulary_hash"][1]:
+        told += f". To take over its vocabulary, train with its tokenizer: --tokenizer {checkpoint}"
     if told:
         raise ValueError(f"the encoder of {checkpoint} does not fit this run: it has {told}")
     for own, other in ((model, source),) if whole else ((model.get_encoder(), source.get_encoder()),):
@@ -264,9 +285,11 @@ def reading_of(checkpoint: str) -> Reading:
         tokenizer = AutoTokenizer.from_pretrained(best)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f"{best} holds no tokenizer that loads ({str(error).splitlines()[0]})") from error
+    by_words = is_word_level(tokenizer)
     reading = Reading(
         normalisation=normalisation_name(tokenizer) or "whitespace",
-        unknown_mark=tokenizer.unk_token,
+        unknown_mark=tokenizer.unk_token if by_words else None,
+        tokenizer=WORDS if by_words else GIVEN,
         max_words=max(1, min(tokenizer.model_max_length, 1 << 30) - 2),  # it may be no limit at all
     )
     corpus = _corpus_beside(best)
@@ -327,6 +350,8 @@ def evaluate_checkpoint(
     read = weights_hash(Path(best_checkpoint(checkpoint)))
     vae = load_best(checkpoint, device or accelerator.device)
     recipe = _recipe(Path(checkpoint))
+    if corpus is not None and is_word_level(vae.tokenizer) != (corpus_spec(corpus).tokenizer == WORDS):
+        corpus = corpus_spec(corpus).model_copy(update={"tokenizer": WORDS if is_word_level(vae.tokenizer) else GIVEN})
     loaded, texts, own = _to_measure(checkpoint, recipe, corpus, data_dir, split, limits)
     sentences = tokenise(loaded.splits[split], vae.tokenizer)
     evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator, precision=precision)
@@ -340,7 +365,9 @@ def evaluate_checkpoint(
         "read": str(loaded.report.splits[split]),
         "file": loaded.report.splits[split].source if loaded.spec.test_alone else None,
         **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
+        "tokenizer": kind_of(vae.tokenizer),
         "unknown_share": unknown_share_of(sentences),
+        "cut_share": cut_share_of(sentences),
         "seed": seed,
         "precision": evaluator.precision,
         "weights": read,

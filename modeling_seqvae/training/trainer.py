@@ -23,7 +23,7 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..data.batching import LengthGroupedBatches, sentence_lengths, tokenise
+from ..data.batching import LengthGroupedBatches, cut_share_of, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
 from ..kernels import release_freed_memory
@@ -80,7 +80,8 @@ class SeqVAETrainer:
         callbacks: Sequence[Callback] = (),
         pretraining: Mapping[str, Any] | None = None,
     ):
-        self.recipe = recipe.of_data(train_dataset, eval_dataset).settled(len(train_dataset))
+        recipe = recipe.of_data(train_dataset, eval_dataset).of_tokenizer(processing_class)
+        self.recipe = recipe.settled(len(train_dataset))
         _require_model_of(self.recipe, model, processing_class, pretraining)
         self.spec = self.recipe.training
         self.tokenizer = processing_class
@@ -101,6 +102,13 @@ class SeqVAETrainer:
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
             self.train_set, self.validation_set = (
                 _tokenised(split, processing_class) for split in (train_dataset, eval_dataset)
+            )
+        cut = cut_share_of(self.train_set)
+        if self.show and cut:
+            warnings.warn(
+                f"{cut:.2%} of the training texts have more than {processing_class.model_max_length - 2:,} tokens and "
+                "are cut there (corpus.max_words, or the tokenizer's model_max_length)",
+                stacklevel=2,
             )
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())

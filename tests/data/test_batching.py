@@ -207,7 +207,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_sentences_are_numbered_framed_and_keep_their_labels(split: Dataset, tokenizer) -> None:
     tokenised = tokenise(split, tokenizer)
-    assert sorted(tokenised.column_names) == ["index", "input_ids", "label", "length", "unknown"]
+    columns = ["bytes", "cut", "index", "input_ids", "label", "length", "unknown"]
+    assert sorted(tokenised.column_names) == columns
     assert tokenised["index"][:] == list(range(len(TEXTS)))
     assert tokenised["label"][:] == [1, 0, 1, 0, 0, 1]
     assert tokenised.features["label"].names == ["bad", "good"]

@@ -1,4 +1,4 @@
-"""Laws of the tokenizers of sub-words: byte-level BPE writes back any text, and any fast tokenizer can be made ready."""
+"""Laws of the tokenizers of sub-words: byte-level BPE writes back any text; any fast tokenizer can be made ready."""
 
 import subprocess
 import sys
@@ -10,10 +10,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from modeling_seqvae.data.subwords import kind_of, load_tokenizer, train_bpe_tokenizer, with_control_tokens
+from modeling_seqvae.data.subwords import kind_of, load_tokenizer, prepare_tokenizer, train_bpe_tokenizer
 from modeling_seqvae.tokenization import content_hash, decode_sentences, train_tokenizer
 
-TEXTS = ["The food was GOOD, they said!", "  two  spaces\tand a tab ", "她点了一杯咖啡，坐在窗边。", "a </s> b <unk> <pad>", "naïve 😀👩‍👩‍👧"]
+TEXTS = [
+    "The food was GOOD, they said!",
+    "  two  spaces\tand a tab ",
+    "她点了一杯咖啡。坐在窗边。",
+    "a </s> b <unk> <pad>",
+    "naïve 😀👩‍👩‍👧",
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,9 @@ def bpe() -> PreTrainedTokenizerFast:
 
 
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-ODD = st.lists(st.sampled_from(["</s>", "<s>", "<pad>", "<unk>", " ", "\n", "\0", "é", "e\u0301", "漢", "😀", "n't", "Ġ", "a"]))
+ODD = st.lists(
+    st.sampled_from(["</s>", "<s>", "<pad>", "<unk>", " ", "\n", "\0", "é", "e\u0301", "漢", "😀", "n't", "Ġ", "a"])
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -89,15 +97,13 @@ def test_a_half_of_a_character_is_written_as_such_and_an_unknown_token_not_at_al
 
 def like_gpt2(**special: str) -> PreTrainedTokenizerFast:
     """Byte-level BPE with a single special token, which begins, ends and stands for what is unknown."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer.add_tokens(sorted(pre_tokenizers.ByteLevel.alphabet()))
     vocabulary = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocabulary | {"<|endoftext|>": 256}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>"])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **(special or dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>"))
+        tokenizer_object=tokenizer,
+        **(special or dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")),
     )
 
 
@@ -116,14 +122,12 @@ def like_t5() -> PreTrainedTokenizerFast:
     pieces = ["<pad>", "</s>", "<unk>", "▁", *"abdfgo<>/s"]
     tokenizer = Tokenizer(models.Unigram([(piece, 0.0 if piece[0] == "<" else -2.0) for piece in pieces], unk_id=2))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
 def test_a_tokenizer_with_one_token_for_all_purposes_is_given_three(bpe):
     before = like_gpt2()
-    tokenizer = with_control_tokens(before)
+    tokenizer = prepare_tokenizer(before)
     ids = [getattr(tokenizer, f"{name}_token_id") for name in ("eos", "unk", "bos", "pad")]
     assert ids == [256, 257, 258, 259] and len(tokenizer) == 260 and len(before) == 257
     assert tokenizer("").input_ids == [258, 256]
@@ -133,7 +137,7 @@ def test_a_tokenizer_with_one_token_for_all_purposes_is_given_three(bpe):
 
 
 def test_begin_and_end_may_be_called_cls_and_sep_and_nothing_grows():
-    tokenizer = with_control_tokens(like_bert())
+    tokenizer = prepare_tokenizer(like_bert())
     assert len(tokenizer) == 10
     assert tokenizer("The foods, good").input_ids == [2, 6, 5, 7, 1, 4, 3]
     assert decode_sentences(tokenizer, [[2, 6, 5, 7, 1, 4, 3, 0]]) == ["the foods [UNK] good"]
@@ -141,7 +145,7 @@ def test_begin_and_end_may_be_called_cls_and_sep_and_nothing_grows():
 
 
 def test_an_end_that_its_model_reads_from_text_is_read_no_longer():
-    tokenizer = with_control_tokens(like_t5())
+    tokenizer = prepare_tokenizer(like_t5())
     assert tokenizer("").input_ids == [tokenizer.bos_token_id, 1]
     for text in ("good</s>a", "</s>", "a <pad> b"):
         assert not {0, 1, tokenizer.bos_token_id} & set(tokenizer(text).input_ids[1:-1]), text
@@ -150,26 +154,30 @@ def test_an_end_that_its_model_reads_from_text_is_read_no_longer():
 
 @pytest.mark.parametrize("make", [like_gpt2, like_bert, like_t5])
 def test_a_tokenizer_made_ready_stays_it_through_saving_and_being_made_ready_again(make, tmp_path):
-    tokenizer = with_control_tokens(make())
+    tokenizer = prepare_tokenizer(make())
     tokenizer.save_pretrained(tmp_path)
     texts = ["good food", "", "a</s>b", "the foods ☃"]
-    for loaded in (load_tokenizer(str(tmp_path)), AutoTokenizer.from_pretrained(tmp_path), with_control_tokens(tokenizer)):
+    for loaded in (
+        load_tokenizer(str(tmp_path)),
+        AutoTokenizer.from_pretrained(tmp_path),
+        prepare_tokenizer(tokenizer),
+    ):
         assert loaded(texts).data == tokenizer(texts).data
         assert len(loaded) == len(tokenizer) and content_hash(loaded) == content_hash(tokenizer)
         assert kind_of(loaded) == "given"
 
 
 def test_what_a_call_has_left_on_and_where_it_lies_do_not_change_a_tokenizer_s_hash(tmp_path):
-    used = with_control_tokens(like_bert())
+    used = prepare_tokenizer(like_bert())
     used(["a b a b", "a"], padding=True, truncation=True, max_length=3)
-    assert content_hash(used) == content_hash(with_control_tokens(like_bert()))
-    assert content_hash(used) != content_hash(with_control_tokens(like_gpt2()))
+    assert content_hash(used) == content_hash(prepare_tokenizer(like_bert()))
+    assert content_hash(used) != content_hash(prepare_tokenizer(like_gpt2()))
 
 
 def test_a_name_that_is_taken_is_not_taken_twice():
     tokenizer = like_gpt2(eos_token="<|endoftext|>")
     tokenizer.add_tokens(["<s>"])
-    ready = with_control_tokens(tokenizer)
+    ready = prepare_tokenizer(tokenizer)
     assert ready.bos_token == "<s_>" and ready.bos_token_id != ready.convert_tokens_to_ids("<s>")
 
 
@@ -182,11 +190,11 @@ def test_words_of_a_folder_are_those_of_the_run_that_made_them(tmp_path):
 
 def test_what_is_no_fast_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a fast tokenizer"):
-        with_control_tokens(object())
+        prepare_tokenizer(object())
     with pytest.raises(FileNotFoundError, match="words, bpe, a folder"):
         load_tokenizer("bep")
     with pytest.raises(FileNotFoundError, match="could not be loaded"):
         load_tokenizer(str(tmp_path))
     dropping = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [], dropout=0.1)))
     with pytest.raises(ValueError, match="at random"):
-        with_control_tokens(dropping)
+        prepare_tokenizer(dropping)
