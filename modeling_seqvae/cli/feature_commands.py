@@ -110,8 +110,10 @@ def classify(
     """
     from ..data.corpora import load_corpus
     from ..data.files import write_json, write_text, writing
+    from ..data.subwords import GIVEN
     from ..evaluation.classification_report import report_markdown, summary
     from ..evaluation.classify import classify, require_labels
+    from ..tokenization import is_word_level
     from ..training.recipe import corpus_spec
 
     require_device(device)
@@ -119,10 +121,12 @@ def classify(
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError("a checkpoint is given twice; give each checkpoint once")
     spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints))
+    vaes = {checkpoint: load_model(checkpoint, device) for checkpoint in checkpoints}
+    if not all(is_word_level(vae.tokenizer) for vae in vaes.values()):
+        spec = spec.model_copy(update={"tokenizer": GIVEN})  # read whole; each model cuts its own tokens
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
     note(str(loaded.report))
     require_labels(loaded)
-    vaes = {checkpoint: load_model(checkpoint, device) for checkpoint in checkpoints}
     report = classify(vaes, loaded, features, batch_size, seed)
     print(summary(report))
     with writing(output):

@@ -5,7 +5,7 @@ is read as text. The unknown token stands for dropped words (`word_dropout`); by
 """
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
@@ -76,6 +76,12 @@ def kind_of(tokenizer: PreTrainedTokenizerBase) -> str:
 def _with_special(tokenizer: Tokenizer) -> Tokenizer:
     tokenizer.add_special_tokens([PAD, BOS, EOS, UNKNOWN])
     return tokenizer
+
+
+def hub_name(tokenizer: str) -> str | None:
+    """The name on the hub that `corpus.tokenizer` is; None for one that is trained here, was given, or is a folder."""
+    known = tokenizer in (WORDS, BPE, GIVEN) or Path(tokenizer).is_absolute()  # as a folder in a recipe is
+    return None if known or PureWindowsPath(tokenizer).is_absolute() else tokenizer
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerFast:

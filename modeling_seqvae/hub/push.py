@@ -15,7 +15,7 @@ from typing import Any, Self
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpora import CorpusFiles
 from ..data.files import CHECKSUMS, dump_yaml, read_json
-from ..data.subwords import BPE, GIVEN, WORDS
+from ..data.subwords import BPE, GIVEN, WORDS, hub_name
 from ..reproduce.plots import STYLES, require_matplotlib
 from ..sharing import SharingError, code_files, prepare_repository, push_files, sentence_files, with_auto_map
 from ..text import SeqVAE
@@ -108,7 +108,7 @@ def without_local_paths(recipe: Recipe) -> Recipe:
     if corpus.files is not None:
         names = {split: name and _without_folder(name) for split, name in corpus.files.model_dump().items()}
         corpus = corpus.model_copy(update={"files": CorpusFiles(**names)})
-    if corpus.tokenizer not in (WORDS, BPE) and not on_the_hub(corpus.tokenizer):
+    if corpus.tokenizer not in (WORDS, BPE) and not hub_name(corpus.tokenizer):
         corpus = corpus.model_copy(update={"tokenizer": GIVEN})  # it is among the files
     source = recipe.encoder_from if recipe.encoder_from and on_the_hub(recipe.encoder_from) else None
     return recipe.model_copy(update={"data_dir": None, "corpus": corpus, "encoder_from": source, "imports": []})

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
 from ..data.corpora import CorpusSpec
-from ..data.subwords import BPE, WORDS
+from ..data.subwords import BPE, WORDS, hub_name
 from ..decoders import DECODERS
 from ..evaluation.table import collapsed, how_likelihoods
 from ..modeling_seqvae import SeqVAEForTextModeling
@@ -173,7 +173,7 @@ def _tokens(corpus: CorpusSpec) -> str:
     """What the tokens are where they are not words."""
     if corpus.tokenizer == BPE:
         kind = "byte-level BPE trained from these texts"
-    elif on_the_hub(corpus.tokenizer):
+    elif hub_name(corpus.tokenizer):
         kind = f"those of `{corpus.tokenizer}`"
     else:
         kind = "those of a tokenizer made elsewhere, which is beside the weights"

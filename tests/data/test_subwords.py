@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from modeling_seqvae.data.subwords import kind_of, load_tokenizer, prepare_tokenizer, train_bpe_tokenizer
+from modeling_seqvae.data.subwords import hub_name, kind_of, load_tokenizer, prepare_tokenizer, train_bpe_tokenizer
 from modeling_seqvae.tokenization import content_hash, decode_sentences, train_tokenizer
 
 TEXTS = [
@@ -198,3 +198,14 @@ def test_what_is_no_fast_tokenizer_is_refused(tmp_path):
     dropping = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [], dropout=0.1)))
     with pytest.raises(ValueError, match="at random"):
         prepare_tokenizer(dropping)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "name"),
+    [
+        *[("gpt2", "gpt2"), ("owner/name@main", "owner/name@main")],
+        *[(local, None) for local in ("words", "bpe", "given", "/a/folder", "C:\\a\\folder")],
+    ],
+)
+def test_names_on_the_hub_may_be_told_and_folders_may_not(tokenizer, name):
+    assert hub_name(tokenizer) == name

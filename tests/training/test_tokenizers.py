@@ -11,8 +11,10 @@ import pytest
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling, SeqVAETrainer, SeqVAEVectorizer
+from modeling_seqvae.cli import app
 from modeling_seqvae.data.batching import bytes_of, cut_share_of, tokenise
 from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
 from modeling_seqvae.data.subwords import load_tokenizer, train_bpe_tokenizer
@@ -76,10 +78,44 @@ def test_everything_is_done_on_the_texts_as_they_are(bpe_run):
     assert np.array_equal(SeqVAEVectorizer(bpe_run).transform(TEXTS), vae.encode(TEXTS))
     for text in (*vae.sample(3, seed=0, max_new_tokens=9), *vae.reconstruct(TEXTS, max_new_tokens=9)):
         assert isinstance(text, str) and not any(mark in text for mark in ("<pad>", "Ġ"))
+    assert len(vae.sample(2, seed=0, stop_strings=["a"], max_new_tokens=5)) == 2
     assert vae.encode(["GOOD"]).tolist() != vae.encode(["good"]).tolist()
     assert vae.model.config.vocab_size == len(vae.tokenizer) <= 304
     recipe = Recipe.load(bpe_run / "recipe.yaml")
     assert (recipe.corpus.tokenizer, recipe.corpus.tokenizer_sha256) == ("bpe", None)
+
+
+def test_sentence_transformers_reads_the_same_features(bpe_run, tmp_path):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    from modeling_seqvae.hub.sentence_transformers import export
+
+    folder = shutil.copytree(bpe_run / "best", tmp_path / "best")
+    export(folder)
+    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", trust_remote_code=True)
+    np.testing.assert_allclose(model.encode(TEXTS), SeqVAE.from_pretrained(bpe_run).encode(TEXTS, "mean"), atol=1e-5)
+
+
+def test_the_command_line_takes_a_tokenizer(corpus, preset, tmp_path):
+    options = ["--corpus", str(Path(corpus.files.train).parent), "--preset", preset, "--method", "max_pool"]
+    changes = ["--set", "training.epochs=1", "--set", "corpus.vocabulary_size=280", "--tokenizer", "bpe"]
+    found = CliRunner().invoke(app, ["train", *options, *changes, "--output-dir", str(tmp_path / "run")])
+    assert found.exit_code == 0, found.output
+    kept = Recipe.load(tmp_path / "run" / "recipe.yaml").corpus
+    assert (kept.tokenizer, kept.vocabulary_size) == ("bpe", 280)
+    file = tmp_path / "texts.txt"
+    file.write_text("\n".join(TEXTS), "utf-8")
+    for command in (["score", "--nll-samples", "2"], ["encode"]):
+        arguments = [
+            command[0],
+            str(tmp_path / "run"),
+            str(file),
+            "-o",
+            str(tmp_path / f"{command[0]}.csv"),
+            *command[1:],
+        ]
+        found = CliRunner().invoke(app, arguments)
+        assert found.exit_code == 0, found.output
+        assert len((tmp_path / f"{command[0]}.csv").read_text("utf-8").splitlines()) == 1 + len(TEXTS)
 
 
 def test_the_card_says_what_the_tokens_are(bpe_run):
