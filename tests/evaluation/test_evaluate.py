@@ -108,7 +108,7 @@ def test_the_report_holds_every_figure_and_is_plain_json(model, language_model, 
     names = {
         "bound", "rec", "kl", "mi", "mi_corpus", "mi_equal_length", "au", "cosine",
         "nll", "nll_se", "nll_gap", "nll_gap_se", "nll_sentences", "nll_samples", "ppl",
-        "sentences", "tokens", "shuffled",
+        "sentences", "tokens", "shuffled", "bits_per_byte", "bytes",
     }  # fmt: skip
     for measured_model in (model, language_model):
         report = evaluate(evaluator(measured_model, dataset), SAMPLES)
