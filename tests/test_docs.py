@@ -76,6 +76,12 @@ def test_the_tables_of_the_performance_pages_are_of_the_committed_measurements()
         assert sum(f"<!-- {name} -->" in text for text in texts) == 1, f"{name} is shown once"
 
 
+def test_the_table_of_odd_texts_is_of_the_committed_measurement():
+    generator = runpy.run_path(str(ROOT / "benchmarks" / "odd_texts.py"))
+    for path, text in generator["pages"]():
+        assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/odd_texts.py"
+
+
 def test_the_tables_of_classifiers_are_of_the_committed_measurements():
     generator = runpy.run_path(str(ROOT / "benchmarks" / "classifiers.py"))
     for path, text in generator["pages"]():

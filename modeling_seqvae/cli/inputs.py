@@ -140,7 +140,10 @@ def reference_rows(
     if name not in SPLITS:
         rows = shared_rows(Path(name), checkpoint, text_column, label_column, state).rows
         with state.main_process_first(), quiet_libraries():
-            return some_of(rows.filter(bool, input_columns="text"), REFERENCE_TEXTS)
+            rows = some_of(rows.filter(bool, input_columns="text"), REFERENCE_TEXTS)
+        if len(rows) == 0:
+            raise ValueError(f"--reference {name} holds no texts to compare with")
+        return rows
     with state.main_process_first(), quiet_libraries():
         return own_texts(checkpoint, name, data_dir, REFERENCE_TEXTS)
 

@@ -18,13 +18,14 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
+from ..data.batching import bytes_of_the_first
 from ..data.columns import texts_of
 from ..data.kept import Kept, kept_of
 from ..data.labels import quoted
 from ..data.launch import launched
 from ..text import SeqVAE
-from ..text_batches import TextBatch, batches_by_length, bound_of, nll_of
-from ..tokenization import words_known_to
+from ..text_batches import TextBatch, batches_by_length, bound_of, nll_of, token_ids
+from ..tokenization import reads_unknown
 from .shards import rows_left, write_in_shards
 from .writing import WRITERS, require_room, suffix_among, write_table
 
@@ -127,7 +128,7 @@ def score_to_file(
         among = np.sort(unusual(_named(first), vae))
         for block in rest:
             values = _named(block)
-            if "cut" in rows.column_names and rows.features["cut"].dtype == "bool":
+            if getattr(rows.features.get("cut"), "dtype", None) == "bool":
                 values["cut"] |= np.asarray(rows.select(range(totals.texts, totals.texts + len(block)))["cut"], bool)
             yield _table(values, schema, totals, quantiles(among, unusual(values, vae)))
 
@@ -157,14 +158,9 @@ def unusual(values: dict[str, NDArray], vae: SeqVAE) -> NDArray[np.float64]:
     A tokenizer that reads every text, such as byte-level BPE, gives bits per byte, which do not depend on how it cuts a
     text up; those of a text without bytes are not a number. One of words gives the NLL a token, which every text has.
     """
-    if reads_unknown(vae):
+    if reads_unknown(vae.tokenizer):
         return values["score"] / values["tokens"]
     return values["bits_per_byte"]
-
-
-def reads_unknown(vae: SeqVAE) -> bool:
-    """Whether there are texts of which the tokenizer reads a part as unknown."""
-    return words_known_to(vae.tokenizer) is not None
 
 
 def quantiles(among: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -207,12 +203,9 @@ class _Scoring:
     def _read(self, text: str, ids: int) -> tuple[int, bool]:
         """The UTF-8 bytes that were read of a text as so many ids, and whether it was cut."""
         limit = self.vae.tokenizer.model_max_length
-        if ids < limit:
+        if ids < limit or len(token_ids([text], self.vae.tokenizer)[0]) <= limit:
             return len(text.encode()), False
-        spans = self.vae.tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        if len(spans) <= limit:
-            return len(text.encode()), False
-        return len(text[: max(end for _, end in spans[: limit - 1])].encode()), True
+        return bytes_of_the_first(limit, text, self.vae.tokenizer), True
 
 
 def _shard_rows(vae: SeqVAE, num_samples: int, quick: bool) -> int:
