@@ -74,7 +74,9 @@ def test_the_example_trains_evaluates_and_loads_without_the_package(tmp_path: Pa
     (tmp_path / "own_parts.py").write_bytes(EXAMPLE.read_bytes())
     arguments = ("--corpus", "demo", "--preset", "tiny", "--method", "max_pool", "--import", "own_parts", *LIMITS)
     python(*seqvae, "train", "--output-dir", "run", *arguments, *sets, cwd=tmp_path)
-    python(*seqvae, "train", "--output-dir", "run", "--resume", *arguments, *sets, cwd=tmp_path)
+    before = [argument for argument in arguments if argument not in ("--import", "own_parts")]  # of the command, too
+    named = (*seqvae, "--import", "own_parts", "train")
+    python(*named, "--output-dir", "run", "--resume", *before, *sets, cwd=tmp_path)
     # a module's name is found from the working folder; a file is remembered wherever the command is run
     recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text("utf-8"))
     assert recipe["imports"] == ["own_parts"]

@@ -55,6 +55,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+def imported(ctx: typer.Context, own: list[str] | None) -> list[str]:
+    """The modules that `--import` names, before the command and after it."""
+    return [*dict.fromkeys([*(ctx.find_root().params.get("imports") or ()), *(own or ())])]
+
+
 def require_device(name: str | None) -> None:
     """Raise ValueError for a device that this machine or this torch does not have."""
     try:

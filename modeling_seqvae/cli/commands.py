@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app, note, require_device, require_file, require_unicode, require_writable
+from .app import app, imported, note, require_device, require_file, require_unicode, require_writable
 from .inputs import corpus_named, limits_of, load_model, read_texts, training_texts, write_report
 from .options import (
     PAPER,
@@ -35,6 +35,7 @@ from .push_command import pushing_the_best
 
 @app.command(rich_help_panel=TRAIN)
 def train(
+    ctx: typer.Context,
     output_dir: Annotated[
         Path | None,
         typer.Option(
@@ -90,7 +91,8 @@ def train(
 
     spec = corpus_named(corpus, text_column, label_column)
     changes = [*(overrides or ()), *([f"corpus.tokenizer={json.dumps(tokenizer)}"] if tokenizer else [])]
-    recipe = resolve(method, spec, preset, changes, limits_of(limit), encoder_from, imports or ())
+    modules = imported(ctx, imports)
+    recipe = resolve(method, spec, preset, changes, limits_of(limit), encoder_from, modules)
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")
     require_writable(output_dir)
     with pushing_the_best(push_to, private, resume) as callbacks:

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from .app import app, require_writable
+from .app import app, imported, require_writable
 from .inputs import corpus_named, limits_of
 from .options import PAPER, CorpusName, DataDir, Imports, LabelColumn, Limits, Overrides, TextColumn
 
 
 @app.command(rich_help_panel=PAPER)
 def reproduce(
+    ctx: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -98,7 +99,7 @@ def reproduce(
         data_dir=data_dir,
         nll_sentences=nll_sentences or defaults.get("nll_sentences"),
         transfer=transfer,
-        imports=tuple(imports or ()),
+        imports=tuple(imported(ctx, imports)),
     )
     if dry_run:
         runner.show_missing(target, request, output_dir)
