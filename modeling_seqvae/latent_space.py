@@ -175,6 +175,14 @@ def _is_missing(label: Hashable) -> bool:
         return True
 
 
+def _numbers(given: Sequence[float], name: str) -> NDArray[np.float32]:
+    """Numbers (S,), one or more. Raises ValueError for anything else."""
+    numbers = np.asarray(given, np.float32)
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be a list of numbers, such as [0, 0.5, 1], got {given!r}")
+    return numbers
+
+
 def _unit(points: NDArray) -> NDArray:
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     return points / np.where(lengths > 0, lengths, 1)
@@ -211,6 +219,30 @@ class LatentOperations(ABC):
         steps, way = at_least(2, steps, "steps"), one_of(PATHS, path, "path")
         start, end = self.encode([a, b], features="centre")
         return self.decode(way(start, end, steps), seed, **generation_kwargs)
+
+    def traverse(
+        self,
+        text: str | None,
+        dimension: int,
+        values: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+        seed: int | None = None,
+        **generation_kwargs: Any,
+    ) -> list[str]:
+        """Sentences written from the centre of `text` with one dimension, counted from 0, set to each of `values`.
+
+        Without a text, None, all other dimensions are 0, the middle of the prior, whose standard deviation is 1. Other
+        arguments as in `decode`. Raises ValueError for a dimension that the model does not have, and for no values or
+        such as are not finite.
+        """
+        self._require_latent("traverse")
+        latent_size = self.model.config.latent_size
+        number, places = at_least(0, dimension, "dimension"), _numbers(values, "values")
+        if number >= latent_size:
+            raise ValueError(f"dimension must be below {latent_size}, the model's latent size, got {number}")
+        start = np.zeros(latent_size, np.float32) if text is None else self.encode([text], features="centre")[0]
+        latents = np.repeat(start[None], len(places), axis=0)
+        latents[:, number] = places
+        return self.decode(latents, seed, **generation_kwargs)
 
     def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:
         """What is to `c` as `b` is to `a`: the sentence written from centre(b) - centre(a) + centre(c).
@@ -318,12 +350,10 @@ class LatentOperations(ABC):
         not finite, and for a direction of another shape.
         """
         self._require_latent("edit")
-        vector, steps = np.asarray(direction, np.float32), np.asarray(strengths, np.float32)
+        vector, steps = np.asarray(direction, np.float32), _numbers(strengths, "strengths")
         latent_size = self.model.config.latent_size
         if vector.shape != (latent_size,):
             raise ValueError(f"direction must have the shape ({latent_size},), got {vector.shape}")
-        if steps.ndim != 1 or not steps.size or not np.isfinite(steps).all():
-            raise ValueError(f"strengths must be a list of numbers, such as [0, 0.5, 1], got {strengths!r}")
         centres = self.encode(as_list_of_strings(texts), features="centre")
         moved = centres[:, None] + steps[:, None] * vector  # (N, S, Z)
         sentences = self.decode(moved.reshape(-1, latent_size), seed, **generation_kwargs)

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from modeling_seqvae import SeqVAE
 from modeling_seqvae.latent_space import (
     DIRECTIONS,
     PATHS,
@@ -158,3 +160,32 @@ def test_labels_that_point_nowhere_are_refused(labels, towards, away, message: s
 def test_no_texts_are_refused() -> None:
     with pytest.raises(ValueError, match="there are no texts"):
         two_sides([], 0, "a", "b")
+
+
+@pytest.fixture(scope="module")
+def vae() -> SeqVAE:
+    return SeqVAE.from_pretrained(Path(__file__).parent / "fixtures" / "checkpoint-v1")
+
+
+def test_a_traversal_changes_one_dimension_of_a_text_or_of_the_middle(vae: SeqVAE) -> None:
+    text, values = "the food was good .", [-4.0, 0.5, 4.0]
+    for start, begun in ((text, vae.encode([text], "centre")[0]), (None, np.zeros(vae.model.config.latent_size))):
+        latents = np.repeat(begun[None], 3, axis=0)
+        latents[:, 1] = values
+        assert vae.traverse(start, 1, values) == vae.decode(latents)
+    there = float(vae.encode([text], "centre")[0][1])
+    assert vae.traverse(text, 1, [there]) == [vae.reconstruct(text)]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "values", "message"),
+    [
+        (-1, [0.0], "dimension must be at least 0"),
+        (99, [0.0], "dimension must be below"),
+        (0, [], "values must be a list of numbers"),
+        (0, [float("nan")], "values must be a list of numbers"),
+    ],
+)
+def test_a_traversal_of_what_is_not_there_is_refused(vae: SeqVAE, dimension: int, values: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vae.traverse(None, dimension, values)
