@@ -6,7 +6,7 @@ B sentences of a batch, Z latent dimensions.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch.nn import functional as F
 
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
+from ..noise import sentence_generator
 from ..posteriors import prior_of
+from ..text import SeqVAE
+from ..text_batches import at_least, cut_to, require_unicode
 from .evaluate import Evaluator, standard_error
 
 DRAWS = 8
@@ -64,24 +67,35 @@ class PositionEvaluator(Evaluator):
             raise ValueError(f"what z saves needs at least 1 draw of the prior, got num_draws={num_draws}")
         rows: list[tuple[int, float, NDArray]] = []
         for numbers, batch in self._batches(len(self.dataset), f"positions, {num_draws} draws"):
-            q = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
-            proposal, p = q.proposal, prior_of(q)
-            generators = self._generators(numbers)
-            drawn = proposal.draw(generators)
-            posterior = proposal.rsample_with_log_prob(num_draws, generators)[0]
-            prior = p.rsample(num_draws, drawn.latents, generators)
-            latents = torch.cat([drawn.latents[None], posterior, prior])  # (1 + 2S, B, Z)
-            log_weights = -F.softplus(proposal.log_prob(latents[1:]) - p.log_prob(latents[1:]))  # log p / (p + q)
-            nll = _in_parts(self.model, latents, batch)  # (1 + 2S, B, T)
-            costs = _costs(nll, log_weights.double()).cpu().numpy()  # (3, B, T)
+            words = self._encoder_words(numbers, batch)
+            kls, costs = _batch_costs(self.model, batch, words, self._generators(numbers), num_draws)
             ends = batch["attention_mask"].sum(1).tolist()
-            for row, (number, kl, end) in enumerate(zip(numbers.tolist(), drawn.kl.tolist(), ends, strict=True)):
+            for row, (number, kl, end) in enumerate(zip(numbers.tolist(), kls.tolist(), ends, strict=True)):
                 rows.append((number, kl, costs[:, row, : end - 1]))
         rows = sorted(gather_object(rows), key=lambda row: row[0])
         table = np.full((3, len(rows), max(cost.shape[1] for _, _, cost in rows)), np.nan)
         for row, (_, _, cost) in enumerate(rows):
             table[:, row, : cost.shape[1]] = cost
         return TokenCosts(np.array([row[0] for row in rows]), np.array([row[1] for row in rows]), *table)
+
+
+def _batch_costs(
+    model: SeqVAEForTextModeling,
+    batch: dict[str, torch.Tensor],
+    encoder_words: torch.Tensor,
+    generators: list[torch.Generator],
+    num_draws: int,
+) -> tuple[torch.Tensor, NDArray[np.float64]]:
+    """KL (B,), and given, saved and told (3, B, T) of a batch; the encoder reads `encoder_words` (B, T + 1)."""
+    q = model.encode(encoder_words, batch["attention_mask"])
+    proposal, p = q.proposal, prior_of(q)
+    drawn = proposal.draw(generators)
+    posterior = proposal.rsample_with_log_prob(num_draws, generators)[0]
+    prior = p.rsample(num_draws, drawn.latents, generators)
+    latents = torch.cat([drawn.latents[None], posterior, prior])  # (1 + 2S, B, Z)
+    log_weights = -F.softplus(proposal.log_prob(latents[1:]) - p.log_prob(latents[1:]))  # log p / (p + q)
+    nll = _in_parts(model, latents, batch)  # (1 + 2S, B, T)
+    return drawn.kl, _costs(nll, log_weights.double()).cpu().numpy()
 
 
 def _costs(nll: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
@@ -116,6 +130,51 @@ def token_nll(
     decoder = model.model.decoder
     states = decoder.states_under(latents.to(model.dtype), input_ids)
     return decoder.nll(model.lm_head, states, targets, counted).double().unflatten(0, (len(latents), -1))
+
+
+class PieceCost(NamedTuple):
+    """A piece of a text and what the model pays for it, in nats.
+
+    `nll` is -log p(x_t | x_<t), after the words before alone; `told` is how much less it costs given z ~ q(z|x) too.
+    The last piece is the end of the text, whose `text` is "".
+    """
+
+    text: str
+    nll: float
+    told: float
+    unknown: bool
+
+
+@torch.inference_mode()
+def piece_costs(vae: SeqVAE, text: str, num_draws: int = 64, seed: int = 0) -> list[PieceCost]:
+    """What each token of one text costs, in order, with `num_draws` draws of q(z|x) and of p(z).
+
+    Pieces are parts of the text as it was given, without what stands between words; tokens of one place, such as the
+    bytes of a letter, are one piece. The `nll` of all add up to an importance-weighted estimate of -log p(x). A text
+    longer than the model reads is cut there. Raises ValueError for a language model, and for less than one draw.
+    """
+    vae.model.model._require_latent("tell what z says of a text")
+    num_draws = at_least(1, num_draws, "num_draws")
+    require_unicode([text], "texts")
+    encoded = vae.tokenizer(text, return_offsets_mapping=True, verbose=False)
+    offsets: list[tuple[int, int]] = encoded["offset_mapping"]
+    ids = cut_to(vae.tokenizer.model_max_length, encoded["input_ids"])
+    input_ids = torch.tensor([ids], device=vae.model.device)
+    batch = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+    _, costs = _batch_costs(vae.model, batch, input_ids, [sentence_generator(seed, *ids)], num_draws)
+    told, nll = costs[2, 0], costs[0, 0] + costs[2, 0]
+    pieces: list[PieceCost] = []
+    until = 0
+    for (start, end), id_, cost, gain in zip(offsets[1 : len(ids) - 1], ids[1:-1], nll[:-1], told[:-1], strict=True):
+        unknown = id_ == vae.tokenizer.unk_token_id
+        if pieces and start < until:  # bytes of a letter that has begun
+            before = pieces.pop()
+            more = (before.nll + float(cost), before.told + float(gain), before.unknown or unknown)
+            pieces.append(PieceCost(before.text + text[until:end], *more))
+        else:
+            pieces.append(PieceCost(text[start:end], float(cost), float(gain), unknown))
+        until = max(until, end)
+    return [*pieces, PieceCost("", float(nll[-1]), float(told[-1]), False)]
 
 
 def from_the_end(values: NDArray) -> NDArray:

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,17 @@ import torch
 from datasets import Dataset
 from torch.distributions import Independent, Normal
 
-from modeling_seqvae import SeqVAEForTextModeling
+from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
 from modeling_seqvae.evaluation import positions as module
 from modeling_seqvae.evaluation.evaluate import Evaluator
-from modeling_seqvae.evaluation.positions import PositionEvaluator, TokenCosts, curves, from_the_end, position_report
+from modeling_seqvae.evaluation.positions import (
+    PositionEvaluator,
+    TokenCosts,
+    curves,
+    from_the_end,
+    piece_costs,
+    position_report,
+)
 from modeling_seqvae.noise import seed_of, standard_normal
 
 COUNT = 40
@@ -230,3 +239,66 @@ def test_from_either_side_every_position_that_all_have_counts_every_sentence(mod
     assert report["from_start"]["sentences"] == report["from_end"]["sentences"]
     assert report["from_start"]["sentences"][0] == COUNT
     assert report["from_end"]["saved"][0] == pytest.approx(report["saved_end"])
+
+
+# One text, piece by piece
+
+
+@pytest.fixture(scope="module")
+def vae() -> SeqVAE:
+    return SeqVAE.from_pretrained(Path(__file__).parents[1] / "fixtures" / "checkpoint-v1")
+
+
+TEXT = "The food was  xyzzy, <b>very</b> good."
+
+
+def test_the_pieces_of_a_text_are_its_own_letters_and_their_costs_its_likelihood(vae) -> None:
+    pieces = piece_costs(vae, TEXT, 2000)
+    assert "".join(piece.text for piece in pieces) == TEXT.replace(" ", "")
+    assert pieces[-1].text == "" and "xyzzy" in [piece.text for piece in pieces if piece.unknown]
+    assert sum(piece.nll for piece in pieces) == pytest.approx(vae.nll(TEXT, 4000), abs=0.1)
+    assert piece_costs(vae, TEXT, 8) == piece_costs(vae, TEXT, 8) != piece_costs(vae, TEXT, 8, seed=1)
+    (end,) = piece_costs(vae, "")
+    assert end.text == "" and end.nll == pytest.approx(vae.nll(""), abs=0.2)
+
+
+def test_tokens_of_one_place_are_one_piece(vae, monkeypatch) -> None:
+    """As the bytes of a letter are, to a tokenizer of bytes."""
+    ids = vae.tokenizer("was good")["input_ids"]
+    encoded = {"input_ids": [*ids[:2], *ids[1:]], "offset_mapping": [(0, 0), (0, 1), (0, 1), (2, 4), (0, 0)]}
+    whole = {"input_ids": [*ids[:2], *ids[1:]], "offset_mapping": [(0, 0), (0, 1), (1, 2), (2, 4), (0, 0)]}
+    for tokenised, expected in ((whole, ["w", "a", "s "]), (encoded, ["w", "s "])):
+        tokenizer = SimpleNamespace(model_max_length=100, unk_token_id=-1)
+        stand_in = SimpleNamespace(model=vae.model, tokenizer=Answers(tokenizer, tokenised))
+        found = piece_costs(stand_in, "was good")
+        assert [piece.text for piece in found[:-1]] == expected
+    apart = piece_costs(SimpleNamespace(model=vae.model, tokenizer=Answers(tokenizer, whole)), "was good")
+    assert sum(piece.nll for piece in found) == pytest.approx(sum(piece.nll for piece in apart))
+
+
+class Answers:
+    """A tokenizer that answers what it is told to."""
+
+    def __init__(self, fields: Any, answer: dict[str, Any]):
+        self.__dict__.update(vars(fields))
+        self.answer = answer
+
+    def __call__(self, text: str, **unused: Any) -> dict[str, Any]:
+        return self.answer
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_and_nonsense_refused(vae) -> None:
+    before, vae.tokenizer.model_max_length = vae.tokenizer.model_max_length, 5
+    try:
+        assert [piece.text for piece in piece_costs(vae, "the food was good . and more", 2)] == [
+            "the",
+            "food",
+            "was",
+            "",
+        ]
+    finally:
+        vae.tokenizer.model_max_length = before
+    with pytest.raises(ValueError, match="num_draws must be at least 1"):
+        piece_costs(vae, TEXT, 0)
+    with pytest.raises(ValueError, match="not valid Unicode"):
+        piece_costs(vae, "half \ud800")
