@@ -44,6 +44,7 @@ setup(
     package_dir={"modeling_seqvae.configuration": "configuration", "modeling_seqvae.model_cards": "model_cards"},
     package_data={
         "modeling_seqvae": ["py.typed"],
+        "modeling_seqvae.explore": ["*.css", "*.js"],
         "modeling_seqvae.configuration": ["**/*.yaml"],
         "modeling_seqvae.model_cards": ["template.md"],
     },
@@ -68,16 +69,19 @@ setup(
         "typer>=0.19.2",
     ],
     extras_require={
+        "explore": ["gradio>=6.31"],  # before, its pages asked other hosts for fonts, or its plots failed
         "figures": ["matplotlib>=3.9"],
         "onnx": ["onnx>=1.20", "onnxruntime>=1.32", "onnxscript>=0.6.2"],
         "sentence-transformers": ["sentence-transformers>=6"],
         "trackers": ["tensorboard>=2.18", "wandb>=0.19"],
         "dev": [
             "build>=1.2.1",
-            "fastapi>=0.120",  # examples/serve.py
+            "fastapi>=0.133",  # examples/serve.py
+            "gradio>=6.31",
             "hypothesis>=6.100",
             "mypy>=1.15",
             "parameterized>=0.9",  # transformers' own tests
+            "playwright>=1.60",  # drives a browser where there is one
             "pytest>=8.3.2",
             "pytest-xdist>=3.6",
             "ruff>=0.12",

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, get_token
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, SpaceInfo, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -60,6 +60,9 @@ OURS = (
     "model*.safetensors",
 )  # fmt: skip
 """Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
+
+SPACE = ("README.md", "app.py", "requirements.txt", "texts.csv", "model/*", "modeling_seqvae/*")
+"""The same of a Space, code included."""
 
 REFUSALS = {
     401: "the hub does not accept this token: it may be mistyped or expired; make one at {url}/settings/tokens",
@@ -160,9 +163,11 @@ def push_files(
     create_pr: bool = False,
     update: bool = False,
     token: str | None = None,
+    space: bool = False,
 ) -> str:
     """Push files in one commit to a model repository, which is created if there is none; URL of the commit or request.
 
+    With `space` it is to a Space that runs Gradio, whose names are apart from those of models.
     `revision` is a branch, created from main if there is none; `create_pr` proposes the commit in a pull request. A
     repository with files is refused unless `update`, which replaces what this package wrote before, deletes what it no
     longer writes, and keeps other files. Raises ValueError for an invalid name or combination, and SharingError where
@@ -173,12 +178,13 @@ def push_files(
         raise ValueError("a pull request is made against main: give either a branch or a pull request")
     api = HfApi(token=token)
     with _explained(api, repo_id) as created:
-        base = _destination(api, repo_id, private, revision, create_pr, update, created)
+        base = _destination(api, repo_id, private, revision, create_pr, update, created, space)
         # Not upload_folder: with hf_xet it commits in parts when a commit of more than twenty files fails.
         commit = api.create_commit(
             repo_id,
-            [*_additions(files), *_deletions(files, base)],
+            [*_additions(files), *_deletions(files, base, space)],
             commit_message=commit_message,
+            repo_type="space" if space else None,
             revision=revision,
             create_pr=create_pr,
             parent_commit=base.sha,  # refuses where another commit came in between
@@ -198,13 +204,23 @@ def prepare_repository(repo_id: str, *, private: bool = False, update: bool = Fa
 
 
 def _destination(
-    api: HfApi, repo_id: str, private: bool, branch: str | None, create_pr: bool, update: bool, created: list[str]
-) -> ModelInfo:
+    api: HfApi,
+    repo_id: str,
+    private: bool,
+    branch: str | None,
+    create_pr: bool,
+    update: bool,
+    created: list[str],
+    space: bool = False,
+) -> ModelInfo | SpaceInfo:
     """The state of main, or of a branch, that a commit will change; notes in `created` what is empty or a copy."""
+    kind, look = ("space", api.space_info) if space else (None, api.model_info)
     if not create_pr:
-        api.create_repo(repo_id, private=private or None, exist_ok=True)  # None: as the organisation's settings say
+        sdk = "gradio" if space else None
+        # private None: as the organisation's settings say
+        api.create_repo(repo_id, private=private or None, exist_ok=True, repo_type=kind, space_sdk=sdk)
     try:
-        main = api.model_info(repo_id)
+        main = look(repo_id)
     except RepositoryNotFoundError as error:
         if not create_pr or error.response.status_code == 401:  # the answer to anyone without a token
             raise
@@ -217,8 +233,8 @@ def _destination(
         if not create_pr:
             _require_empty(repo_id, main, update)
         return main
-    api.create_branch(repo_id, branch=branch, exist_ok=True)
-    there = api.model_info(repo_id, revision=branch)
+    api.create_branch(repo_id, branch=branch, exist_ok=True, repo_type=kind)
+    there = look(repo_id, revision=branch)
     if there.sha == main.sha:
         created.append(f"branch {branch}")
     else:
@@ -226,7 +242,7 @@ def _destination(
     return there
 
 
-def _require_empty(place: str, there: ModelInfo, update: bool) -> None:
+def _require_empty(place: str, there: ModelInfo | SpaceInfo, update: bool) -> None:
     if not update and _names(there):
         raise SharingError(
             f"{place} exists already and holds files: to replace what is there say --update (update=True in Python), "
@@ -234,7 +250,7 @@ def _require_empty(place: str, there: ModelInfo, update: bool) -> None:
         )
 
 
-def _names(there: ModelInfo) -> set[str]:
+def _names(there: ModelInfo | SpaceInfo) -> set[str]:
     return {file.rfilename for file in there.siblings or ()} - {".gitattributes"}
 
 
@@ -242,9 +258,11 @@ def _additions(files: Mapping[str, bytes | Path]) -> list[CommitOperationAdd]:
     return [CommitOperationAdd(name, content) for name, content in sorted(files.items())]
 
 
-def _deletions(files: Mapping[str, bytes | Path], base: ModelInfo) -> list[CommitOperationDelete]:
+def _deletions(
+    files: Mapping[str, bytes | Path], base: ModelInfo | SpaceInfo, space: bool = False
+) -> list[CommitOperationDelete]:
     """What this package wrote there before and no longer writes: an old evaluation would be of the model before."""
-    patterns = (*OURS, *code_files())
+    patterns = SPACE if space else (*OURS, *code_files())
     old = {name for name in _names(base) if any(fnmatch(name, pattern) for pattern in patterns)}
     return [CommitOperationDelete(name) for name in sorted(old - files.keys())]
 

@@ -23,7 +23,7 @@ from modeling_seqvae.training.run_directory import weights_hash
 
 COMMANDS = (
     *("train", "evaluate", "encode", "score", "classify", "sample", "reconstruct", "interpolate"),
-    *("neighbours", "analogy", "edit", "push", "reproduce", "demo", "results", "list"),
+    *("neighbours", "analogy", "edit", "explore", "plot", "export", "push", "reproduce", "demo", "results", "list"),
 )
 PRESET = """
 model: {embedding_size: 6, hidden_size: 8, latent_size: 3, initializer_range: 0.5}

@@ -42,7 +42,7 @@ ROOT_FILES = (
     "pipelines",
 )
 # The trainer measures with the code that evaluates, so evaluation stands before it.
-FOLDERS = ("data", "evaluation", "training", "reproduce", "hub")
+FOLDERS = ("data", "evaluation", "training", "reproduce", "hub", "explore")
 ENTRIES = ("cli", "__main__")
 ORDER = (*ROOT_FILES, *FOLDERS, *ENTRIES)
 
@@ -151,4 +151,4 @@ def test_importing_the_package_loads_no_data_set_estimator_or_plotting_library()
         [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert not loaded & {"datasets", "matplotlib", "pandas", "sklearn", "tensorboard", "wandb"}
+    assert not loaded & {"datasets", "gradio", "matplotlib", "pandas", "sklearn", "tensorboard", "wandb"}

@@ -3,6 +3,7 @@
 from ..kernels import keep_freed_memory
 from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
+from .explore_commands import explore, plot
 from .export_command import export
 from .feature_commands import classify, encode, score
 from .latent_commands import analogy, edit, neighbours
@@ -18,11 +19,13 @@ __all__ = [
     "edit",
     "encode",
     "evaluate",
+    "explore",
     "export",
     "interpolate",
     "list_names",
     "main",
     "neighbours",
+    "plot",
     "push",
     "reconstruct",
     "reproduce",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import app, note
-from .options import SHARE
+from .options import SHARE, LabelColumn, TextColumn
 
 if TYPE_CHECKING:
     from ..training.callbacks import Callback
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=SHARE)
 def push(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="The model on the hub; created if missing.")],
+    name: Annotated[
+        str, typer.Argument(metavar="USER/NAME", help="The model or Space on the hub; created if missing.")
+    ],
     private: Annotated[
         bool, typer.Option("--private", help="If the model is created: only you or your organisation see it.")
     ] = False,
@@ -49,6 +51,18 @@ def push(
         str | None,
         typer.Option("--license", metavar="ID", help="The licence of the weights: apache-2.0, ..."),
     ] = None,
+    space: Annotated[
+        bool, typer.Option("--space", help="Share a page to explore the model, as a Space (see seqvae explore).")
+    ] = False,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --space: the texts on its map, a file as for encode; who sees the Space sees them.",
+        ),
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files and print the card, without contacting the hub.")
     ] = False,
@@ -66,11 +80,20 @@ def push(
     Example: seqvae push RUN user/name --private
     """
     from ..hub.push import contents
+    from ..hub.space import space_contents
     from ..sharing import push_files
 
-    shared = contents(
-        run, name, code=not no_code, samples=samples, licence=licence, sentence_features=sentence_features
-    )
+    if not space and (texts or text_column or label_column):
+        raise ValueError("--texts, --text-column and --label-column are for --space: a model is shared without texts")
+    if space and sentence_features:
+        raise ValueError("--sentence-transformers is for a model, and --space shares a page: push twice")
+    if space:
+        columns = {"text_column": text_column, "label_column": label_column}
+        shared = space_contents(run, texts=texts, **columns, code=not no_code, licence=licence)
+    else:
+        shared = contents(
+            run, name, code=not no_code, samples=samples, licence=licence, sentence_features=sentence_features
+        )
     for told in shared.notes:
         note(told)
     if dry_run:
@@ -88,8 +111,11 @@ def push(
         create_pr=pull_request,
         update=update,
         token=token,
+        space=space,
     )
     print(url)
+    if space:
+        return
     where = f"{name!r}, revision={branch!r}" if branch else repr(name)
     if not pull_request:
         note(f"next: SeqVAE.from_pretrained({where}) in Python")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from numpy.typing import DTypeLike, NDArray
 
 from .caching import made_once
@@ -52,6 +52,14 @@ def texts_of(rows: Dataset) -> Iterator[str]:
     """The `text` of every row, in order."""
     for batch in rows.select_columns(["text"]).iter(1000):
         yield from batch["text"]
+
+
+def labels_of(rows: Dataset) -> list[str] | None:
+    """The names of the classes of all rows; None where there are no labels."""
+    if "label" not in rows.column_names:
+        return None
+    feature, labels = rows.features["label"], list(rows["label"])
+    return [feature.int2str(label) for label in labels] if isinstance(feature, ClassLabel) else list(map(str, labels))
 
 
 def arrays_of(rows: Dataset, column: str) -> Iterator[NDArray]:

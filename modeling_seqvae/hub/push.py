@@ -65,15 +65,11 @@ def contents(
     ValueError for a run with a damaged file and for features that the model does not have.
     """
     run = Path(run)
-    if not (run / RECIPE).is_file():
-        raise FileNotFoundError(
-            f"{run} is not a run's directory: it holds no {RECIPE}. (A checkpoint alone is shared from Python, by "
-            "SeqVAE.from_pretrained(...).push_to_hub.)"
-        )
+    require_run(run)
     best = checkpoint or Path(best_checkpoint(str(run)))
     recipe, history = Recipe.load(run / RECIPE), require_history(run)
     evaluation, notes = _evaluation(run / "evaluation.json", best, recipe)
-    files = _checkpoint_files(best, code)
+    files = checkpoint_files(best, code)
     files[RECIPE] = dump_yaml(without_local_paths(recipe).model_dump(mode="json")).encode()
     files[HISTORY] = "".join(json.dumps(record) + "\n" for record in history).encode()
     if evaluation:
@@ -102,6 +98,16 @@ def contents(
     return Contents(files, f"{recipe.title} on {recipe.corpus.name}", notes)
 
 
+def require_run(run: Path) -> Path:
+    """The recipe of a run's directory. Raises FileNotFoundError for what is none."""
+    if not (run / RECIPE).is_file():
+        raise FileNotFoundError(
+            f"{run} is not a run's directory: it holds no {RECIPE}. (A checkpoint alone is shared from Python, by "
+            "SeqVAE.from_pretrained(...).push_to_hub.)"
+        )
+    return run / RECIPE
+
+
 def without_local_paths(recipe: Recipe) -> Recipe:
     """The recipe without the folders of the machine it ran on: of files elsewhere than in a data folder, the names."""
     corpus = recipe.corpus
@@ -119,7 +125,8 @@ def _without_folder(path: str) -> str:
     return parts.name if parts.anchor or path.startswith("~") or ".." in parts.parts else path
 
 
-def _checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
+def checkpoint_files(best: Path, code: bool) -> dict[str, bytes | Path]:
+    """Weights, configurations and tokenizer in a checkpoint's folder, with the code that loads them if asked for."""
     found: dict[str, bytes | Path] = {path.name: path for pattern in CHECKPOINT_FILES for path in best.glob(pattern)}
     found.pop(CHECKSUMS, None)  # of this folder: what is shared differs
     if code:

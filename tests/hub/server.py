@@ -132,7 +132,7 @@ class Hub:
     # What the hub answers. `user` is None without a token.
 
     def repo(self, name: str, user: User | None, write: bool = False) -> Repo:
-        owner = name.split("/")[0]
+        owner = name.removeprefix("spaces/").split("/")[0]
         found = self.repos.get(name)
         if found is None or (found.private and (user is None or user.name != owner)):
             if user is None:
@@ -147,6 +147,10 @@ class Hub:
             raise Refused(401, "Invalid username or password.")
         owner = body.get("organization") or user.name
         name = f"{owner}/{body['name']}"
+        if body.get("type") == "space":
+            if body.get("sdk") not in ("gradio", "static", "docker"):
+                raise Refused(400, '"sdk" must be one of gradio, static, docker')
+            name = f"spaces/{name}"
         if owner != user.name or not user.writes:
             raise Refused(403, f'You don\'t have the rights to create a model under the namespace "{owner}"')
         if name in self.repos:
@@ -155,9 +159,9 @@ class Hub:
         self.add(name, {}, private=body.get("visibility") == "private" or bool(body.get("private")))
         return {"url": f"{self.url}/{name}", "name": name}
 
-    def validate(self, content: str) -> dict[str, Any]:
+    def validate(self, content: str, kind: str = "model") -> dict[str, Any]:
         """The checks that the hub makes of a card's metadata, as far as a card of ours can fail them."""
-        errors = list(card_errors(content))
+        errors = list(card_errors(content, kind))
         if errors:
             raise Refused(400, json.dumps({"errors": [{"message": error} for error in errors], "warnings": []}))
         return {"errors": [], "warnings": []}
@@ -217,7 +221,7 @@ def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def card_errors(content: str) -> Iterator[str]:
+def card_errors(content: str, kind: str = "model") -> Iterator[str]:
     """What is wrong with the metadata of a card."""
     found = FRONT_MATTER.match(content)
     try:
@@ -230,6 +234,9 @@ def card_errors(content: str) -> Iterator[str]:
         return
     for key in ("library_name", "license", "pipeline_tag"):
         if not isinstance(data.get(key, ""), str):
+            yield f'"{key}" must be a string'
+    for key in ("title", "sdk", "sdk_version", "app_file") if kind == "space" else ():
+        if not isinstance(data.get(key), str):
             yield f'"{key}" must be a string'
     if not all(isinstance(tag, str) for tag in data.get("tags", [])):
         yield '"tags" must be an array of strings'
@@ -329,16 +336,18 @@ class _Handler(BaseHTTPRequestHandler):
         if (method, self.place) == ("POST", "/api/repos/create"):
             return hub.create(user, json.loads(body))
         if (method, self.place) == ("POST", "/api/validate-yaml"):
-            return hub.validate(json.loads(body)["content"])
+            asked = json.loads(body)
+            return hub.validate(asked["content"], asked.get("repoType", "model"))
         if (method, self.place) == ("POST", "/lfs/verify"):
             return {}
-        if found := re.fullmatch(r"/([\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", self.place):
+        if found := re.fullmatch(r"/((?:spaces/)?[\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", self.place):
             hub.repo(found.group(1), user, write=True)
             return hub.lfs_batch(json.loads(body)["objects"])
-        found = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(\w+))?(?:/(.+))?", self.place)
+        found = re.fullmatch(r"/api/(models|spaces)/([\w.-]+/[\w.-]+)(?:/(\w+))?(?:/(.+))?", self.place)
         if not found:
             raise Refused(404, f"{method} {self.place} is not of this hub")
-        name, verb, revision = found.group(1), found.group(2) or "revision", found.group(3) or "main"
+        name, verb, revision = found.group(2), found.group(3) or "revision", found.group(4) or "main"
+        name = f"spaces/{name}" if found.group(1) == "spaces" else name
         as_request = "create_pr" in self.query
         repo = hub.repo(name, user, write=method == "POST" and not as_request)
         if user is None and method == "POST":

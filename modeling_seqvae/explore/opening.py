@@ -1,0 +1,114 @@
+"""From the name of a checkpoint, and maybe a file of texts, to an Explorer."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError
+
+from ..data.columns import labels_of, texts_of
+from ..data.corpora import read_labelled, read_texts
+from ..data.files import read_json_lines
+from ..loading import RECIPE
+from ..training.recipe import Recipe
+from ..training.report import quiet_libraries
+from ..training.run import load_best, own_texts, reading_of
+from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
+from .explorer import Explorer
+
+MOST_POINTS = 10_000
+"""Texts on a map at most: a browser draws these without a halt."""
+POINTS = 2_000
+"""Texts on a map unless more are asked for."""
+WRITTEN = 1_000
+"""Sentences that the model writes for a map where there are no texts."""
+
+
+def open_explorer(
+    checkpoint: str,
+    texts: str | Path | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    data_dir: str | Path | None = None,
+    points: int = POINTS,
+    device: Any = None,
+) -> Explorer:
+    """A run, checkpoint or model on the hub beside the texts of a file, or of the validation set of its run.
+
+    Of more than `points` texts some are taken at random, the same every time. Where neither is at hand the texts are
+    sentences that the model writes, and a warning says why. Raises ValueError for a language model, for `points` out of
+    bounds, and what reading a file raises.
+    """
+    if not 2 <= points <= MOST_POINTS:
+        raise ValueError(f"a map has from 2 to {MOST_POINTS:,} points, got {points:,}")
+    vae = load_best(checkpoint, device)
+    vae.model.model._require_latent("be explored")
+    if texts is not None:
+        rows, source = _of_a_file(Path(texts), checkpoint, text_column, label_column)
+    else:
+        try:
+            with quiet_libraries():
+                rows = own_texts(_run_of(checkpoint), "validation", data_dir)
+            source = "validation set of its run"
+        except (ValueError, OSError) as error:
+            warnings.warn(
+                f"{error}. So the map shows sentences that the model wrote: name a file of texts to see those",
+                stacklevel=2,
+            )
+            rows = Dataset.from_dict({"text": vae.sample(min(points, WRITTEN), seed=0)})
+            source = "written by the model itself"
+    listed = list(texts_of(rows))
+    kept = [i for i, text in enumerate(listed) if text.strip()]
+    chosen = kept
+    if len(kept) > points:
+        chosen = [kept[i] for i in np.sort(np.random.default_rng(0).permutation(len(kept))[:points])]
+    labels = labels_of(rows)
+    return Explorer(
+        vae,
+        [listed[i] for i in chosen],
+        None if labels is None else [labels[i] for i in chosen],
+        title=_title(checkpoint),
+        source=source,
+        left_out=len(kept) - len(chosen),
+        history=history_of(checkpoint),
+    )
+
+
+def _of_a_file(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[Dataset, str]:
+    reading = reading_of(checkpoint)
+    with quiet_libraries():
+        if label_column is None:
+            return read_texts(path, reading, text_column)[0], path.name
+        return read_labelled(path, reading, text_column, label_column)[0], path.name
+
+
+def _run_of(checkpoint: str) -> str:
+    """The run that a checkpoint of its folder is in; any other is itself."""
+    path = Path(checkpoint)
+    return str(path.absolute().parent) if path.name in CHECKPOINTS and path.is_dir() else checkpoint
+
+
+def history_of(checkpoint: str) -> Sequence[Mapping[str, Any]]:
+    """The history of a run, or what was pushed of it beside a checkpoint; nothing where there is none.
+
+    Raises ValueError for a damaged file.
+    """
+    if Path(checkpoint).exists():
+        return read_history(_run_of(checkpoint))
+    try:
+        return read_json_lines(Path(hf_hub_download(checkpoint, HISTORY)), RECORD)
+    except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
+        return []
+
+
+def _title(checkpoint: str) -> str:
+    """What a run's recipe calls it; else the checkpoint's name."""
+    folder = Path(_run_of(checkpoint))
+    if (folder / RECIPE).is_file():
+        recipe = Recipe.load(folder / RECIPE)
+        return f"{recipe.title} on {recipe.corpus.name}"
+    return folder.name if folder.exists() else checkpoint

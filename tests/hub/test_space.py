@@ -1,0 +1,133 @@
+"""A run's page as a Space: what arrives over HTTP, and that it runs by itself."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+MakeRun = Callable[..., Path]
+PUSH = "result = seqvae('push', *arguments)"
+MODEL = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+TEXTS = "review,stars\nthe food was good .,5\nour room was cold,1\nthe staff was warm,5\n,3\n"
+
+
+@pytest.fixture
+def push(package: Any) -> Callable[..., tuple[int, str, str]]:
+    return lambda *arguments: tuple(package(PUSH, arguments=[str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.csv"
+    path.write_text(TEXTS)
+    return path
+
+
+def front_matter(card: bytes) -> dict[str, Any]:
+    return yaml.safe_load(re.match(r"---\n(.*?)\n---\n", card.decode(), re.DOTALL).group(1))
+
+
+def test_a_space_is_one_commit_apart_from_the_models(hub: Any, push: Any, make_run: MakeRun, texts: Path) -> None:
+    run = make_run()
+    options = ["--texts", texts, "--text-column", "review", "--label-column", "stars", "--license", "mit"]
+    code, output, told = push(run, "user/shown", "--space", *options)
+    assert code == 0, told
+    commit = hub.repos["spaces/user/shown"].at("main")
+    assert output == f"{hub.url}/spaces/user/shown/commit/{commit.sha}\n" and "user/shown" not in hub.repos
+    assert "3 texts: everybody who sees the Space can read them" in told
+    assert [one.message for one in hub.repos["spaces/user/shown"].branches["main"]] == [
+        "initial commit", "Share the page of SeqVAE + Attention on demo",
+    ]  # fmt: skip
+    files = hub.files("spaces/user/shown")
+    assert {f"model/{name}" for name in MODEL} | {"model/recipe.yaml", "model/history.jsonl"} <= set(files)
+    assert {"app.py", "requirements.txt", "README.md", "texts.csv", "modeling_seqvae/explore/map.js"} <= set(files)
+    assert files["model/model.safetensors"] == (run / "best" / "model.safetensors").read_bytes()
+    card = front_matter(files["README.md"])
+    assert (card["sdk"], card["app_file"], card["license"]) == ("gradio", "app.py", "mit")
+    assert f"gradio=={card['sdk_version']}\n" in files["requirements.txt"].decode()
+    assert re.search(r"^torch>=", files["requirements.txt"].decode(), re.M)
+    assert b"the food was good ." in files["texts.csv"] and str(run).encode() not in b"".join(
+        content for name, content in files.items() if not name.endswith(".safetensors")
+    )
+
+
+def test_a_space_is_replaced_only_when_told_and_loses_what_is_no_longer_written(
+    hub: Any, push: Any, make_run: MakeRun, texts: Path
+) -> None:
+    run = make_run()
+    options = ["--texts", texts, "--text-column", "review"]
+    assert push(run, "user/again", "--space", *options)[0] == 0
+    code, _, told = push(run, "user/again", "--space")
+    assert code == 1 and "user/again exists already and holds files" in told
+    hub.repos["spaces/user/again"].commit(
+        "main", "mine", hub.files("spaces/user/again") | {"notes": b"mine"}, frozenset()
+    )
+    assert push(run, "user/again", "--space", "--update", "--no-code")[0] == 0
+    files = hub.files("spaces/user/again")
+    assert files["notes"] == b"mine" and "texts.csv" not in files
+    assert not any(name.startswith("modeling_seqvae/") for name in files)
+    assert files["requirements.txt"].decode().splitlines()[1].startswith("seqvae==")
+
+
+def test_a_space_is_private_from_the_start_or_nothing(hub: Any, push: Any, make_run: MakeRun) -> None:
+    assert push(make_run(), "user/secret", "--space", "--private", "--no-code")[0] == 0
+    assert hub.repos["spaces/user/secret"].private
+
+
+def test_options_of_the_other_kind_are_refused(hub: Any, push: Any, make_run: MakeRun, texts: Path) -> None:
+    run = make_run()
+    assert "are for --space" in push(run, "user/no", "--texts", texts)[2]
+    assert "push twice" in push(run, "user/no", "--space", "--sentence-transformers", "mean")[2]
+    code, output, _ = push(run, "user/no", "--space", "--dry-run")
+    assert code == 0 and "sdk: gradio" in output and "app.py" in output and hub.requests == []
+
+
+def test_the_files_of_a_space_run_by_themselves(
+    hub: Any, push: Any, make_run: MakeRun, texts: Path, tmp_path: Path
+) -> None:
+    """In a folder of their own, where this package is found nowhere else."""
+    pytest.importorskip("gradio")
+    options = ["--texts", texts, "--text-column", "review", "--label-column", "stars"]
+    assert push(make_run(), "user/runs", "--space", *options)[0] == 0
+    space = tmp_path / "space"
+    for name, content in hub.files("spaces/user/runs").items():
+        (space / name).parent.mkdir(parents=True, exist_ok=True)
+        (space / name).write_bytes(content)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HF_", "GRADIO"))}
+    environment = kept | {"GRADIO_SERVER_PORT": str(port), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment["NO_PROXY"] = "127.0.0.1,localhost"
+    program = (
+        "import sys; sys.path.insert(0, '.'); import modeling_seqvae, os\n"
+        "assert os.path.samefile(os.path.dirname(modeling_seqvae.__file__), 'modeling_seqvae')\n"
+        "import runpy; runpy.run_path('app.py', run_name='__main__')"
+    )
+    log = (tmp_path / "log").open("w+")
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=space, env=environment, stdout=log, stderr=log)
+    try:
+        config = None
+        for _ in range(240):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            try:
+                config = json.load(urlopen(f"http://127.0.0.1:{port}/config", timeout=10))
+                break
+            except OSError:
+                time.sleep(0.5)
+        assert config is not None and config["title"].startswith("SeqVAE + Attention on demo")
+        shown = json.dumps(config)
+        assert "3 texts: texts.csv" in shown and '"Edit"' in shown
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
