@@ -188,6 +188,21 @@ def test_words_of_a_folder_are_those_of_the_run_that_made_them(tmp_path):
     assert kind_of(loaded) == "words" and content_hash(loaded) == content_hash(words)
 
 
+@pytest.mark.parametrize(
+    ("source", "place", "options"),
+    [("owner/name@v2", "owner/name", {"revision": "v2"}), ("owner/name", "owner/name", {})],
+)
+def test_a_revision_stands_behind_the_name(source, place, options, monkeypatch):
+    asked = {}
+
+    def load(name: str, **given: str) -> PreTrainedTokenizerFast:
+        asked[name] = given
+        return like_bert()
+
+    monkeypatch.setattr("modeling_seqvae.data.subwords.AutoTokenizer.from_pretrained", load)
+    assert len(load_tokenizer(source)) == 10 and asked == {place: options}
+
+
 def test_what_is_no_fast_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a fast tokenizer"):
         prepare_tokenizer(object())

@@ -22,6 +22,7 @@ from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.evaluation.metrics import bits_per_byte
 from modeling_seqvae.evaluation.table import caption, cells
 from modeling_seqvae.hub.push import contents
+from modeling_seqvae.reproduce.demonstration import run_demo
 from modeling_seqvae.tokenization import content_hash, decode_sentences, train_tokenizer
 from modeling_seqvae.training import run as runs
 from modeling_seqvae.training.recipe import Recipe, resolve
@@ -211,6 +212,19 @@ def test_a_text_is_cut_at_max_words_tokens_and_its_bytes_are_those_that_are_read
     assert bytes_of(tokenised) == len(read.encode()) or "�" in read
 
 
+def test_words_are_cut_alike(tmp_path, preset):
+    rows = Dataset.from_dict({"text": ["good food , bad staff", "good", ""]})
+    tokenizer = train_tokenizer(rows["text"])
+    tokenizer.model_max_length = 4
+    tokenised = tokenise(rows, tokenizer)
+    assert tokenised["input_ids"][0] == [1, *tokenizer("good food").input_ids[1:-1], 2]
+    assert tokenised["cut"][:] == [True, False, False] and tokenised["bytes"][:] == [9, 4, 0]
+    recipe = resolve("max_pool", None, preset, ["training.epochs=1", "corpus.max_words=2", "corpus.vocabulary_size=1"])
+    trainer = runs.train_on(recipe, tmp_path, rows, rows, progress=False)
+    assert len(trainer.tokenizer) == 5 and max(trainer.train_set["length"]) == 4
+    assert trainer.recipe.corpus.vocabulary_size == 1
+
+
 def test_documents_are_read_whole_and_cut_by_tokens(corpus, preset, tmp_path):
     spec = corpus.model_copy(update={"tokenizer": "bpe", "max_words": 3, "vocabulary_size": 256})
     loaded = load_corpus(spec)
@@ -308,6 +322,11 @@ def test_a_run_with_a_tokenizer_from_elsewhere_remembers_what_it_was(corpus, pre
 def test_what_is_no_tokenizer_is_refused_with_the_recipe(corpus, preset, change, message):
     with pytest.raises(ValueError, match=message):
         resolve("max_pool", corpus, preset, ["corpus.tokenizer=bpe", change])
+
+
+def test_the_demonstration_s_truth_is_one_of_words(tmp_path):
+    with pytest.raises(ValueError, match="of words"):
+        run_demo(tmp_path, overrides=["corpus.tokenizer=bpe"])
 
 
 def test_a_trainer_takes_a_tokenizer_that_is_ready_and_says_which(preset, tmp_path):
