@@ -40,13 +40,18 @@ class SeqVAEConfig(PreTrainedConfig):
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
         posterior: Family of q(z|x): `gaussian` (diagonal covariance), `normalised` (the same, its means normalised over
             the batch, as in BN-VAE), `planar_flow` (planar flows of a Gaussian, as in WAE-RNF), `implicit` (a sampler
-            of features and noise, as in iVAE) or `vmf` (von Mises-Fisher on the unit sphere, uniform prior there).
+            of features and noise, as in iVAE), `vmf` (von Mises-Fisher on the unit sphere, uniform prior there) or
+            `refined` (Gaussian, improved for each sentence by gradient steps, as in SA-VAE).
         mean_scale: Standard deviation of the means of a `normalised` posterior in each dimension, γ of Zhu et al.
             (2020); the KL is at least latent_size * mean_scale**2 / 2 nats per sentence.
         num_flows: Flows of a `planar_flow` posterior.
         sampler_layers: Layers of an `implicit` posterior's sampler; 1 is linear, and its density exact.
         concentration: Of a `vmf` posterior, κ of Xu and Durrett (2018): it decides the KL, which is the same for all
             sentences.
+        refinement_steps: Of a `refined` posterior, K of Kim et al. (2018); 0 is `gaussian`.
+        refinement_rate: Its step size, on the gradient of a sentence's own bound.
+        refinement_momentum: The share of a step that the next one repeats.
+        refinement_clip: The largest norm of a sentence's gradient in the mean, and of that in the log-variance.
         decoder: What writes the sentence: `lstm`; `dilated_cnn`, dilated convolutions over the last words; or
             `unigram`, which draws every token from softmax(W z + b) without reading the words before it; dropout does
             nothing there.
@@ -86,6 +91,10 @@ class SeqVAEConfig(PreTrainedConfig):
     num_flows: int = 3
     sampler_layers: int = 1
     concentration: float | int = 20.0
+    refinement_steps: int = 20
+    refinement_rate: float | int = 0.03125
+    refinement_momentum: float | int = 0.5
+    refinement_clip: float | int = 28.0
     decoder: str = "lstm"
     cnn_size: str = "small"
     decoder_skip: bool = False
@@ -154,6 +163,8 @@ class SeqVAEConfig(PreTrainedConfig):
         ):  # fmt: skip
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if self.refinement_steps < 0:
+            raise ValueError(f"refinement_steps must be 0 or more, got {self.refinement_steps}")
         if self.latent_size < 0:
             raise ValueError(f"latent_size must be 0 (a language model) or more, got {self.latent_size}")
         if self.posterior == "vmf" and self.latent_size == 1:
@@ -177,15 +188,16 @@ class SeqVAEConfig(PreTrainedConfig):
         DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:
-        """Dropouts are probabilities, initial ranges not negative, scale of the means and concentration positive."""
-        for field in ("embedding_dropout", "output_dropout", "word_dropout"):
+        """Dropouts and momentum are probabilities, ranges not negative; scales, rates and concentration positive."""
+        for field in ("embedding_dropout", "output_dropout", "word_dropout", "refinement_momentum"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
         for field in ("initializer_range", "embedding_initializer_range"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
-        if self.mean_scale <= 0:
-            raise ValueError(f"mean_scale must be above 0, got {self.mean_scale}")
+        for field in ("mean_scale", "refinement_rate", "refinement_clip"):
+            if getattr(self, field) <= 0:
+                raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
         if not 0 < self.concentration <= MOST_CONCENTRATION:
             most = f"at most {MOST_CONCENTRATION:,}"
             raise ValueError(f"concentration must be above 0 and {most}, got {self.concentration}")

@@ -27,6 +27,7 @@ from .outputs import (
 )
 from .pooling import build_pooling
 from .posteriors import POSTERIORS, prior_of
+from .refinement import RefiningHead
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
@@ -62,7 +63,17 @@ class SeqVAEEncoder(nn.Module):
         The last two arguments are what `generate` gives every encoder.
         """
         states, pooled = self.read(input_ids, attention_mask, inputs_embeds)
-        posterior = self.posterior(pooled)
+        return self.output(states, pooled, self.posterior(pooled), sample_posterior, output_hidden_states)
+
+    def output(
+        self,
+        states: tuple[torch.Tensor, ...],
+        pooled: torch.Tensor,
+        posterior: Any,
+        sample_posterior: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> SeqVAEEncoderOutput:
+        """What `read` gave, with latents and KL of the posteriors that were made of it."""
         drawn = posterior.draw() if sample_posterior else posterior.at_centre()
         return SeqVAEEncoderOutput(
             last_hidden_state=states[-1],
@@ -299,8 +310,65 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> Any:
-        """The posterior q(z|x) of each sentence; see SeqVAEModel.encode."""
-        return self.model.encode(input_ids, attention_mask, inputs_embeds)
+        """The posterior q(z|x) of each sentence; see SeqVAEModel.encode. One that is refined comes refined.
+
+        Raises ValueError for inputs_embeds where it is refined by the words.
+        """
+        self.model._require_latent("encode")
+        mask = self.model._mask(input_ids, attention_mask)
+        pooled = self.model.encoder.read(input_ids, mask, inputs_embeds)[1]
+        return self.posterior(pooled, input_ids, mask)
+
+    @property
+    def refines(self) -> bool:
+        """Whether posteriors are improved by the text itself, so that the encoder alone does not give them."""
+        return isinstance(getattr(self.model.encoder, "posterior", None), RefiningHead)
+
+    def posterior(
+        self,
+        pooled: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        kl_weight: float = 1.0,
+    ) -> Any:
+        """q(z|x) from the pooled features (B, H) that the encoder has read of input_ids (B, T).
+
+        A head that refines does so by the bound of these words with this KL weight; to others the words are nothing.
+        Raises ValueError where it has no words, or padding stands before them.
+        """
+        head = self.model.encoder.posterior
+        start = head(pooled)
+        if not isinstance(head, RefiningHead):
+            return start
+        if input_ids is None:
+            raise ValueError(
+                f"posterior={self.config.posterior!r} is refined by the words: give input_ids, not inputs_embeds alone"
+            )
+        mask = self.model._mask(input_ids, attention_mask)
+        mask = torch.ones_like(input_ids) if mask is None else mask
+        _refuse_left_padding(mask)
+
+        def costs(latents: torch.Tensor) -> torch.Tensor:
+            words, counted = input_ids.clone(), mask.clone()  # which gradients may be taken of under inference_mode too
+            states = self.model.decoder(latents.to(self.dtype), words)[0]
+            return self._reconstruction(states[-1], words, counted)
+
+        return head.refine(start, costs, [*self.model.decoder.parameters(), *self.lm_head.parameters()], kl_weight)
+
+    def _refined(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+        sample_posterior: bool | None = None,
+        output_hidden_states: bool | None = None,
+        kl_weight: float = 1.0,
+    ) -> SeqVAEEncoderOutput:
+        """What the encoder would give, with refined posteriors."""
+        mask = self.model._mask(input_ids, attention_mask)
+        states, pooled = self.model.encoder.read(input_ids, mask, inputs_embeds)
+        posterior = self.posterior(pooled, input_ids, mask, kl_weight)
+        return self.model.encoder.output(states, pooled, posterior, sample_posterior, output_hidden_states)
 
     def forward(
         self,
@@ -328,6 +396,16 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None`
         leaves the logits out when labels are given in training mode. Other arguments: SeqVAEModel.forward.
         """
+        weight = self.kl_weight if kl_weight is None else kl_weight
+        if self.refines and encoder_outputs is None and (input_ids is not None or inputs_embeds is not None):
+            encoder_outputs = self._refined(
+                input_ids,
+                attention_mask,
+                inputs_embeds,
+                self.training if sample_posterior is None else sample_posterior,
+                self.model._wants_states(output_hidden_states),
+                weight,
+            )
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask, inputs_embeds=inputs_embeds,
@@ -350,7 +428,6 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
                 decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
             mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
             reconstruction = self._reconstruction(states, labels, mask, logits)
-            weight = self.kl_weight if kl_weight is None else kl_weight
             loss = batch_mean(reconstruction + weight * outputs.kl)
         output = SeqVAETextModelingOutput(
             loss=loss,
@@ -381,6 +458,14 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         if mask is not None:
             counted = counted & mask[:, 1:].bool()
         return self.model.decoder.nll(self.lm_head, states, targets, counted, logits).sum(1)
+
+    def generate(self, inputs: torch.Tensor | None = None, *arguments: Any, **named: Any) -> Any:
+        """As in transformers. Texts whose posteriors are refined are written from the refined ones."""
+        ids, embeds = named.get("input_ids") if inputs is None else inputs, named.get("inputs_embeds")
+        if self.refines and not (ids is None and embeds is None) and named.get("encoder_outputs") is None:
+            with torch.no_grad():
+                named["encoder_outputs"] = self._refined(ids, named.get("attention_mask"), embeds)
+        return super().generate(inputs, *arguments, **named)
 
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any) -> Any:
         """A `cache` that `generate` was given goes by the name that this transformers has for it."""

@@ -12,6 +12,7 @@ from .flows import PlanarFlowPosterior
 from .gaussian import STANDARD_NORMAL, DiagonalGaussian, Draw, GaussianPosterior, NormalisedGaussianPosterior
 from .implicit import ImplicitPosterior
 from .noise import Generators
+from .refinement import RefinedPosterior
 from .registry import POSTERIORS
 from .vmf import VonMisesFisherPosterior
 
@@ -106,6 +107,14 @@ POSTERIORS.update(
         ),
         "vmf": lambda hidden_size, config: VonMisesFisherPosterior(
             hidden_size, config.latent_size, config.concentration
+        ),
+        "refined": lambda hidden_size, config: RefinedPosterior(
+            hidden_size,
+            config.latent_size,
+            config.refinement_steps,
+            config.refinement_rate,
+            config.refinement_momentum,
+            config.refinement_clip,
         ),
     }
 )

@@ -152,9 +152,10 @@ def read_features(
     model: SeqVAEForTextModeling, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: str
 ) -> torch.Tensor:
     """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`."""
-    encoder = model.get_encoder()
-    pooled = encoder.read(input_ids, attention_mask)[1]
-    posterior = encoder.posterior(pooled)
+    pooled = model.get_encoder().read(input_ids, attention_mask)[1]
+    if FEATURES[features] == ("pooled",):
+        return pooled.float()
+    posterior = model.posterior(pooled, input_ids, attention_mask)
     blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
     return torch.cat([block.float() for block in blocks], 1)
 

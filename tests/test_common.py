@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "deep sampler": {"posterior": "implicit", "sampler_layers": 2},
     "normalised": {"posterior": "normalised"},
     "vmf": {"posterior": "vmf"},
+    "refined": {"posterior": "refined", "refinement_steps": 2},
     "unigram": {"decoder": "unigram"},
     "cnn": {"decoder": "dilated_cnn"},
     "cnn lm": {"decoder": "dilated_cnn", "latent_size": 0},

@@ -24,6 +24,7 @@ ROOT_FILES = (
     "flows",
     "implicit",
     "vmf",
+    "refinement",
     "posteriors",
     "likelihood",
     "outputs",

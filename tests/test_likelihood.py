@@ -219,6 +219,7 @@ POSTERIORS: dict[str, dict[str, Any]] = {
     "linear sampler": {"posterior": "implicit"},
     "deep sampler": {"posterior": "implicit", "sampler_layers": 2},
     "vmf": {"posterior": "vmf", "concentration": 10.0},
+    "refined": {"posterior": "refined"},
 }
 
 

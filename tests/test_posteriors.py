@@ -1,7 +1,6 @@
 """What holds for every posterior: its draws, density and KL belong together, and depend on the sentence alone."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear sampler": {"posterior": "implicit"},
     "deep sampler": {"posterior": "implicit", "sampler_layers": 3},
     "vmf": {"posterior": "vmf", "concentration": 4.0},
+    "refined": {"posterior": "refined", "refinement_steps": 4},
 }
-WITH_DENSITY = ["gaussian", "normalised", "flow", "linear sampler", "vmf"]
+WITH_DENSITY = ["gaussian", "normalised", "flow", "linear sampler", "vmf", "refined"]
 IN_THE_PLANE = [name for name in KINDS if name != "vmf"]
 """With a density on all of it; that on the circle has tests of its own."""
 
 
 def make_head(kind: str, latent_size: int = Z) -> torch.nn.Module:
     """A head whose posteriors are well away from the prior, from each other, and from what is degenerate."""
-    fields = {"latent_size": latent_size, "num_flows": 3, "sampler_layers": 1, **KINDS[kind]}
-    head = POSTERIORS[fields["posterior"]](H, SimpleNamespace(**fields))
+    head = POSTERIORS[KINDS[kind]["posterior"]](H, SeqVAEConfig(**{"latent_size": latent_size, **KINDS[kind]}))
     for parameter in head.parameters():
         torch.nn.init.uniform_(parameter, -0.8, 0.8)
     return head.double().eval()
@@ -249,9 +248,8 @@ def test_evaluation_takes_the_centre_and_training_draws(make_model: Callable[...
     torch.testing.assert_close(out.kl, posterior.at_centre().kl)
     assert torch.equal(model(**batch).loss, out.loss)
     model.train()
-    posterior = model.encode(batch["input_ids"])  # normalised means are by the batch in training
     torch.manual_seed(3)
-    expected = posterior.draw()
+    expected = model.encode(batch["input_ids"]).draw()  # normalised means are by the batch in training
     torch.manual_seed(3)
     drawn = model(**batch)
     torch.testing.assert_close(drawn.latents, expected.latents)

@@ -115,8 +115,9 @@ class Evaluator:
             costs = {"reconstruction": output.reconstruction_loss, "kl": output.kl, "negative_entropy": output.kl}
             return costs | dict.fromkeys(names, output.latents)
         encoder = self.model.get_encoder()
-        states, pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])
-        posterior = encoder.posterior(pooled)
+        words = self._encoder_words(numbers, batch)
+        states, pooled = encoder.read(words, batch["attention_mask"])
+        posterior = self.model.posterior(pooled, words, batch["attention_mask"])
         dispersion.add(pooled)
         drawn = posterior.proposal.draw(self._generators(numbers))
         encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
@@ -155,8 +156,9 @@ class Evaluator:
 
         def encoded() -> Iterator[Batch]:
             for numbers, batch in self._batches(len(self.dataset), "encoding"):
-                pooled = encoder.read(self._encoder_words(numbers, batch), batch["attention_mask"])[1]
-                posterior = encoder.posterior(pooled)
+                words = self._encoder_words(numbers, batch)
+                pooled = encoder.read(words, batch["attention_mask"])[1]
+                posterior = self.model.posterior(pooled, words, batch["attention_mask"])
                 latents = posterior.rsample(1, self._generators(numbers))[0]
                 part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
                 yield {"number": torch.from_numpy(numbers)} | part

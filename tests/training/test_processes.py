@@ -109,7 +109,7 @@ def test_a_language_model_in_four_shards_is_the_one_in_one(worker, tiny, togethe
     assert_close(together / "language model", tmp_path, history_of)
 
 
-@pytest.mark.parametrize("method", ["aggressive", "wae_rnf", "ivae", "free_bits", "minimum_rate"])
+@pytest.mark.parametrize("method", ["aggressive", "wae_rnf", "ivae", "free_bits", "minimum_rate", "sa_vae"])
 def test_methods_with_a_state_of_their_own_are_those_of_one_process_with_two_parts(
     worker, tiny, together, tmp_path, history_of, method, monkeypatch
 ):

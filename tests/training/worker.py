@@ -30,8 +30,8 @@ PLATEAU = [
 ]  # fmt: skip
 """Some epochs, and a halving as soon as one is no better."""
 SHORT = ["training.epochs=2", "training.anneal_epochs=1"]
-METHODS = ("aggressive", "wae_rnf", "ivae", "free_bits", "minimum_rate")
-"""With state of their own, or what is of a whole batch, beside the model's."""
+METHODS = ("aggressive", "wae_rnf", "ivae", "free_bits", "minimum_rate", "sa_vae")
+"""With state of their own, or what is of a whole batch, beside the model's; or a backward pass of its own."""
 STAGES = [*SHORT, "pretraining.training.epochs=2"]
 NOISELESS = ["model.embedding_dropout=0", "model.output_dropout=0"]
 COUNTS = (1, 2, 33, 70)
