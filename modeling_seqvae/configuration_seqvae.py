@@ -6,6 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .decoders import DECODERS
+from .encoders import ENCODERS
 from .imported_parts import MODULES  # noqa: F401  (what they register comes with the import)
 from .pooling import POOLINGS
 from .posteriors import POSTERIORS
@@ -14,7 +15,7 @@ FORMAT_VERSION = 2
 """What the fields and weights of a checkpoint mean. It rises when older code would misread what newer code writes.
 
 This code reads all versions up to this one, and writes the oldest that has what a checkpoint needs: 2 for decoders
-other than `lstm`, else 1. A checkpoint that does not say is of version 1.
+and encoders other than `lstm`, else 1. A checkpoint that does not say is of version 1.
 """
 
 
@@ -34,8 +35,10 @@ class SeqVAEConfig(PreTrainedConfig):
         vocab_size: Number of tokens, special tokens included.
         embedding_size: Width of the encoder's and of the decoder's word embeddings.
         hidden_size: Width of the decoder's LSTM, or of its blocks.
-        encoder_hidden_size: Width of the encoder's LSTM; `None` means `hidden_size`.
-        num_hidden_layers: LSTM layers, in the encoder and in the decoder where that has any.
+        encoder: What reads the sentence: `lstm`, or `convolutional`, convolutions that halve the number of states each.
+        encoder_hidden_size: Width of the encoder's LSTM, or of its last convolution; `None` means `hidden_size`.
+        num_hidden_layers: LSTM layers, in the encoder and in the decoder where these have any.
+        conv_layers: Convolutions of a `convolutional` encoder, and of a `hybrid` decoder before its LSTM.
         latent_size: Dimensions of z. 0 is a language model, the decoder alone: no encoder, KL 0, exact likelihood.
         pooling_mode: How the encoder's states become one vector: `last`, `avg`, `max`, `abs` or `attention`.
         posterior: Family of q(z|x): `gaussian` (diagonal covariance), `normalised` (the same, its means normalised over
@@ -52,11 +55,14 @@ class SeqVAEConfig(PreTrainedConfig):
         refinement_rate: Its step size, on the gradient of a sentence's own bound.
         refinement_momentum: The share of a step that the next one repeats.
         refinement_clip: The largest norm of a sentence's gradient in the mean, and of that in the log-variance.
-        decoder: What writes the sentence: `lstm`; `dilated_cnn`, dilated convolutions over the last words; or
-            `unigram`, which draws every token from softmax(W z + b) without reading the words before it; dropout does
-            nothing there.
+        decoder: What writes the sentence: `lstm`; `dilated_cnn`, dilated convolutions over the last words; `hybrid`, an
+            LSTM over words and what deconvolutions of z write at each position; or `unigram`, which draws every token
+            from softmax(W z + b) without reading the words before it; dropout does nothing there.
         cnn_size: Of a `dilated_cnn` decoder, `small`, `medium` or `large`: a prediction depends on the last 15, 63 or
             125 tokens (Yang et al. 2017). Its blocks are `hidden_size` wide, and half of that inside.
+        deconv_length: Positions that a `hybrid` decoder's deconvolutions write; behind them its LSTM reads zeros.
+        auxiliary_weight: Of a `hybrid` decoder, what the deconvolutions' own reconstruction counts in training, α of
+            Semeniuta et al. (2017). No likelihood has a part of it.
         decoder_skip: Whether z also reaches the vocabulary layer directly (SkipVAE, Dieng et al. 2019).
         embedding_dropout: Dropout on the decoder's word embeddings.
         output_dropout: Dropout on what the vocabulary layer reads.
@@ -82,8 +88,10 @@ class SeqVAEConfig(PreTrainedConfig):
     vocab_size: int = 20004
     embedding_size: int = 512
     hidden_size: int = 1024
+    encoder: str = "lstm"
     encoder_hidden_size: int | None = None
     num_hidden_layers: int = 1
+    conv_layers: int = 2
     latent_size: int = 32
     pooling_mode: str = "max"
     posterior: str = "gaussian"
@@ -97,6 +105,8 @@ class SeqVAEConfig(PreTrainedConfig):
     refinement_clip: float | int = 28.0
     decoder: str = "lstm"
     cnn_size: str = "small"
+    deconv_length: int = 256
+    auxiliary_weight: float | int = 0.2
     decoder_skip: bool = False
     embedding_dropout: float | int = 0.5
     output_dropout: float | int = 0.5
@@ -141,10 +151,14 @@ class SeqVAEConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, with the version of their format."""
-        fields = super().to_dict() | {"format_version": 1 if self.decoder == "lstm" else FORMAT_VERSION}
+        fields = super().to_dict() | {"format_version": self._format()}
         if self._auto_class is None:  # then code that came with a checkpoint is not saved with it either
             fields.pop("auto_map", None)
         return fields
+
+    def _format(self) -> int:
+        """The oldest format that has what this model needs."""
+        return 1 if (self.encoder, self.decoder) == ("lstm", "lstm") else FORMAT_VERSION
 
     @property
     def collapsed(self) -> bool:
@@ -159,7 +173,7 @@ class SeqVAEConfig(PreTrainedConfig):
         """Every width is at least one; a latent of no dimensions is a language model."""
         for field in (
             "vocab_size", "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers", "num_flows",
-            "sampler_layers",
+            "sampler_layers", "conv_layers", "deconv_length",
         ):  # fmt: skip
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
@@ -178,8 +192,9 @@ class SeqVAEConfig(PreTrainedConfig):
             )
 
     def validate_choices(self) -> None:
-        """Aggregation, posterior and decoder are known names, and the decoder can be built."""
-        for field, choices in (("pooling_mode", POOLINGS), ("posterior", POSTERIORS), ("decoder", DECODERS)):
+        """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built."""
+        fields = {"encoder": ENCODERS, "pooling_mode": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS}
+        for field, choices in fields.items():
             if getattr(self, field) not in choices:
                 raise ValueError(
                     f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}; a part of your own must be "
@@ -192,7 +207,7 @@ class SeqVAEConfig(PreTrainedConfig):
         for field in ("embedding_dropout", "output_dropout", "word_dropout", "refinement_momentum"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
-        for field in ("initializer_range", "embedding_initializer_range"):
+        for field in ("initializer_range", "embedding_initializer_range", "auxiliary_weight"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
         for field in ("mean_scale", "refinement_rate", "refinement_clip"):

@@ -5,10 +5,12 @@ Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V voc
 """
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .kernels import Dropout, linear_nll, run_layer, states_under_latents, token_nll, upcast
 from .outputs import SeqVAECache
@@ -19,7 +21,7 @@ LOGITS_AT_ONCE = 1 << 24
 
 
 KERNEL = 3
-"""Tokens that a convolution of a dilated CNN reads, as far apart as its dilation."""
+"""Tokens that a convolution of a dilated CNN reads, as far apart as its dilation; what a deconvolution writes."""
 CNN_SIZES = {"small": (1, 2, 4), "medium": (1, 2, 4, 8, 16), "large": (1, 2, 4, 8, 16) * 2}
 """The values of `SeqVAEConfig.cnn_size`: the blocks' dilations. A prediction depends on 15, 63 or 125 tokens."""
 
@@ -52,6 +54,8 @@ class Decoder(nn.Module, ABC):
     """What it is, in a model card's sentence."""
     alone = "A language model"
     """What it is without a latent, at the beginning of one."""
+    word_layers: tuple[str, ...] = ()
+    """Its linear layers with a row for each word, by name, beside the vocabulary layer."""
 
     @staticmethod
     def require(config: Any) -> None:
@@ -84,14 +88,30 @@ class Decoder(nn.Module, ABC):
         return words
 
     def _inputs(
-        self, latents: torch.Tensor, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+        self, latents: torch.Tensor, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, place: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The words' embeddings (B, T, E), in training after word dropout; and these after dropout joined by z."""
+        """The words' embeddings (B, T, E), in training after word dropout; and these after dropout joined by z.
+
+        `place` is how many words the decoder has read before.
+        """
         embeds = self.given(input_ids, inputs_embeds)
         if inputs_embeds is None:
             embeds = self.embed_tokens(drop_words(embeds, self.config) if self.training else embeds)
-        z = latents.to(embeds.dtype)[:, None].expand(-1, embeds.shape[1], -1)
-        return embeds, torch.cat([self.embedding_dropout(embeds), z], -1)  # (B, T, E + Z)
+        from_latents = self._from_latents(latents.to(embeds.dtype), place, embeds.shape[1])
+        return embeds, torch.cat([self.embedding_dropout(embeds), from_latents], -1)  # (B, T, E + Z)
+
+    def _from_latents(self, latents: torch.Tensor, place: int, count: int) -> torch.Tensor:
+        """What joins each of `count` words from `place` on: z, (B, count, Z)."""
+        return latents[:, None].expand(-1, count, -1)
+
+    def auxiliary_loss(
+        self, latents: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor
+    ) -> torch.Tensor | None:
+        """What training adds to the loss of each sentence given latents (B, Z), (B,), and no likelihood has: None here.
+
+        `targets` are what is predicted, (B, T - 1), and `counted` which of it counts.
+        """
+        return None
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
@@ -122,6 +142,13 @@ class LSTMDecoder(Decoder):
 
     title = "an LSTM decoder"
     alone = "An LSTM language model"
+    starts_from_latent = True
+    """Whether z gives the LSTM's initial state."""
+
+    @staticmethod
+    def joining_size(config: Any) -> int:
+        """The width of what joins each word."""
+        return config.latent_size
 
     def __init__(self, config: Any):
         super().__init__()
@@ -130,18 +157,18 @@ class LSTMDecoder(Decoder):
         self.embedding_dropout = Dropout(config.embedding_dropout)
         self.output_dropout = Dropout(config.output_dropout)
         self.layers: Any = lstm_layers(
-            config.embedding_size + config.latent_size, config.hidden_size, config.num_hidden_layers
+            config.embedding_size + self.joining_size(config), config.hidden_size, config.num_hidden_layers
         )
-        if config.latent_size > 0:
+        if config.latent_size > 0 and self.starts_from_latent:
             self.initial_cell = nn.Linear(config.latent_size, config.num_hidden_layers * config.hidden_size, bias=False)
         if config.decoder_skip:
             self.skip_state = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
             self.skip_latent = nn.Linear(config.latent_size, config.hidden_size, bias=False)
 
     def initial_state(self, latents: torch.Tensor) -> SeqVAECache:
-        """c_0 = W z and h_0 = tanh(c_0) for every layer; zeros in a language model. latents (B, Z)."""
+        """c_0 = W z and h_0 = tanh(c_0) for every layer; zeros where z gives none. latents (B, Z)."""
         layers, hidden_size = self.config.num_hidden_layers, self.config.hidden_size
-        if self.config.latent_size == 0:
+        if self.config.latent_size == 0 or not self.starts_from_latent:
             zeros = latents.new_zeros(layers, latents.shape[0], hidden_size)
             return SeqVAECache(zeros, zeros)
         cell = self.initial_cell(latents).unflatten(-1, (layers, hidden_size)).transpose(0, 1).contiguous()
@@ -158,7 +185,7 @@ class LSTMDecoder(Decoder):
 
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
-        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds)
+        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds, cache.seen_tokens if cache else 0)
         latents = latents.to(embeds.dtype)
         past = self.initial_state(latents) if cache is None else cache
         states, hidden, cell = [inputs], [], []
@@ -188,6 +215,84 @@ class LSTMDecoder(Decoder):
         if self.config.decoder_skip:
             states = torch.tanh(self.skip_state(states) + self.skip_latent(latents)[:, None])
         return self.output_dropout(states)
+
+
+class Deconvolution(nn.Module):
+    """What transposed convolutions of z write at each position: blocks of states, doubled by each of the layers.
+
+    Position p depends on z and p alone, however many positions are asked for; behind the last one are zeros.
+    """
+
+    def __init__(self, config: Any):
+        super().__init__()
+        layers = config.conv_layers
+        self.length = config.deconv_length
+        self.width = config.hidden_size
+        sizes = [self.width, *(max(1, self.width >> level) for level in range(1, layers)), config.embedding_size]
+        self.blocks = nn.Linear(config.latent_size, (-(-self.length >> layers) + 1) * self.width)
+        pairs = list(pairwise(sizes))
+        self.layers: Any = nn.ModuleList(
+            nn.ConvTranspose1d(*pair, KERNEL, stride=2, padding=1, output_padding=1) for pair in pairs
+        )
+        self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _, width in pairs)
+
+    def forward(self, latents: torch.Tensor, count: int) -> torch.Tensor:
+        """States (B, count, E) of the first positions, from latents (B, Z)."""
+        wanted = min(count, self.length)
+        needed = [wanted]  # by layer, from the last: two of its states are made of one before them and the next
+        for _ in self.layers:
+            needed.append(needed[-1] // 2 + 1)
+        rows = needed[-1] * self.width
+        states = torch.relu(F.linear(latents, self.blocks.weight[:rows], self.blocks.bias[:rows]))
+        states = states.unflatten(1, (-1, self.width))
+        for layer, norm, length in zip(self.layers, self.norms, reversed(needed[:-1]), strict=True):
+            states = torch.relu(norm(layer(states.transpose(1, 2)).transpose(1, 2)[:, :length]))
+        return F.pad(states, (0, 0, 0, count - wanted))
+
+
+class HybridDecoder(LSTMDecoder):
+    """An LSTM over the words and what a deconvolution of z has written at each position (Semeniuta et al. 2017).
+
+    z reaches the LSTM by no other way. In training the deconvolution also has to predict the words by itself, which
+    `auxiliary_loss` weights; p(x|z) is the LSTM's alone.
+    """
+
+    title = "a decoder of deconvolutions under an LSTM"
+    starts_from_latent = False
+    word_layers = ("auxiliary",)
+
+    @staticmethod
+    def require(config: Any) -> None:
+        if config.latent_size == 0:
+            raise ValueError(
+                "decoder='hybrid' writes from z: latent_size cannot be 0; its language model is decoder='lstm'"
+            )
+        if config.decoder_skip:
+            raise ValueError("decoder='hybrid' has no skip from z to the vocabulary: decoder_skip cannot be True")
+
+    @staticmethod
+    def joining_size(config: Any) -> int:
+        return config.embedding_size
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.deconvolution = Deconvolution(config)
+        self.auxiliary = nn.Linear(config.embedding_size, config.vocab_size, bias=False)
+
+    def _from_latents(self, latents: torch.Tensor, place: int, count: int) -> torch.Tensor:
+        return self.deconvolution(latents, place + count)[:, place:]
+
+    def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        return Decoder.states_under(self, latents, input_ids)
+
+    def auxiliary_loss(
+        self, latents: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor
+    ) -> torch.Tensor | None:
+        """-log p of the words by the deconvolution alone, each from its position, times `auxiliary_weight`: (B,)."""
+        within = min(targets.shape[1], self.config.deconv_length)
+        states = self.deconvolution(latents, within)
+        nll = linear_nll(states, self.auxiliary.weight, targets[:, :within], counted[:, :within])
+        return self.config.auxiliary_weight * nll.sum(1)
 
 
 class UnigramDecoder(Decoder):
@@ -315,4 +420,6 @@ class DilatedCNNDecoder(Decoder):
         return [past.unflatten(1, (-1, width)) for past in kept.split(sizes, 1)]
 
 
-DECODERS.update({"lstm": LSTMDecoder, "unigram": UnigramDecoder, "dilated_cnn": DilatedCNNDecoder})
+DECODERS.update(
+    {"lstm": LSTMDecoder, "unigram": UnigramDecoder, "dilated_cnn": DilatedCNNDecoder, "hybrid": HybridDecoder}
+)

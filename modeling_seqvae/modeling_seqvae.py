@@ -12,9 +12,10 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_seqvae import SeqVAEConfig
-from .decoders import DECODERS, lstm_layers
+from .decoders import DECODERS
+from .encoders import ENCODERS, NoEncoder
 from .generation import DrawingFrom, SeqVAEGenerationMixin
-from .kernels import batch_mean, run_layer
+from .kernels import batch_mean
 from .likelihood import importance_weighted_nll
 from .noise import Generators
 from .outputs import (
@@ -25,105 +26,13 @@ from .outputs import (
     SeqVAETextModelingOutput,
     one_cache,
 )
-from .pooling import build_pooling
-from .posteriors import POSTERIORS, prior_of
+from .posteriors import prior_of
 from .refinement import RefiningHead
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
 """Tokens the decoder reads at a time while importance weighting; bounds memory, changes no result."""
 
 LEFT_PADDING = "padding stands before words, where a recurrent decoder would read it: pad on the right"
-
-
-class SeqVAEEncoder(nn.Module):
-    """Reads `<s> x_1 .. x_n </s>` and returns the parameters of q(z|x): embedding, LSTM, pooling, posterior."""
-
-    main_input_name = "input_ids"
-
-    def __init__(self, config: SeqVAEConfig):
-        super().__init__()
-        hidden_size = config.encoder_hidden_size or config.hidden_size
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
-        self.layers: Any = lstm_layers(config.embedding_size, hidden_size, config.num_hidden_layers)
-        self.pooling = build_pooling(config.pooling_mode, hidden_size)
-        self.posterior = POSTERIORS[config.posterior](hidden_size, config)
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        sample_posterior: bool | None = None,
-        return_dict: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> SeqVAEEncoderOutput:
-        """Latents, KL and features of input_ids (B, T) or inputs_embeds (B, T, E); see SeqVAEEncoderOutput.
-
-        The last two arguments are what `generate` gives every encoder.
-        """
-        states, pooled = self.read(input_ids, attention_mask, inputs_embeds)
-        return self.output(states, pooled, self.posterior(pooled), sample_posterior, output_hidden_states)
-
-    def output(
-        self,
-        states: tuple[torch.Tensor, ...],
-        pooled: torch.Tensor,
-        posterior: Any,
-        sample_posterior: bool | None = None,
-        output_hidden_states: bool | None = None,
-    ) -> SeqVAEEncoderOutput:
-        """What `read` gave, with latents and KL of the posteriors that were made of it."""
-        drawn = posterior.draw() if sample_posterior else posterior.at_centre()
-        return SeqVAEEncoderOutput(
-            last_hidden_state=states[-1],
-            latents=drawn.latents,
-            kl=drawn.kl,
-            pooled=pooled,
-            hidden_states=states if output_hidden_states else None,
-            flow_inputs=drawn.flow_inputs,
-            kl_per_dimension=drawn.kl_per_dimension,
-        )
-
-    def read(
-        self,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None = None,
-    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H).
-
-        Positions are those of the text with all padding moved to its right.
-        """
-        given = _require_one(input_ids, inputs_embeds)
-        mask = given.new_ones(given.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
-        length = mask.sum(1, keepdim=True)  # (B, 1)
-        places = torch.where(mask, mask.cumsum(1), length + (~mask).cumsum(1)) - 1  # (B, T), by no sort: for exporters
-        if input_ids is not None:
-            states = [self.embed_tokens(torch.zeros_like(given).scatter(1, places, given))]
-        else:
-            states = [torch.zeros_like(given).scatter(1, places[:, :, None].expand_as(given), given)]
-        for layer in self.layers:
-            states.append(run_layer(layer, states[-1])[0])
-        return tuple(states), self.pooling(states[-1], torch.arange(mask.shape[1], device=mask.device) < length)
-
-
-class NoEncoder(nn.Module):
-    """Stands in for the encoder of a language model (latent_size 0): no parameters, latents of no dimensions."""
-
-    main_input_name = "input_ids"
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        **unused: Any,
-    ) -> SeqVAEEncoderOutput:
-        tokens = _require_one(input_ids, inputs_embeds)
-        nothing = torch.empty(tokens.shape[0], 0, device=tokens.device)
-        return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing, kl=nothing.sum(-1))
 
 
 class SeqVAEPreTrainedModel(PreTrainedModel):
@@ -133,7 +42,9 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     config_class = SeqVAEConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
-    _no_split_modules = ["SeqVAEEncoder", "LSTMDecoder", "UnigramDecoder", "DilatedCNNDecoder"]
+    _no_split_modules = [
+        "SeqVAEEncoder", "ConvolutionalEncoder", "LSTMDecoder", "UnigramDecoder", "DilatedCNNDecoder", "HybridDecoder",
+    ]  # fmt: skip
     _is_stateful = True
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
@@ -147,7 +58,7 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, nn.Embedding):
             bound = self.config.embedding_initializer_range
-        elif isinstance(module, nn.Linear | nn.LSTM | nn.Conv1d):
+        elif isinstance(module, nn.Linear | nn.LSTM | nn.Conv1d | nn.ConvTranspose1d):
             bound = self.config.initializer_range
         else:
             return
@@ -166,6 +77,9 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
             decoder.embed_tokens = self._get_resized_embeddings(
                 decoder.embed_tokens, embeddings.num_embeddings, mean_resizing=mean_resizing
             )
+        for name in decoder.word_layers:
+            layer = self._get_resized_lm_head(getattr(decoder, name), embeddings.num_embeddings)
+            setattr(decoder, name, layer)
         return embeddings
 
 
@@ -176,7 +90,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
-        self.encoder: Any = SeqVAEEncoder(config) if config.latent_size > 0 else NoEncoder()
+        self.encoder: Any = ENCODERS[config.encoder](config) if config.latent_size > 0 else NoEncoder()
         self.decoder: Any = DECODERS[config.decoder](config)
         self.post_init()
 
@@ -394,7 +308,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
 
         `labels` (B, T) stand at the positions of the decoder's input and are shifted inside; a target counts where its
         label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None`
-        leaves the logits out when labels are given in training mode. Other arguments: SeqVAEModel.forward.
+        leaves the logits out when labels are given in training mode. In training mode a decoder that has one adds its
+        `auxiliary_loss` to the output, not to the loss. Other arguments: SeqVAEModel.forward.
         """
         weight = self.kl_weight if kl_weight is None else kl_weight
         if self.refines and encoder_outputs is None and (input_ids is not None or inputs_embeds is not None):
@@ -418,7 +333,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         if return_logits is None:
             return_logits = labels is None or not self.training
         logits = self.lm_head(states).expand(-1, read.shape[1], -1) if return_logits else None
-        loss = reconstruction = None
+        loss = reconstruction = auxiliary = None
         if labels is not None:
             if outputs.kl is None:
                 raise ValueError("labels need a sentence to encode: give input_ids or inputs_embeds")
@@ -428,6 +343,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
                 decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
             mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
             reconstruction = self._reconstruction(states, labels, mask, logits)
+            if self.training:
+                auxiliary = self.model.decoder.auxiliary_loss(outputs.latents.to(self.dtype), *_targets(labels, mask))
             loss = batch_mean(reconstruction + weight * outputs.kl)
         output = SeqVAETextModelingOutput(
             loss=loss,
@@ -442,6 +359,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             encoder_hidden_states=outputs.encoder_hidden_states,
             flow_inputs=outputs.flow_inputs,
             kl_per_dimension=outputs.kl_per_dimension,
+            auxiliary_loss=auxiliary,
         )
         return output if self.model._wants_dict(return_dict) else output.to_tuple()
 
@@ -453,10 +371,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         logits: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """-log p(x|z) of each sentence, (B,) in nats: every token after `<s>`, `</s>` included."""
-        targets = labels[:, 1:]
-        counted = targets != -100  # (B, T - 1)
-        if mask is not None:
-            counted = counted & mask[:, 1:].bool()
+        targets, counted = _targets(labels, mask)
         return self.model.decoder.nll(self.lm_head, states, targets, counted, logits).sum(1)
 
     def generate(self, inputs: torch.Tensor | None = None, *arguments: Any, **named: Any) -> Any:
@@ -576,13 +491,11 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         return self._reconstruction(states, ids, mask).unflatten(0, (samples, -1))
 
 
-def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-    """The one of them that is given."""
-    if input_ids is not None and inputs_embeds is None:
-        return input_ids
-    if inputs_embeds is not None and input_ids is None:
-        return inputs_embeds
-    raise ValueError("give the encoder either input_ids or inputs_embeds")
+def _targets(labels: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is predicted, every token after the first, and which of them count, (B, T - 1) each."""
+    targets = labels[:, 1:]
+    counted = targets != -100
+    return targets, counted if mask is None else counted & mask[:, 1:].bool()
 
 
 def _refuse_left_padding(mask: torch.Tensor | None) -> None:

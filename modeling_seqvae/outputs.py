@@ -124,7 +124,8 @@ class SeqVAETextModelingOutput(CachedOutput):
     """The objective, its parts, and the logits.
 
     loss (), mean over sentences of reconstruction + kl_weight * kl; reconstruction_loss (B,) and kl (B,), nats per
-    sentence; kl_per_dimension (B, Z); logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z).
+    sentence; kl_per_dimension (B, Z); logits (B, T, V); latents (B, Z); pooled (B, H); flow_inputs (B, K, Z);
+    auxiliary_loss (B,), what training adds to the loss and nothing else, weighted, in nats: None where there is none.
 
     transformers' LabelSmoother, which a Trainer calls where `label_smoothing_factor` is set, is refused with a
     ValueError.
@@ -142,6 +143,7 @@ class SeqVAETextModelingOutput(CachedOutput):
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     flow_inputs: torch.Tensor | None = None
     kl_per_dimension: torch.Tensor | None = None
+    auxiliary_loss: torch.Tensor | None = None
 
     def __getitem__(self, key: Any) -> Any:
         if key == "logits" and sys._getframe(1).f_code.co_qualname == "LabelSmoother.__call__":

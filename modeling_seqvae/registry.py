@@ -31,6 +31,8 @@ class Registry(dict[str, Any]):
 
 POOLINGS = Registry()
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
+ENCODERS = Registry()
+"""The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
 POSTERIORS = Registry()
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
 DECODERS = Registry()
@@ -66,8 +68,11 @@ def import_parts(modules: Sequence[str]) -> None:
 
 
 def own_modules(config: Any) -> list[Any]:
-    """The modules outside the package that have a part of this configuration: its aggregation, posterior or decoder."""
-    parts = (POOLINGS[config.pooling_mode], POSTERIORS[config.posterior], DECODERS[config.decoder])
+    """The modules outside the package that have a part of this configuration, such as its aggregation or decoder."""
+    parts = (
+        *(ENCODERS[config.encoder], POOLINGS[config.pooling_mode]),
+        *(POSTERIORS[config.posterior], DECODERS[config.decoder]),
+    )
     names = {part.__module__ for part in parts}
     return [sys.modules[name] for name in sorted(names) if name.rpartition(".")[0] != __name__.rpartition(".")[0]]
 

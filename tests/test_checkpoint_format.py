@@ -54,8 +54,9 @@ def test_a_later_format_is_refused_with_what_to_do(tmp_path: Path, loader: Any, 
 
 
 def test_what_is_saved_says_the_oldest_format_that_has_what_it_needs(tmp_path: Path) -> None:
-    SeqVAEConfig(decoder="unigram").save_pretrained(tmp_path / "unigram")
-    assert json.loads((tmp_path / "unigram" / "config.json").read_text("utf-8"))["format_version"] == 2
+    for name, fields in {"unigram": {"decoder": "unigram"}, "convolutional": {"encoder": "convolutional"}}.items():
+        SeqVAEConfig(**fields).save_pretrained(tmp_path / name)
+        assert json.loads((tmp_path / name / "config.json").read_text("utf-8"))["format_version"] == 2
     config = SeqVAEConfig.from_pretrained(with_version(tmp_path / "silent", None))
     config.save_pretrained(tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "config.json").read_text("utf-8"))["format_version"] == 1

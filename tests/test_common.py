@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "refined": {"posterior": "refined", "refinement_steps": 2},
     "unigram": {"decoder": "unigram"},
     "cnn": {"decoder": "dilated_cnn"},
+    "hybrid": {"decoder": "hybrid", "encoder": "convolutional"},
     "cnn lm": {"decoder": "dilated_cnn", "latent_size": 0},
     "lm": {"latent_size": 0},
     "tied": {"tie_word_embeddings": True, "embedding_size": 8},

@@ -41,10 +41,10 @@ def list_names(
 def _tables() -> dict[str, Callable[[], list[dict[str, str]]]]:
     """What makes the rows of each kind: text by heading."""
     from ..configuration_seqvae import SeqVAEConfig  # noqa: F401 - registers poolings, posteriors and decoders
-    from ..registry import DECODERS, POOLINGS, POSTERIORS
+    from ..registry import DECODERS, ENCODERS, POOLINGS, POSTERIORS
     from ..training.specs import CHOICES
 
-    parts = {"pooling": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS, **CHOICES}
+    parts = {"encoder": ENCODERS, "pooling": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS, **CHOICES}
     found: dict[str, Callable[[], list[dict[str, str]]]] = {
         "methods": _methods,
         "corpora": _corpora,

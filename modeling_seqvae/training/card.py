@@ -16,6 +16,7 @@ from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
 from ..data.corpora import CorpusSpec
 from ..data.subwords import BPE, WORDS, hub_name
 from ..decoders import DECODERS
+from ..encoders import ENCODERS
 from ..evaluation.table import collapsed, how_likelihoods
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .objectives import objective_class
@@ -25,7 +26,7 @@ from .specs import TrainingSpec
 PACKAGE = Path(__file__).resolve().parents[1]
 
 SEQUENCE_VAE = (
-    "A sequence VAE on text: an LSTM encoder, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
+    "A sequence VAE on text: {reader}, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
     "latent dimensions, and {writer} that writes the sentence from a latent"
 )
 LANGUAGE_MODEL = "{alone} on text: the decoder of a sequence VAE without a latent (`latent_size` 0)"
@@ -87,7 +88,10 @@ def card(
         template_str=template_path().read_text("utf-8"),
         title=title,
         description=(SEQUENCE_VAE if sizes.latent_size else LANGUAGE_MODEL).format(
-            **sizes.to_dict(), writer=DECODERS[sizes.decoder].title, alone=DECODERS[sizes.decoder].alone
+            **sizes.to_dict(),
+            reader=ENCODERS[sizes.encoder].title,
+            writer=DECODERS[sizes.decoder].title,
+            alone=DECODERS[sizes.decoder].alone,
         ),
         note=note,
         source=source,

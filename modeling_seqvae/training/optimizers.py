@@ -41,7 +41,9 @@ def grouped(
     rate that they would have.
     """
     kinds = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
-    tables = {id(weight) for module in (*kinds, model.get_output_embeddings()) for weight in module.parameters()}
+    decoder = model.get_decoder()
+    heads = [model.get_output_embeddings(), *(getattr(decoder, name) for name in decoder.word_layers)]
+    tables = {id(weight) for module in (*kinds, *heads) for weight in module.parameters()}
     encoder = {id(weight) for weight in model.get_encoder().parameters()} if encoder_rate != 1 else set()
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for weight in weights:

@@ -240,11 +240,13 @@ OF_THE_MAIN_RUN = ("objective", "objective_options", "scheme", "encoder_rate", "
 """Fields of `training` that a pretraining does not share."""
 
 ENCODER_FIELDS = (
-    "embedding_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode", "posterior",
-    "mean_scale", "num_flows", "sampler_layers", "concentration",
+    "embedding_size", "encoder", "conv_layers", "encoder_hidden_size", "num_hidden_layers", "latent_size",
+    "pooling_mode", "posterior", "mean_scale", "num_flows", "sampler_layers", "concentration",
 )  # fmt: skip
 """Fields of a configuration that say what an encoder is; another model takes it over only where they are equal."""
-DECODER_FIELDS = ("decoder", "cnn_size", "hidden_size", "decoder_skip", "tie_word_embeddings")
+DECODER_FIELDS = (
+    "decoder", "cnn_size", "conv_layers", "deconv_length", "hidden_size", "decoder_skip", "tie_word_embeddings",
+)  # fmt: skip
 """The same of a decoder, beside those of its encoder."""
 
 MAY_DIFFER = (

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch.profiler import record_function
 
 from ..configuration_seqvae import SeqVAEConfig
-from ..kernels import fast_matmul
+from ..kernels import batch_mean, fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
 from .elbo import Elbo
@@ -109,9 +109,12 @@ class JointUpdate:
             with nullcontext() if part is batch.parts[-1] else accelerator.no_sync(self.model):
                 with record_function("forward"):
                     output = self.objective.output(self.model, part.tensors, kl_weight)
+                    loss = output.loss
+                    if output.auxiliary_loss is not None:
+                        loss = loss + batch_mean(output.auxiliary_loss)
                 with record_function("backward"):  # whose mean is over processes
                     share = part.sentences * accelerator.num_processes / len(batch.numbers)
-                    accelerator.backward(output.loss * share)
+                    accelerator.backward(loss * share)
             figures = (output.reconstruction_loss.mean(), output.kl.mean(), output.loss)
             sums += part.sentences * torch.stack(figures).detach()
         return sums

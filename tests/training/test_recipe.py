@@ -70,7 +70,7 @@ def test_the_documentation_lists_every_method_preset_and_field_of_the_model():
 
 BEYOND_THE_PAPER = {
     "unigram_pretraining", "unigram_pretraining_elbo", "unigram_pretraining_free_bits", "pre_uni", "free_bits",
-    "bn_vae", "ae_free_bits", "minimum_rate", "vmf", "dilated_cnn", "sa_vae",
+    "bn_vae", "ae_free_bits", "minimum_rate", "vmf", "dilated_cnn", "sa_vae", "hybrid",
 }  # fmt: skip
 ADAM = {"training.optimizer": "adam"}
 
