@@ -234,7 +234,7 @@ class Deconvolution(nn.Module):
         self.layers: Any = nn.ModuleList(
             nn.ConvTranspose1d(*pair, KERNEL, stride=2, padding=1, output_padding=1) for pair in pairs
         )
-        self.norms: Any = nn.ModuleList(nn.LayerNorm(width) for _, width in pairs)
+        self.norms: Any = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _, width in pairs)
 
     def forward(self, latents: torch.Tensor, count: int) -> torch.Tensor:
         """States (B, count, E) of the first positions, from latents (B, Z)."""

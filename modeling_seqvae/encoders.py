@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .decoders import lstm_layers
 from .kernels import run_layer
@@ -109,7 +110,7 @@ class StridedBlock(nn.Module):
     def __init__(self, input_size: int, width: int):
         super().__init__()
         self.convolution = nn.Conv1d(input_size, width, 3, stride=2, padding=1)
-        self.normalise = nn.LayerNorm(width)
+        self.normalise = nn.LayerNorm(width, elementwise_affine=False)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """States (B, T, .) -> (B, T / 2 rounded up, width)."""
@@ -131,7 +132,10 @@ class ConvolutionalEncoder(SeqVAEEncoder):
         return nn.ModuleList(StridedBlock(*pair) for pair in pairwise(sizes))
 
     def run(self, layer: Any, states: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return layer(states * _within(length, states)[:, :, None]), (length + 1) // 2
+        states = states * _within(length, states)[:, :, None]
+        if torch.compiler.is_exporting():  # exporters take a single state for another case than several
+            states = F.pad(states, (0, 0, 0, 2))
+        return layer(states), (length + 1) // 2
 
 
 class NoEncoder(nn.Module):

@@ -97,7 +97,8 @@ def test_every_hidden_state_keeps_its_gradient(make_model, batch, changes) -> No
 
 def test_every_weight_learns(make_model, batch, changes) -> None:
     model = make_model(**changes).train()
-    model(**batch).loss.backward()
+    output = model(**batch)
+    (output.loss if output.auxiliary_loss is None else output.loss + output.auxiliary_loss.mean()).backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
 
 
@@ -293,6 +294,12 @@ def test_names_of_weights_are_the_checkpoint_format(make_model, name) -> None:
         blocks = {f"blocks.{i}.{part}" for i in range(3) for part in ("narrow", "convolution", "widen")}
         layers = {f"model.decoder.{part}.{kind}" for part in ("input", *blocks) for kind in ("weight", "bias")}
         expected = {key for key in expected if "decoder.layers" not in key and "initial_cell" not in key} | layers
+    if name == "hybrid":
+        convolutions = {f"model.encoder.layers.{i}.convolution" for i in range(2)}
+        written = {f"model.decoder.deconvolution.{part}" for part in ("blocks", "layers.0", "layers.1")}
+        layers = {f"{part}.{kind}" for part in (*convolutions, *written) for kind in ("weight", "bias")}
+        expected = {key for key in expected if "encoder.layers" not in key and "initial_cell" not in key} | layers
+        expected |= {"model.decoder.auxiliary.weight"}
     if name in POSTERIORS:
         expected = expected - GAUSSIAN | {f"model.encoder.posterior.{key}" for key in POSTERIORS[name]}
     assert set(make_model(**ARCHITECTURES[name]).state_dict()) == expected
