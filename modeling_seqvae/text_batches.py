@@ -174,9 +174,8 @@ def bound_of(model: SeqVAEForTextModeling, batch: TextBatch, seed: int) -> torch
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
     encoded = None
     if model.config.latent_size > 0:
-        encoder = model.get_encoder()
-        states, pooled = encoder.read(**words)
-        drawn = encoder.posterior(pooled).proposal.draw(_generators(batch, seed))
+        states, pooled = model.get_encoder().read(**words)
+        drawn = model.posterior(pooled, **words).proposal.draw(_generators(batch, seed))
         encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
     output = model(**words, labels=labels, encoder_outputs=encoded, return_logits=False)
     return output.reconstruction_loss + output.kl

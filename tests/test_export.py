@@ -42,14 +42,30 @@ def assert_same(features: EncoderGraph, exported: Callable[..., Any]) -> None:
             torch.testing.assert_close(torch.as_tensor(found), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pooling", "posterior"), list(zip_longest(POOLINGS, POSTERIORS, fillvalue="gaussian")))
+EXPORTED = [name for name in POSTERIORS if name != "refined"]
+
+
+@pytest.mark.parametrize(("pooling", "posterior"), list(zip_longest(POOLINGS, EXPORTED, fillvalue="")))
 def test_the_exported_encoder_has_the_same_values(make_model, tmp_path, pooling, posterior) -> None:
-    features = EncoderGraph(make_model(pooling_mode=pooling, posterior=posterior, num_hidden_layers=2)).eval()
+    parts = {"pooling_mode": pooling or "max", "posterior": posterior or "gaussian"}
+    features = EncoderGraph(make_model(**parts, num_hidden_layers=2)).eval()
     exported = torch.export.export(features, features.example(), dynamic_shapes=features.dynamic_shapes())
     assert_same(features, exported.module())
     if posterior == "gaussian":  # and as a file
         torch.export.save(exported, tmp_path / "encoder.pt2")
         assert_same(features, torch.export.load(tmp_path / "encoder.pt2").module())
+
+
+@pytest.mark.parametrize("pooling", ["last", "max"])
+def test_so_has_that_of_convolutions(make_model, pooling) -> None:
+    features = EncoderGraph(make_model(pooling_mode=pooling, encoder="convolutional")).eval()
+    exported = torch.export.export(features, features.example(), dynamic_shapes=features.dynamic_shapes())
+    assert_same(features, exported.module())
+
+
+def test_a_posterior_that_needs_the_decoder_is_refused(make_model) -> None:
+    with pytest.raises(ValueError, match="posterior='refined' is refined for each text by the decoder"):
+        EncoderGraph(make_model(posterior="refined"))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -186,6 +187,9 @@ def test_strings_are_encoded_and_scored_without_a_graph(make_model, batch) -> No
     texts = ["a b", "c d e f g h a b", "b"]
     whole = vae.encode(texts)
     torch.testing.assert_close(torch.tensor(whole[:1]), torch.tensor(vae.encode(texts[:1])), rtol=1e-4, atol=1e-5)
+    before = [SeqVAE(make_model(**REFINED, refinement_steps=0, vocab_size=len(tokenizer)), tokenizer), vae]
+    before[0].model.load_state_dict(vae.model.state_dict())
+    assert not np.allclose(*(one.elbo(texts) for one in before), atol=1e-2)
     assert vae.nll(texts, num_samples=3).shape == (3,) and len(vae.reconstruct(texts)) == 3
     with torch.no_grad():
         assert not vae.model.encode(batch["input_ids"]).mean.requires_grad

@@ -46,12 +46,18 @@ LENGTHS = (1, 2, 3, 5, 8, 13, 34, 89, 233)
 class EncoderGraph(nn.Module):
     """(input_ids, attention_mask), (B, T) each, to mean and variance of q(z|x), (B, Z), and pooled states (B, H).
 
-    This is what can be exported, by `torch.export` and to ONNX. Raises ValueError for a language model.
+    This is what can be exported, by `torch.export` and to ONNX. Raises ValueError for a language model, and where the
+    encoder alone does not give the posterior.
     """
 
     def __init__(self, model: SeqVAEForTextModeling):
         super().__init__()
         model.model._require_latent("export the encoder")
+        if model.refines:
+            raise ValueError(
+                f"cannot export the encoder: posterior={model.config.posterior!r} is refined for each text by the "
+                "decoder, and an encoder alone gives only where that starts"
+            )
         self.encoder = model.get_encoder()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
