@@ -175,7 +175,7 @@ def bound_of(model: SeqVAEForTextModeling, batch: TextBatch, seed: int) -> torch
     encoded = None
     if model.config.latent_size > 0:
         states, pooled = model.get_encoder().read(**words)
-        drawn = model.posterior(pooled, *words.values()).proposal.draw(_generators(batch, seed))
+        drawn = model.posterior(pooled, batch.input_ids, batch.attention_mask).proposal.draw(_generators(batch, seed))
         encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
     output = model(**words, labels=labels, encoder_outputs=encoded, return_logits=False)
     return output.reconstruction_loss + output.kl
