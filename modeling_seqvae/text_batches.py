@@ -53,6 +53,7 @@ def batches_by_length(
     batch_size: int,
     doing: str,
     show_progress: bool | None = None,
+    warn: bool = True,
 ) -> Iterator[TextBatch]:
     """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for."""
     window = WINDOW_BATCHES * batch_size
@@ -64,7 +65,8 @@ def batches_by_length(
             for chosen in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
                 yield _batch([start + i for i in chosen], [ids[i] for i in chosen], model)
                 bar.update(len(chosen))
-    tally.warn(tokenizer.model_max_length)
+    if warn:
+        tally.warn(tokenizer.model_max_length)
 
 
 @dataclass

@@ -217,20 +217,6 @@ def score(
     )
     if state.is_main_process:
         note(f"{totals.texts:,} texts scored{_mean(totals, quick)}: {output}")
-        for kind, meaning in MARKS.items():
-            if kind in totals.marked:
-                count, rows = totals.marked[kind]
-                which = f"row{'s' * (count > 1)} {', '.join(f'{row:,}' for row in rows)}{', ...' * (count > len(rows))}"
-                note(f"seqvae: warning: {count:,} of {totals.texts:,} texts {meaning} ({which})")
-
-
-MARKS = {
-    "unknown": "have unknown words: their NLL is that of a text with one common mark for each, so that gibberish can "
-    "look usual; a model trained with --tokenizer bpe has none",
-    "cut": "are longer than the model reads: their figures are those of the beginning",
-    "empty": "have no words: their NLL is that of the end of a text",
-}
-"""Kinds of texts whose scores are to be read with care, and why."""
 
 
 def _mean(totals: Any, quick: bool) -> str:

@@ -42,6 +42,15 @@ FIRST_ROWS = 3
 """Rows that a summary of warnings names, of each kind."""
 
 
+MARKS = {
+    "unknown": "have unknown words: their NLL is that of a text with one common mark for each, so that gibberish can "
+    "look usual; a model trained with --tokenizer bpe has none",
+    "cut": "are longer than the model reads: their figures are those of the beginning",
+    "empty": "have no words: their NLL is that of the end of a text",
+}
+"""Kinds of texts whose scores are to be read with care, and why."""
+
+
 @dataclass
 class Totals:
     """Of the texts of a file: how many, their NLL and -ELBO in nats, their tokens, and those that call for a warning.
@@ -60,6 +69,14 @@ class Totals:
     def perplexity(self) -> float:
         """exp(total NLL / total tokens), as in docs/metrics.md; not a number of none."""
         return math.exp(self.nll / self.tokens) if self.tokens else math.nan
+
+    def warnings(self) -> list[str]:
+        """A sentence for each kind of texts whose scores are to be read with care."""
+        told = []
+        for kind, (count, rows) in self.marked.items():
+            which = f"row{'s' * (count > 1)} {', '.join(f'{row:,}' for row in rows)}{', ...' * (count > len(rows))}"
+            told.append(f"{count:,} of {self.texts:,} texts {MARKS[kind]} ({which})")
+        return told
 
     def add(self, values: dict[str, NDArray], marks: dict[str, NDArray[np.bool_]]) -> None:
         for kind, which in marks.items():
@@ -105,8 +122,9 @@ def score_to_file(
     A text longer than the tokenizer's limit is cut there, and a boolean column `cut` of `rows` tells which were cut
     before. The first 1,000 texts of the `reference` are scored in the same way. The work is done in shards, as
     `write_in_shards` says; `tell` hears the time that it will take, where that is long. Returns the totals, on the
-    first process. Raises ValueError for another suffix, for columns that cannot be kept, what SeqVAE.nll raises, and
-    what `write_in_shards` raises; FloatingPointError for a likelihood that is not finite.
+    first process, which warns of what is to be read with care. Raises ValueError for another suffix, for columns that
+    cannot be kept, what SeqVAE.nll raises, and what `write_in_shards` raises; FloatingPointError for a likelihood that
+    is not finite.
     """
     output = Path(output)
     require_suffix(output)
@@ -144,6 +162,8 @@ def score_to_file(
         state=state,
         show_progress=show_progress,
     )
+    for told in totals.warnings():
+        warnings.warn(told, stacklevel=2)
     return totals
 
 
@@ -180,7 +200,7 @@ class _Scoring:
     def __call__(self, texts: list[str], done: Callable[[int], Any]) -> NDArray[np.float64]:
         model, tokenizer = self.vae.model, self.vae.tokenizer
         values = np.empty((len(texts), len(MEASURED)))
-        for batch in batches_by_length(texts, model, tokenizer, self.batch_size, "scoring", False):
+        for batch in batches_by_length(texts, model, tokenizer, self.batch_size, "scoring", False, warn=False):
             bound = bound_of(model, batch, self.seed)
             nll = torch.full_like(bound, math.nan) if self.samples is None else self._nll(batch)
             tokens = batch.attention_mask.sum(1) - 1
@@ -310,9 +330,7 @@ def _seconds(scoring: _Scoring, texts: list[str], samples: int | None) -> float:
     found = []
     for _ in range(2):
         start = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of all texts, the work itself will warn
-            timed(texts, lambda _: None)
+        timed(texts, lambda _: None)
         found.append((time.perf_counter() - start) / len(texts))
     return min(found)
 

@@ -11,7 +11,7 @@ from modeling_seqvae import SeqVAE
 CHECKPOINT = Path(__file__).resolve().parents[2] / "model_cards" / "demo-max-pool"
 
 
-@pytest.mark.filterwarnings("ignore:.*not in the model's vocabulary")
+@pytest.mark.filterwarnings("ignore:.*unknown words")
 def test_a_model_of_words_has_no_bits_per_byte_of_unknown_words():
     usual = ["the staff were friendly .", "the room was cold , and the staff were slow .", "a cold room !"]
     records = odd_texts.measure(SeqVAE.from_pretrained(CHECKPOINT), Dataset.from_dict({"text": usual}))

@@ -63,7 +63,7 @@ def test_with_bytes_odd_texts_are_the_most_unusual(reviews, tmp_path):
     assert scores["quantile"].drop(first.index).mean() == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.filterwarnings("ignore:.*not in the model's vocabulary")
+@pytest.mark.filterwarnings("ignore:.*unknown words")
 def test_with_words_odd_texts_say_that_their_words_are_unknown(reviews, tmp_path):
     vae = trained(reviews, train_tokenizer(reviews["train"]["text"][:3000]))
     rows = Dataset.from_dict({"text": [*reviews["test"]["text"][:20], *ODD]})

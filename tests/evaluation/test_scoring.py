@@ -26,7 +26,7 @@ KNOWN = ["the staff were friendly .", "a cold room !", "the room was cold , and 
 TEXTS = ["the soup was warm", "", "the soup " * 20]
 READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".jsonl": partial(pd.read_json, lines=True)}
 COLUMNS = ["nll", "bound", "tokens", "unknown", "bits_per_byte", "warning"]
-pytestmark = pytest.mark.filterwarnings("ignore:.*not in the model's vocabulary")
+pytestmark = [pytest.mark.filterwarnings(f"ignore:.*{told}") for told in ("unknown words", "no words", "vocabulary")]
 
 
 @pytest.fixture(autouse=True)
@@ -54,8 +54,9 @@ def scored(vae, texts, path, *arguments, **options) -> pd.DataFrame:
 def test_a_row_holds_what_is_predicted_of_its_text(vae, tmp_path, suffix, shard_rows):
     vae.tokenizer.model_max_length = 12
     output = tmp_path / f"nll{suffix}"
-    with pytest.warns(UserWarning, match="were cut"):
+    with pytest.warns(UserWarning, match=r"1 of 3 texts are longer than the model reads.* \(row 3\)"):
         totals = score_to_file(vae, rows(TEXTS), output, num_samples=3, seed=1, shard_rows=shard_rows)
+    with pytest.warns(UserWarning, match="were cut"):
         expected, elbo = vae.nll(TEXTS, 3, seed=1), vae.elbo(TEXTS, seed=1)
     scores = READERS[suffix](output)
     assert list(scores.columns) == COLUMNS
@@ -67,7 +68,7 @@ def test_a_row_holds_what_is_predicted_of_its_text(vae, tmp_path, suffix, shard_
     assert list(tmp_path.iterdir()) == [output]
 
 
-@pytest.mark.filterwarnings("ignore:.*were cut")
+@pytest.mark.filterwarnings("ignore:.*longer than")
 def test_what_makes_a_row_odd_is_told_beside_it(vae, tmp_path):
     vae.tokenizer.model_max_length = 14
     texts = [*KNOWN, "xqzv staff", "", "the room " * 9, "the xqzv " * 9]
@@ -77,9 +78,12 @@ def test_what_makes_a_row_odd_is_told_beside_it(vae, tmp_path):
     told = ["cut", "", "", "1 of 2 words unknown", "empty", "cut", "6 of 12 words unknown; cut"]
     assert list(scores["warning"]) == told
     assert totals.marked == {"cut": (3, [1, 6, 7]), "unknown": (2, [4, 7]), "empty": (1, [5])}
+    assert [told.partition(":")[0] for told in totals.warnings()] == [
+        "3 of 7 texts are longer than the model reads", "2 of 7 texts have unknown words", "1 of 7 texts have no words",
+    ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*were cut")
+@pytest.mark.filterwarnings("ignore:.*longer than")
 def test_bits_per_byte_are_of_the_text_that_was_read_and_missing_where_that_is_not_its_likelihood(vae, tmp_path):
     vae.tokenizer.model_max_length = 14
     texts = [*KNOWN, "The  STAFF were friendly.", "xqzv staff", "", "the room " * 9]
@@ -147,10 +151,20 @@ def test_quantiles_are_shares_of_the_reference(vae, tmp_path):
     assert np.isnan(quantiles(np.empty(0), np.array([1.0]))).all()
 
 
+def test_warnings_are_of_the_file_and_not_of_the_reference(vae, tmp_path, recwarn):
+    score_to_file(vae, rows(KNOWN), tmp_path / "a.csv", 2, reference=rows(["xqzv xqzv", ""]))
+    assert [str(told.message) for told in recwarn if told.category is UserWarning] == []
+
+
 def test_of_a_reference_as_many_texts_as_are_needed_are_scored(vae, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "REFERENCE_TEXTS", 2)
     seen = []
-    monkeypatch.setattr(scoring, "batches_by_length", lambda texts, *rest: seen.extend(texts) or batches(texts, *rest))
+
+    def spied(texts, *rest, **more):
+        seen.extend(texts)
+        return batches(texts, *rest, **more)
+
+    monkeypatch.setattr(scoring, "batches_by_length", spied)
     scored(vae, ["a room"], tmp_path / "a.csv", 2, reference=rows(KNOWN))
     assert seen == [*KNOWN[:2], "a room"]
 
@@ -162,11 +176,11 @@ def test_no_more_than_a_shard_is_scored_at_a_time_and_an_interrupted_one_goes_on
     texts, calls = [f"{text} ." for text in TEXTS * 4], []
     score_to_file(vae, rows(texts), tmp_path / "whole.csv", 3, shard_rows=5)
 
-    def dying(given, *arguments):
+    def dying(given, *arguments, **options):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(len(given))
-        return batches(given, *arguments)
+        return batches(given, *arguments, **options)
 
     monkeypatch.setattr(scoring, "batches_by_length", dying)
     with pytest.raises(KeyboardInterrupt):
