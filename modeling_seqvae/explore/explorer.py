@@ -26,7 +26,7 @@ from ..text_batches import one_of, token_ids
 LONGEST = 1_000
 """Characters of a text that a visitor may give."""
 LONGEST_PROMPT = 50
-"""Words that new sentences may be made to begin with."""
+"""Tokens that new sentences may be made to begin with."""
 MOST_SENTENCES = 30
 MOST_STEPS = 21
 MOST_NEIGHBOURS = 20
@@ -131,10 +131,10 @@ class Explorer:
         }
         one_of(SAMPLED_FROM, prior, "prior")
         beginning = _text(prompt, "the prompt", empty=True)
-        words = len(token_ids([beginning], self.vae.tokenizer)[0]) - 2
-        if words > LONGEST_PROMPT:
-            raise ValueError(f"the prompt has {words} words: at most {LONGEST_PROMPT} are read here")
-        if words:
+        tokens = len(token_ids([beginning], self.vae.tokenizer)[0]) - 2
+        if tokens > LONGEST_PROMPT:
+            raise ValueError(f"the prompt has {tokens} tokens: at most {LONGEST_PROMPT} are read here")
+        if tokens:
             options["prompt"] = beginning
         if prior == "aggregate":
             self._once("aggregate", self._fit)
@@ -198,7 +198,7 @@ class Explorer:
     # Figures
 
     def costs(self, text: Any) -> tuple[list[PieceCost], int]:
-        """What each word of a text costs, and what z tells of it; and how many words at its end are not read."""
+        """What each word of a text costs, and what z tells of it; and how many tokens at its end are not read."""
         text, limit = _text(text), self.vae.tokenizer.model_max_length
         left_out = max(0, len(token_ids([text], self.vae.tokenizer)[0]) - limit)
         return piece_costs(self.vae, text, DRAWS), left_out

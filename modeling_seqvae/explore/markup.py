@@ -52,7 +52,7 @@ def neighbours(found: Sequence[Neighbour], labels: Sequence[str] | None) -> str:
 def costs(pieces: Sequence[PieceCost], left_out: int = 0) -> str:
     """A text twice: each word coloured by its cost, and by what z tells of it; numbers appear under the pointer.
 
-    `left_out` words at its end were not read, which is told.
+    `left_out` tokens at its end were not read, which is told.
     """
     nll, told = sum(piece.nll for piece in pieces), sum(piece.told for piece in pieces)
     unknown = sum(piece.unknown for piece in pieces)
@@ -60,7 +60,7 @@ def costs(pieces: Sequence[PieceCost], left_out: int = 0) -> str:
     if unknown:
         facts += f"; <b>{unknown}</b> {'word is' if unknown == 1 else 'words are'} unknown to the model, and dotted"
     if left_out:
-        facts += f"; the last <b>{left_out}</b> words were not read: the model reads no longer texts"
+        facts += f"; the last <b>{left_out}</b> tokens were not read: the model reads no longer texts"
     lines = [
         ("-log p of each word, after the words before", [(piece, _cost(piece)) for piece in pieces]),
         ("what z tells of it: blue helps, red misleads", [(piece, _told(piece)) for piece in pieces]),

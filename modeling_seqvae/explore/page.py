@@ -102,7 +102,7 @@ def _head(explorer: Explorer) -> str:
     figures = [
         ("–" if kl is None else f"{kl.sum():.2f}", "nats in z, the KL"),
         (f"{explorer.active} of {len(explorer.dimensions.variance)}", "dimensions active"),
-        (f"{explorer.vae.model.config.vocab_size:,}", "words known"),
+        (f"{explorer.vae.model.config.vocab_size:,}", "tokens in the vocabulary"),
     ]
     source = f"{shown}: {explorer.source}" if explorer.source else shown
     return markup.heading(explorer.title, source) + markup.facts(figures)

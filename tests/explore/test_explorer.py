@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_seqvae import SeqVAE
+from modeling_seqvae import SeqVAE, train_bpe_tokenizer
 from modeling_seqvae.explore.explorer import LONGEST, Explorer
 
 TEXT = "this bistro was lovely ."
@@ -77,6 +77,20 @@ def test_the_words_that_a_model_does_not_read_are_counted(explorer: Explorer, va
     assert explorer.costs(TEXT)[1] == 0
 
 
+def test_a_model_of_bytes_is_explored_alike(make_model: Any) -> None:
+    """Whose tokens are parts of words and of letters."""
+    texts = ["the food was good .", "our room was cold", "le café était très bon"] * 9
+    tokenizer = train_bpe_tokenizer(texts, vocabulary_size=280)
+    named = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    vae = SeqVAE(make_model(vocab_size=len(tokenizer), **named), tokenizer)
+    bytewise, text = Explorer(vae, texts), "  Le café 你好, naïve 🤗 <b>!"
+    pieces, left_out = bytewise.costs(text)
+    assert "".join(piece.text for piece in pieces).replace(" ", "") == text.replace(" ", "") and left_out == 0
+    assert not any(piece.unknown for piece in pieces)
+    assert sum(piece.nll for piece in pieces) == pytest.approx(vae.nll(text, 2000), rel=0.02)
+    assert all(sentence.startswith("le café") for sentence in bytewise.write(3, prompt="le café", seed=0))
+
+
 HUGE = 10**400
 ODD = [None, [], {}, "many", float("nan"), float("inf"), -float("inf"), HUGE, -1, 2.5, True, b"1", {"a": 1}]
 CALLS: dict[str, Callable[[Explorer, Any], Any]] = {
@@ -136,7 +150,7 @@ def test_texts_out_of_bounds_are_refused(explorer: Explorer, name: str) -> None:
         (lambda e: e.places([]), "is not one of pca"),
         (lambda e: e.coloured("mood"), "is not one of label"),
         (lambda e: e.write(1, "posterior"), "is not one of model, aggregate"),
-        (lambda e: e.write(1, prompt="the " * 60), "the prompt has 60 words: at most 50"),
+        (lambda e: e.write(1, prompt="the " * 60), "the prompt has 60 tokens: at most 50"),
         (lambda e: e.write(1, seed="soon"), "the seed must be a number"),
         (lambda e: e.write(1, seed=-1), "the seed must be a number"),
         (lambda e: e.between(TEXT, TEXT, path="winding"), "is not one of linear, spherical"),

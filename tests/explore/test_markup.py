@@ -67,4 +67,4 @@ def test_colours_follow_costs_and_say_which_way_z_works() -> None:
     assert shade(99.0, 0.0) == shade(999.0, 0.0) and shade(1.0, 2.0)[1] != shade(1.0, -2.0)[1]
     assert markup.HELPS in shade(1.0, 2.0)[1] and markup.MISLEADS in shade(1.0, -2.0)[1]
     assert "<b>1</b> word is unknown" in MADE["costs"] and "not read" not in MADE["costs"]
-    assert "the last <b>3</b> words were not read" in markup.costs([PieceCost("word", 1.0, 0.0, False)], 3)
+    assert "the last <b>3</b> tokens were not read" in markup.costs([PieceCost("word", 1.0, 0.0, False)], 3)
