@@ -375,18 +375,18 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         return self.model.decoder.nll(self.lm_head, states, targets, counted, logits).sum(1)
 
     def generate(self, inputs: torch.Tensor | None = None, *arguments: Any, **named: Any) -> Any:
-        """As in transformers. Texts whose posteriors are refined are written from the refined ones."""
+        """As in transformers, with the decoder's state under either of its names: `cache` and `past_key_values`.
+
+        Texts whose posteriors are refined are written from the refined ones.
+        """
+        state = one_cache(named.pop("cache", None), named.pop("past_key_values", None))
+        if state is not None:
+            named[CACHE_NAME] = state  # its name in this transformers
         ids, embeds = named.get("input_ids") if inputs is None else inputs, named.get("inputs_embeds")
         if self.refines and not (ids is None and embeds is None) and named.get("encoder_outputs") is None:
             with torch.no_grad():
                 named["encoder_outputs"] = self._refined(ids, named.get("attention_mask"), embeds)
         return super().generate(inputs, *arguments, **named)
-
-    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict[str, Any], *rest: Any) -> Any:
-        """A `cache` that `generate` was given goes by the name that this transformers has for it."""
-        if "cache" in model_kwargs:
-            model_kwargs[CACHE_NAME] = model_kwargs.pop("cache")
-        return super()._prepare_cache_for_generation(generation_config, model_kwargs, *rest)
 
     def prepare_inputs_for_generation(
         self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any

@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from modeling_seqvae import SeqVAEConfig
+from modeling_seqvae.encoders import SeqVAEEncoder
 from modeling_seqvae.evaluation import supervised as module
 from modeling_seqvae.evaluation.supervised import BiLSTMClassifier, matching_hidden_size, predict, train_classifier
-from modeling_seqvae.modeling_seqvae import SeqVAEEncoder
 
 CONFIG = SeqVAEConfig(vocab_size=20, embedding_size=6, hidden_size=8, latent_size=3)
 

@@ -126,8 +126,8 @@ def test_methods_are_the_targets_own_or_those_asked_for():
     assert replace(PTB, methods=("avg_pool", "avg_pool")).methods_or(["seqvae"]) == ["avg_pool"]
     with pytest.raises(ValueError, match=r"--methods bert: the methods are .*max_pool.*seqvae"):
         replace(PTB, methods=("seqvae", "bert")).methods_or(["seqvae"])
-    with pytest.raises(ValueError, match=r"no file in configuration/methods for sa_vae; .*--methods.*max_pool"):
-        PTB.methods_or(["seqvae", "sa_vae"])
+    with pytest.raises(ValueError, match=r"no file in configuration/methods for bert; .*--methods.*max_pool"):
+        PTB.methods_or(["seqvae", "bert"])
 
 
 def test_a_method_may_be_a_file_of_ones_own(tmp_path):
