@@ -132,7 +132,7 @@ def serving(report: dict[str, Any]) -> str:
     rows = [
         [
             record["way"], f"{record['one_ms']:.2f}", f"{record['one_p99_ms']:.2f}", f"{record['batch_ms']:.1f}",
-            f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", f"{record['difference']:.0e}",
+            f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", f"{record['difference']:.0e}" if record["difference"] else "0",
         ]
         for record in report["records"]
     ]  # fmt: skip
