@@ -68,6 +68,12 @@ def require_device(name: str | None) -> None:
         raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
+def found_device(name: str | None) -> str:
+    """The device of that name, or a GPU if there is one, else the CPU. Raises what `require_device` raises."""
+    require_device(name)
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def require_writable(folder: Path) -> None:
     """Raise an OSError, before the work begins, where a folder cannot be written to."""
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())

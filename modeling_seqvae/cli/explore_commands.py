@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .app import app, note, require_device, require_writable
+from .app import app, found_device, note, require_writable
 from .options import USE, Checkpoint, DataDir, Device, LabelColumn, TextColumn
 
 TextsToSee = Annotated[
@@ -104,15 +104,12 @@ def _opened(
     device: str | None,
 ) -> Any:
     """The model and the texts; a note says which."""
-    import torch
-
     from ..explore.opening import open_explorer
 
-    require_device(device)
+    device = found_device(device)
     if texts is None and (text_column or label_column):
         raise ValueError("--text-column and --label-column are of a file: name the file after the checkpoint")
-    found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    explorer = open_explorer(checkpoint, texts, text_column, label_column, data_dir, points, found)
+    explorer = open_explorer(checkpoint, texts, text_column, label_column, data_dir, points, device)
     some = f" of {len(explorer.texts) + explorer.left_out:,}" if explorer.left_out else ""
     note(f"{len(explorer.texts):,}{some} texts: {explorer.source}")
     return explorer

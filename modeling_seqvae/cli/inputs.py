@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .app import note, require_device, require_unicode
+from .app import found_device, note, require_device, require_unicode
 
 TEXTS_OF_A_MIXTURE = 20_000
 """Training texts that the mixture of `sample --prior aggregate` is fitted to, at most."""
@@ -150,12 +150,9 @@ def reference_rows(
 
 def load_model(checkpoint: str, device: str | None) -> Any:
     """Load the model of a run (its best/), of a checkpoint's folder, or of the hub."""
-    import torch
-
     from ..training.run import load_best
 
-    require_device(device)
-    return load_best(checkpoint, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return load_best(checkpoint, found_device(device))
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -25,14 +25,19 @@ Row = tuple[str | None, int, str | None]
 _REVISION = 2  # raise it when what is made of a row changes: it is part of the cache's key
 
 
+def in_chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """The items in lists of ROWS_AT_ONCE, the last one shorter."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, ROWS_AT_ONCE)), [])
+
+
 def cached_rows(path: Path, made_with: list[Any], labelled: bool, rows: Callable[[], Iterator[Row]]) -> Dataset:
     """`text`, `row` and, if there are labels, `label`, of rows that `rows()` reads where the cache has none."""
     names = ["text", "row", *(["label"] if labelled else [])]
     schema = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in names])
 
     def tables() -> Iterator[pa.Table]:
-        read = rows()
-        for chunk in iter(lambda: list(islice(read, ROWS_AT_ONCE)), []):
+        for chunk in in_chunks(rows()):
             yield pa.table(dict(zip(names, map(list, zip(*chunk, strict=True)), strict=False)), schema)
 
     return cached_tables(path, made_with, schema, tables)

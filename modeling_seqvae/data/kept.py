@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import Dataset
 
 from .caching import ROWS_AT_ONCE
-from .file_rows import lines_of
+from .file_rows import in_chunks, lines_of
 from .json_rows import MOST_COLUMNS, records
 from .labels import BYTE_ORDER_MARK, listed
 from .readers import header_of, separated_options
@@ -96,7 +95,7 @@ def _of_lines(source: str, lines: Callable[[], Iterable[str]], names: Names, lab
     schema = pa.schema([(name, pa.string()) for name in _chosen(source, there, names)])
 
     def tables() -> Iterator[pa.Table]:
-        for some in _some_of(lines()):
+        for some in in_chunks(lines()):
             plain = [line.removeprefix(BYTE_ORDER_MARK) for line in some]
             parts = [line.partition("\t") for line in plain] if labelled else [("", "", line) for line in plain]
             columns = {"label": [part[0] for part in parts], "text": [part[2] for part in parts]}
@@ -146,7 +145,7 @@ def _of_json(path: Path, names: Names, labelled: bool) -> Kept:
     schema = pa.schema([_json_field(name, kinds[name]) for name in _chosen(str(path), [*kinds], names)])
 
     def tables() -> Iterator[pa.Table]:
-        for some in _some_of(record for _, record in records(path)):
+        for some in in_chunks(record for _, record in records(path)):
             columns = [_json_column([record.get(field.name) for record in some], field) for field in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 
@@ -190,8 +189,3 @@ def _json_column(values: list[Any], field: pa.Field) -> pa.Array:
     if field.metadata == JSON:
         values = [None if value is None else json.dumps(value) for value in values]
     return pa.array(values, field.type)
-
-
-def _some_of(items: Iterable[Any]) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    return iter(lambda: list(islice(iterator, ROWS_AT_ONCE)), [])

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
@@ -16,7 +15,7 @@ from ..data.files import read_json_lines
 from ..loading import RECIPE
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
-from ..training.run import load_best, own_texts, reading_of
+from ..training.run import load_best, own_texts, reading_of, some_of
 from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
 from .explorer import Explorer
 
@@ -61,19 +60,15 @@ def open_explorer(
             )
             rows = Dataset.from_dict({"text": vae.sample(min(points, WRITTEN), seed=0)})
             source = "written by the model itself"
-    listed = list(texts_of(rows))
-    kept = [i for i, text in enumerate(listed) if text.strip()]
-    chosen = kept
-    if len(kept) > points:
-        chosen = [kept[i] for i in np.sort(np.random.default_rng(0).permutation(len(kept))[:points])]
-    labels = labels_of(rows)
+    rows = rows.select([i for i, text in enumerate(texts_of(rows)) if text.strip()])
+    chosen = some_of(rows, points)
     return Explorer(
         vae,
-        [listed[i] for i in chosen],
-        None if labels is None else [labels[i] for i in chosen],
+        list(texts_of(chosen)),
+        labels_of(chosen),
         title=_title(checkpoint),
         source=source,
-        left_out=len(kept) - len(chosen),
+        left_out=len(rows) - len(chosen),
         history=history_of(checkpoint),
     )
 

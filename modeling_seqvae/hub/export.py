@@ -113,7 +113,8 @@ def export_onnx(
     graph, before = EncoderGraph(vae.model).eval(), (vae.device, vae.model.dtype)
     vae.to("cpu", torch.float32)
     try:
-        with TemporaryDirectory(dir=_made(target.parent)) as made:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=target.parent) as made:
             work = Path(made)
             with _quiet():
                 torch.onnx.export(
@@ -217,15 +218,10 @@ def _needed(name: str) -> Any:
         raise ModuleNotFoundError(f"the export to ONNX needs {error.name}: pip install 'seqvae[onnx]'") from error
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the advice of the exporters, which is meant for those who write them."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "root", "")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
