@@ -27,9 +27,15 @@ MOST_CONCENTRATION = 100_000
 """κ up to which float64 has the density's constant to nine digits."""
 
 
+PARTS = {"encoder": ENCODERS, "pooling_mode": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS}
+"""Fields that name a part, and the parts that there are. In place of a name they take the part itself."""
+
+
 @strict
 class SeqVAEConfig(PreTrainedConfig):
     r"""The sizes and choices of a sequence VAE.
+
+    `encoder`, `pooling_mode`, `posterior` and `decoder` take the name of a part, or a part of your own itself.
 
     Args:
         vocab_size: Number of tokens, special tokens included.
@@ -88,13 +94,13 @@ class SeqVAEConfig(PreTrainedConfig):
     vocab_size: int = 20004
     embedding_size: int = 512
     hidden_size: int = 1024
-    encoder: str = "lstm"
+    encoder: Any = "lstm"
     encoder_hidden_size: int | None = None
     num_hidden_layers: int = 1
     conv_layers: int = 2
     latent_size: int = 32
-    pooling_mode: str = "max"
-    posterior: str = "gaussian"
+    pooling_mode: Any = "max"
+    posterior: Any = "gaussian"
     mean_scale: float | int = 0.5
     num_flows: int = 3
     sampler_layers: int = 1
@@ -103,7 +109,7 @@ class SeqVAEConfig(PreTrainedConfig):
     refinement_rate: float | int = 0.03125
     refinement_momentum: float | int = 0.5
     refinement_clip: float | int = 28.0
-    decoder: str = "lstm"
+    decoder: Any = "lstm"
     cnn_size: str = "small"
     deconv_length: int = 256
     auxiliary_weight: float | int = 0.2
@@ -129,6 +135,7 @@ class SeqVAEConfig(PreTrainedConfig):
             self.encoder_hidden_size = self.hidden_size
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
+        self.name_parts()
         # The library also runs these, but wraps what they raise in an exception that is no ValueError.
         self.validate_sizes()
         self.validate_choices()
@@ -169,6 +176,14 @@ class SeqVAEConfig(PreTrainedConfig):
         """Itself: `decoder` is a name here, where composite models of transformers have a configuration."""
         return self
 
+    def name_parts(self) -> None:
+        """Put the name in place of a part that was given itself."""
+        for field, parts in PARTS.items():
+            try:
+                setattr(self, field, parts.name_of(getattr(self, field)))
+            except ValueError as error:
+                raise ValueError(f"{field}: {error}") from None
+
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""
         for field in (
@@ -193,8 +208,7 @@ class SeqVAEConfig(PreTrainedConfig):
 
     def validate_choices(self) -> None:
         """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built."""
-        fields = {"encoder": ENCODERS, "pooling_mode": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS}
-        for field, choices in fields.items():
+        for field, choices in PARTS.items():
             if getattr(self, field) not in choices:
                 raise ValueError(
                     f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}; a part of your own must be "

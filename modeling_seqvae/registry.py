@@ -16,6 +16,10 @@ class Registry(dict[str, Any]):
     def first_pool(states, mask): ...
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
+
     def register(self, name: str) -> Callable[[Part], Part]:
         """A decorator that gives a part a name. Raises ValueError for a name that another part has."""
 
@@ -24,9 +28,30 @@ class Registry(dict[str, Any]):
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
             self[name] = part
+            self.given.discard(name)
             return part
 
         return add
+
+    def name_of(self, part: Any) -> str:
+        """The name of a part; a name stays itself. A part that has none yet is known by that of its definition.
+
+        Raises ValueError for a part without such a name (a lambda, an instance), and for a name that is taken.
+        """
+        if isinstance(part, str):
+            return part
+        for name, known in self.items():
+            if known is part:
+                return name
+        name = getattr(part, "__name__", "")
+        if not name.isidentifier():
+            raise ValueError(
+                f"{part!r} is not one of {', '.join(self)}, nor a part with a name: register one of your own, as in "
+                "@POOLINGS.register('mine')"
+            )
+        self.register(name)(part)
+        self.given.add(name)
+        return name
 
 
 POOLINGS = Registry()
@@ -65,16 +90,6 @@ def import_parts(modules: Sequence[str]) -> None:
         imported = _import(path.stem, path.resolve().parent)
         if Path(getattr(imported, "__file__", None) or "").resolve() != path.resolve():
             raise ValueError(f"{module} cannot be imported: there is another module {path.stem}; rename the file")
-
-
-def own_modules(config: Any) -> list[Any]:
-    """The modules outside the package that have a part of this configuration, such as its aggregation or decoder."""
-    parts = (
-        *(ENCODERS[config.encoder], POOLINGS[config.pooling_mode]),
-        *(POSTERIORS[config.posterior], DECODERS[config.decoder]),
-    )
-    names = {part.__module__ for part in parts}
-    return [sys.modules[name] for name in sorted(names) if name.rpartition(".")[0] != __name__.rpartition(".")[0]]
 
 
 def _import(name: str, folder: Path) -> Any:

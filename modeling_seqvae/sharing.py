@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -27,9 +28,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
-from .configuration_seqvae import SeqVAEConfig
+from .configuration_seqvae import PARTS, SeqVAEConfig
 from .decoders import DECODERS
-from .registry import own_modules
 
 AUTO_MAP = {
     "AutoConfig": "configuration_seqvae.SeqVAEConfig",
@@ -94,6 +94,23 @@ def code_files(config: SeqVAEConfig | None = None) -> dict[str, str]:
         files["imported_parts.py"] = "".join(f"from .{name} import *  # noqa: F403\n" for name in own)
         files["imported_parts.py"] += f"\nMODULES = {tuple(own)!r}\n"
     return files | {f"{name}.py": text for name, text in own.items()}
+
+
+def own_modules(config: SeqVAEConfig) -> list[ModuleType]:
+    """The modules outside the package that have a part of this configuration, such as its aggregation or decoder.
+
+    Raises ValueError for a part that its module does not register: where the module is imported, nobody would know it.
+    """
+    names = set()
+    for field, parts in PARTS.items():
+        name = getattr(config, field)
+        if name in parts.given:
+            raise ValueError(
+                f"{field} {name!r} is known in this process alone: let a module register it, with a decorator such as "
+                f"@POOLINGS.register({name!r})"
+            )
+        names.add(parts[name].__module__)
+    return [sys.modules[name] for name in sorted(names) if name.rpartition(".")[0] != __name__.rpartition(".")[0]]
 
 
 def own_code(module: ModuleType, files: Mapping[str, str]) -> str:

@@ -85,6 +85,8 @@ def test_an_unusable_value_is_refused_by_name(field: str, value: object) -> None
 def test_an_unknown_aggregation_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'mean' is not one of last, avg, max, abs, attention"):
         SeqVAEConfig(pooling_mode="mean")
+    with pytest.raises(ValueError, match="pooling_mode: 3 is not one of last, avg, max, abs, attention"):
+        SeqVAEConfig(pooling_mode=3)
 
 
 def test_a_skip_connection_without_a_latent_is_refused() -> None:
@@ -98,7 +100,7 @@ def test_tied_embeddings_of_another_width_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("hidden_size", "8"), ("pooling_mode", 3), ("unk_token_id", None), ("decoder_skip", "no")]
+    ("field", "value"), [("hidden_size", "8"), ("cnn_size", 3), ("unk_token_id", None), ("decoder_skip", "no")]
 )
 def test_a_value_of_the_wrong_type_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(StrictDataclassFieldValidationError, match=field):

@@ -13,8 +13,10 @@ import yaml
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, Registry, import_parts
-from modeling_seqvae.sharing import own_code
+from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.recipe import Recipe, resolve
+from modeling_seqvae.training.schedules import Schedule
+from modeling_seqvae.training.schemes import JointUpdate
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "own_parts.py"
@@ -160,6 +162,68 @@ def test_a_taken_name_is_refused_and_the_same_part_is_not() -> None:
     with pytest.raises(ValueError, match=r"'one' is the name of .* already"):
         registry.register("one")(lambda: None)
     assert registry == {"one": part}
+
+
+def first_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return states[:, 0]
+
+
+def half_kl(output: SimpleNamespace, kl_weight: float, *, share: float = 0.5) -> torch.Tensor:
+    return output.reconstruction_loss.mean() + share * kl_weight * output.kl.mean()
+
+
+def test_a_part_may_be_given_in_place_of_its_name(tmp_path: Path, registered: None) -> None:
+    from modeling_seqvae import SeqVAEForTextModeling
+    from modeling_seqvae.pooling import max_pool
+
+    assert SeqVAEConfig(pooling_mode=max_pool).pooling_mode == "max"
+    config = SeqVAEConfig(
+        vocab_size=9, embedding_size=3, hidden_size=4, latent_size=2, pooling_mode=first_pool, initializer_range=1.0
+    )
+    assert config.pooling_mode == "first_pool"
+    model = SeqVAEForTextModeling(config).eval()
+    ids = torch.tensor([[1, 5, 6, 2]])
+    states = model.model.encoder(ids, torch.ones_like(ids), output_hidden_states=True)
+    assert states.pooled.equal(states.last_hidden_state[:, 0])
+    model.save_pretrained(tmp_path)
+    assert SeqVAEConfig.from_pretrained(tmp_path).pooling_mode == "first_pool"
+    with pytest.raises(ValueError, match="'first_pool' is known in this process alone: let a module register it"):
+        add_code(tmp_path)
+    POOLINGS.register("first_pool")(first_pool)
+    assert [module.__name__ for module in own_modules(config)] == [first_pool.__module__]
+
+
+def test_a_recipe_takes_parts_too(registered: None) -> None:
+    recipe = resolve(
+        "max_pool",
+        overrides={
+            "model.pooling_mode": first_pool,
+            "training.objective": half_kl,
+            "training.objective_options": {"share": 0.25},
+            "training.scheme": JointUpdate,
+            "training.epochs": 3,
+        },
+    )
+    assert (recipe.model["pooling_mode"], recipe.training.objective) == ("first_pool", "half_kl")
+    assert (recipe.training.scheme, recipe.training.epochs, recipe.training.updates) == ("joint", 3, None)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    output = SimpleNamespace(reconstruction_loss=torch.tensor([4.0, 6.0]), kl=torch.tensor([1.0, 3.0]))
+    assert OBJECTIVES["half_kl"](output, 0.5, share=1.0) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"training.objective": lambda output, weight: output.loss}, "not one of elbo, .*a part with a name"),
+        ({"training.kl_schedule": Schedule(lambda *_: 1.0)}, "overrides: training.kl_schedule: .*not one of linear"),
+        ({"model.pooling_mode": 3}, "3 is not one of last, avg"),
+        ({"training.objectives": "elbo"}, "training.objectives is not a field"),
+        ({"epochs": 3}, "'epochs' is not of the form section.field"),
+    ],
+)
+def test_what_is_no_part_is_told(overrides: dict[str, object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        resolve("max_pool", overrides=overrides)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ..data.columns import labels_of, texts_of
 from ..data.corpora import read_labelled, read_texts
 from ..data.files import dump_yaml
 from ..loading import RECIPE
-from ..registry import own_modules
+from ..sharing import own_modules
 from ..training.configuration import configuration_root
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries

@@ -70,10 +70,10 @@ class Recipe(BaseModel):
         for name in fields:
             require_one_of(name, MODEL_FIELDS)
         try:
-            SeqVAEConfig(**fields)
+            config = SeqVAEConfig(**fields)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
             raise ValueError(str(error.__cause__ or error).partition(". Errors: ")[0]) from None
-        return fields
+        return {name: getattr(config, name) if callable(value) else value for name, value in fields.items()}
 
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
@@ -281,12 +281,15 @@ def resolve(
     method: str,
     corpus: str | CorpusSpec | None = None,
     preset: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     limits: Mapping[str, int] | None = None,
     encoder_from: str | None = None,
     imports: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe of a method on a corpus; `preset` defaults to the corpus's own, `overrides` are `section.field=value`.
+    """The recipe of a method on a corpus; `preset` defaults to the corpus's own.
+
+    `overrides` are `section.field=value`, values as in YAML, or a mapping of `section.field` to values. In a mapping
+    the value may be a part itself: an objective, a scheme, an encoder, a pooling, a posterior or a decoder.
 
     Without a corpus it is for a SeqVAETrainer on data sets of one's own, and `preset` defaults to auto. `encoder_from`
     names a run, checkpoint or model on the hub whose encoder starts the run, in place of a method's own pretraining.
@@ -309,9 +312,10 @@ def resolve(
             merged.pop("pretraining", None)
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
     if overrides:
-        for override in overrides:
-            _override(merged, override)
-        recipe = _checked(merged, "--set")
+        source = "overrides" if isinstance(overrides, Mapping) else "--set"
+        for key, value in overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides):
+            _override(merged, key, value, source)
+        recipe = _checked(merged, source)
     return recipe
 
 
@@ -325,23 +329,30 @@ def _corpus_settings(name: str) -> tuple[CorpusSpec, str]:
         raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
 
 
-def _override(merged: dict[str, Any], override: str) -> None:
-    """Set one field, `training.epochs=5` or `pretraining.training.epochs=2`; its value is read as YAML."""
-    key, equals, value = override.partition("=")
-    *sections, field = key.strip().split(".")
-    if not (equals and field and sections and all(sections)):
-        raise ValueError(f"{override!r} is not of the form section.field=value, such as training.epochs=5")
-    require_known({sections[0]: {}}, SECTIONS, "--set")
+def _setting(text: str) -> tuple[str, Any]:
+    """The field and the value, read as YAML, of `section.field=value`."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not of the form section.field=value, such as training.epochs=5")
+    return key.strip(), yaml_value(value, text)
+
+
+def _override(merged: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set one field, such as `training.epochs` or `pretraining.training.epochs`."""
+    *sections, field = key.split(".")
+    if not (field and sections and all(sections)):
+        raise ValueError(f"{key!r} is not of the form section.field (section.field=value, such as training.epochs=5)")
+    require_known({sections[0]: {}}, SECTIONS, source)
     place = merged
     for section in sections:
         inner = place.get(section)
         if inner is not None and not isinstance(inner, Mapping):
-            raise ValueError(f"--set {key.strip()}: {section} is one value and has no fields")
+            raise ValueError(f"{source} {key}: {section} is one value and has no fields")
         place[section] = dict(inner or {})  # a layer's own mapping stays as it is
         place = place[section]
     if sections[-1] == "training" and field == "epochs":
         place["updates"] = None  # they are meant as they are
-    place[field] = yaml_value(value, override)
+    place[field] = value
 
 
 def _checked(merged: dict[str, Any], source: str) -> Recipe:

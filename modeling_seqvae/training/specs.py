@@ -18,13 +18,9 @@ from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
 
-CHOICES: dict[str, Mapping[str, Any]] = {
-    "objective": OBJECTIVES,
-    "scheme": SCHEMES,
-    "optimizer": OPTIMIZERS,
-    "lr_schedule": LR_SCHEDULES,
-    "kl_schedule": SCHEDULES,
-}
+PARTS = {"objective": OBJECTIVES, "scheme": SCHEMES, "kl_schedule": SCHEDULES}
+"""Fields that name a part, and the parts that there are. In place of a name they take the part itself."""
+CHOICES: dict[str, Mapping[str, Any]] = {**PARTS, "optimizer": OPTIMIZERS, "lr_schedule": LR_SCHEDULES}
 
 LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
 """Fields of `training` in epochs, which `updates` stretches together."""
@@ -78,7 +74,12 @@ class TrainingSpec(BaseModel):
             raise ValueError("a truth value means nothing here")
         return value
 
-    @field_validator("objective", "scheme", "optimizer", "lr_schedule", "kl_schedule")
+    @field_validator(*PARTS, mode="before")
+    @classmethod
+    def _name(cls, part: Any, field: ValidationInfo) -> str:
+        return PARTS[str(field.field_name)].name_of(part)
+
+    @field_validator(*CHOICES)
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
         return require_one_of(name, CHOICES[str(field.field_name)])
