@@ -20,7 +20,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from ..training.configuration import method_settings
 from ..training.recipe import corpus_spec
 from .request import Request
-from .steps import Measurement, Training
+from .steps import Inputs, Measurement, Training
 from .table5 import of_corpus, supervised
 
 TRAIN_DOCUMENTS = 20_000
@@ -118,17 +118,19 @@ def of_labels(request: Request) -> dict[str, Any]:
 
 
 def read_labelled(
-    spec: Mapping[str, Any], data_dir: Path | None, limits: Mapping[str, int], documents: int
+    data_dir: Path | None, corpus: Mapping[str, Any], limits: Mapping[str, int], documents: int
 ) -> tuple[Corpus, Dataset, dict[str, Any]]:
     """A corpus, the training documents that classifiers are fitted to, and what is to be said of them.
 
+    All but the first are the settings that `of_labels` gives to a measurement.
+
     Raises ValueError for a corpus of which no labels can be learnt.
     """
-    corpus = load_corpus(CorpusSpec.model_validate(spec), data_dir=data_dir, limits=limits)
-    names = require_labels(corpus)
-    train = some(corpus.splits["train"], documents)
-    said = {"trained_on": len(train), "available": len(corpus.splits["train"])}
-    return corpus, train, said | {"sentences": len(corpus.splits["test"]), "classes": len(names)}
+    loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=data_dir, limits=limits)
+    names = require_labels(loaded)
+    train = some(loaded.splits["train"], documents)
+    said = {"trained_on": len(train), "available": len(loaded.splits["train"])}
+    return loaded, train, said | {"sentences": len(loaded.splits["test"]), "classes": len(names)}
 
 
 def some(rows: Dataset, count: int) -> Dataset:
@@ -138,18 +140,9 @@ def some(rows: Dataset, count: int) -> Dataset:
     return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:count]))
 
 
-def measure_untrained(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
-    corpus: Mapping[str, Any],
-    limits: Mapping[str, int],
-    documents: int,
-    model: Mapping[str, Any],
-    seed: int,
-) -> dict[str, Any]:
+def measure_untrained(inputs: Inputs, model: Mapping[str, Any], seed: int, **texts: Any) -> dict[str, Any]:
     """Labels read from an encoder as a run's seed makes it."""
-    loaded, train, said = read_labelled(corpus, data_dir, limits, documents)
+    loaded, train, said = read_labelled(inputs.data_dir, **texts)
     tokenizer = corpus_tokenizer(loaded.spec, loaded.splits["train"])
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -158,29 +151,13 @@ def measure_untrained(
     return labels_from_features(fresh, *(tokenise(rows, tokenizer) for rows in (train, loaded.splits["test"]))) | said
 
 
-def measure_lsa(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
-    corpus: Mapping[str, Any],
-    limits: Mapping[str, int],
-    documents: int,
-    size: int,
-    seed: int,
-) -> dict[str, Any]:
+def measure_lsa(inputs: Inputs, size: int, seed: int, **texts: Any) -> dict[str, Any]:
     """Labels read from so many singular vectors of the words."""
-    loaded, train, said = read_labelled(corpus, data_dir, limits, documents)
+    loaded, train, said = read_labelled(inputs.data_dir, **texts)
     return {"lsa": labels_from_lsa(train, loaded.splits["test"], size, seed), **said}
 
 
-def measure_words(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
-    corpus: Mapping[str, Any],
-    limits: Mapping[str, int],
-    documents: int,
-) -> dict[str, Any]:
+def measure_words(inputs: Inputs, **texts: Any) -> dict[str, Any]:
     """Labels read from the words, and given without reading."""
-    loaded, train, said = read_labelled(corpus, data_dir, limits, documents)
+    loaded, train, said = read_labelled(inputs.data_dir, **texts)
     return {**labels_from_words(train, loaded.splits["test"]), **said}

@@ -31,7 +31,7 @@ from .rows import (
     spreads,
     title_of,
 )
-from .steps import Measurement, Step, Training
+from .steps import Inputs, Measurement, Step, Training
 
 CURVES = {
     "title": ("model", "{}"),
@@ -155,12 +155,12 @@ def _feature_space(training: Training) -> Measurement:
     )
 
 
-def measure_feature_space(runs: Sequence[Path], folder: Path, data_dir: Path | None, points: int) -> dict[str, Any]:
+def measure_feature_space(inputs: Inputs, points: int) -> dict[str, Any]:
     """Features of the validation set: mean and deviation of each unit, some of the features, and `summarise`.
 
     `points` sentences are drawn at random, the same ones for all runs on a corpus.
     """
-    vae, validation = best_encoder(runs[0]), corpus_of_run(runs[0], data_dir).splits["validation"]
+    vae, validation = best_encoder(inputs.runs[0]), corpus_of_run(inputs.runs[0], inputs.data_dir).splits["validation"]
     features = vae.encode(texts_of(validation), "pooled").astype(np.float64)  # (N, 3)
     chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:points])
     measured = Evaluator(vae.model, tokenise(validation, vae.tokenizer)).measure()
@@ -256,11 +256,9 @@ def _positions(request: Request, training: Training) -> Measurement:
     )
 
 
-def measure_positions(
-    runs: Sequence[Path], folder: Path, data_dir: Path | None, draws: int, limit: int | None
-) -> dict[str, Any]:
+def measure_positions(inputs: Inputs, draws: int, limit: int | None) -> dict[str, Any]:
     """The report of `position_report` on the test set, and what `read_from_means` reads, as `read`."""
-    vae, corpus = best_encoder(runs[0]), corpus_of_run(runs[0], data_dir, limit)
+    vae, corpus = best_encoder(inputs.runs[0]), corpus_of_run(inputs.runs[0], inputs.data_dir, limit)
     test = corpus.splits["test"]
     costs = PositionEvaluator(vae.model, tokenise(test, vae.tokenizer)).token_costs(draws)
     return position_report(costs) | {"read": read_from_means(vae, corpus.splits["train"], test)}

@@ -124,14 +124,21 @@ class Training:
         return read_json(path, ["documents"]) if path.is_file() else {}
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a measurement may read, and where it may keep what an interrupted call goes on from."""
+
+    runs: tuple[Path, ...]  # directories of its trainings, in order
+    folder: Path  # its own
+    data_dir: Path | None  # of the corpora's files
+
+
 @dataclass(frozen=True, eq=False)
 class Measurement:
     """A function's figures, kept as FOLDER/FILE with the settings and the weights they were made with.
 
-    `function(runs, folder, data_dir, **settings)` gets the directories of the `trainings` in order, its own folder
-    (where it may keep what an interrupted call goes on from), the folder of the corpora's files, and the settings; it
-    returns what JSON can hold. It is a function of a module, since another process calls it. Other settings, or other
-    weights, and it is measured anew. Without `trainings` it may train something of its own.
+    `function(inputs, **settings)` returns what JSON can hold. It is a function of a module, since another process calls
+    it. With other settings or other weights it is measured anew. Without `trainings` it may train something itself.
     """
 
     title: str
@@ -163,7 +170,7 @@ class Measurement:
         runs = tuple(output_dir / training.folder for training in self.trainings)
         folder = output_dir / self.folder
         folder.mkdir(parents=True, exist_ok=True)
-        figures = self.function(runs, folder, self.data_dir, **self.settings)
+        figures = self.function(Inputs(runs, folder, self.data_dir), **self.settings)
         made_with = {"settings": dict(self.settings), "weights": self._weights(output_dir)}
         write_json(folder / self.file, figures | made_with)
 

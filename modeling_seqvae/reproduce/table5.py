@@ -33,7 +33,7 @@ from .rows import (
     seed_by_seed,
     spreads,
 )
-from .steps import Measurement, Step, Training
+from .steps import Inputs, Measurement, Step, Training
 
 UNFINISHED = "unfinished.pt"
 """Where an interrupted bi-LSTM goes on from, in its folder."""
@@ -176,17 +176,10 @@ def of_corpus(request: Request, corpus: CorpusSpec) -> dict[str, Any]:
     return {"corpus": corpus.model_dump(mode="json", exclude_defaults=True), "limits": dict(request.limits)}
 
 
-def measure_labels(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
-    corpus: Mapping[str, Any],
-    limits: Mapping[str, int],
-    seed: int,
-) -> dict[str, Any]:
+def measure_labels(inputs: Inputs, corpus: Mapping[str, Any], limits: Mapping[str, int], seed: int) -> dict[str, Any]:
     """What classifiers read from [mean ; variance] of a run's frozen encoder, and what others read without it."""
-    vae = best_encoder(runs[0])
-    loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=data_dir, limits=limits)
+    vae = best_encoder(inputs.runs[0])
+    loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=inputs.data_dir, limits=limits)
     report = classify({"encoder": vae}, loaded, seed=seed)
     read = {(system["features"], system["classifier"]): system for system in report["systems"]}
     return {
@@ -200,9 +193,7 @@ def measure_labels(
 
 
 def measure_supervised(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
+    inputs: Inputs,
     corpus: Mapping[str, Any],
     limits: Mapping[str, int],
     model: Mapping[str, int],
@@ -211,14 +202,14 @@ def measure_supervised(
     epochs: int,
 ) -> dict[str, Any]:
     """A bi-LSTM trained on the labels until its validation accuracy stays, and its figures on the test set."""
-    loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=data_dir, limits=limits)
+    loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=inputs.data_dir, limits=limits)
     names = require_labels(loaded)
     tokenizer = corpus_tokenizer(loaded.spec, loaded.splits["train"])
     splits = {name: tokenise(rows, tokenizer) for name, rows in loaded.splits.items()}
     config = SeqVAEConfig(vocab_size=len(tokenizer), **model)
     device = Accelerator().device
     trained = train_classifier(
-        config, splits["train"], splits["validation"], seed, epochs, batch_size, device, kept=folder / UNFINISHED
+        config, splits["train"], splits["validation"], seed, epochs, batch_size, device, kept=inputs.folder / UNFINISHED
     )
     known, true = np.unique(array_of(splits["train"], "label")), array_of(splits["test"], "label")
     confusion = confusion_matrix(true, predict(trained.classifier, splits["test"]), labels=known)

@@ -27,7 +27,7 @@ from .rows import (
     spreads,
     title_of,
 )
-from .steps import Measurement, Step, Training
+from .steps import Inputs, Measurement, Step, Training
 
 COLUMNS = {
     "title": ("model", "{}"),
@@ -147,17 +147,10 @@ def _labels(request: Request, training: Training) -> Measurement:
     )
 
 
-def measure_latent_labels(
-    runs: Sequence[Path],
-    folder: Path,
-    data_dir: Path | None,
-    corpus: Mapping[str, Any],
-    limits: Mapping[str, int],
-    documents: int,
-) -> dict[str, Any]:
+def measure_latent_labels(inputs: Inputs, **texts: Any) -> dict[str, Any]:
     """Labels read from the mean, one draw and the pooled features of a run's frozen encoder."""
-    vae = best_encoder(runs[0])
-    loaded, train, said = read_labelled(corpus, data_dir, limits, documents)
+    vae = best_encoder(inputs.runs[0])
+    loaded, train, said = read_labelled(inputs.data_dir, **texts)
     splits = [tokenise(rows, vae.tokenizer) for rows in (train, loaded.splits["test"])]
     return labels_from_features(vae.model, *splits) | said
 

@@ -9,6 +9,7 @@ from modeling_seqvae.data.columns import texts_of
 from modeling_seqvae.reproduce import figures as module
 from modeling_seqvae.reproduce.figures import Figure2, measure_feature_space
 from modeling_seqvae.reproduce.rows import best_encoder, corpus_of_run
+from modeling_seqvae.reproduce.steps import Inputs
 from modeling_seqvae.training.run import evaluate_checkpoint
 
 TARGET = Figure2()
@@ -52,7 +53,7 @@ def test_the_figures_are_those_of_the_features_of_the_validation_set(request_for
 def test_of_many_sentences_the_same_ones_are_drawn_for_every_method(request_for, measured):
     runs = [measured / step.trainings[0].folder for step in TARGET.steps(request_for())]
     for run in runs:
-        some, all_of_them = (measure_feature_space((run,), run, None, points)["points"] for points in (5, 100))
+        some, all_of_them = (measure_feature_space(Inputs((run,), run, None), points)["points"] for points in (5, 100))
         chosen = np.sort(np.random.default_rng(0).permutation(24)[:5])
         assert some == [all_of_them[number] for number in chosen]
 

@@ -22,7 +22,8 @@ WORK = """
 import os, signal, sys, time
 from pathlib import Path
 
-def work(runs, folder, data_dir, does="end", after=(), number=0):
+def work(inputs, does="end", after=(), number=0):
+    folder = inputs.folder
     with (folder.parent / "began.txt").open("a") as order:
         order.write(folder.name + " ")
     for other in after:
@@ -233,5 +234,5 @@ def test_a_ctrl_c_while_libraries_are_imported_is_the_parents_alone(tmp_path):
         [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     started, ended = done.stderr.splitlines()  # and no traceback
-    assert started == "[0/1] a: started" and ended.startswith("[1/1] a: failed: dict")
+    assert started == "[0/1] a: started" and ended.startswith("[1/1] a: failed: 'Inputs' object")
     assert done.returncode == 0
