@@ -2,17 +2,18 @@
 
     python benchmarks/throughput.py --output docs/performance/throughput.json
 
-Measures a training step, iw_nll, encode and sample, in float32 and bfloat16, in one run, with the machine's rate taken
-again beside each: on a shared machine only such ratios mean something. Words are predicted tokens (for encode: tokens
-read), for iw_nll once for each sample. The arithmetic limit is the time that the multiplications of the whole work
-would take at the rate of large square products. The reference is a public implementation of the same model, measured
-in float32 on a 2-core machine: its words a second are taken as proportional to the machine's float32 rate.
+Measures a training step (also with the unigram decoder of a pretraining), iw_nll, encode and sample, in float32 and
+bfloat16, in one run, with the machine's rate taken again beside each: on a shared machine only such ratios mean
+something. Words are predicted tokens (for encode: tokens read), for iw_nll once for each sample. The arithmetic limit
+is the time that the multiplications of the whole work would take at the rate of large square products. The reference is
+a public implementation of the same model, measured in float32 on a 2-core machine: its words a second are taken as
+proportional to the machine's float32 rate.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,11 +176,18 @@ class Bench:
             works.insert(5, Work("recurrence", self.recurrence_under_latents, drawn, under_latents, "iw_nll"))
         return works
 
+    def pretraining(self) -> list[Work]:
+        """A training step of a model whose decoder is `unigram`."""
+        size = self.size
+        encoder = 4 * size.hidden * (size.embedding + size.hidden) * size.sentences * size.tokens
+        products = 3 * (encoder + size.latent * size.vocabulary * size.sentences)
+        return [Work("train, unigram", self.train, size.words, products)]
 
-def measure(bench: Bench, repeats: int, bar: tqdm) -> Iterator[dict[str, Any]]:
+
+def measure(bench: Bench, works: Sequence[Work], repeats: int, bar: tqdm) -> Iterator[dict[str, Any]]:
     """A record for each work, with the machine's rates before and after it."""
     name = bench.precision_name
-    for work in bench.works():
+    for work in works:
         bar.set_description(f"{name} {work.name}")
         before = _rates(bench.device, bench.size.matrix)
         reset_peak(bench.device)
@@ -268,14 +276,16 @@ def _main() -> None:
     device = torch.device(given.device)
     sizes = [Size(count, given.tokens, hidden=given.hidden, samples=given.samples) for count in given.sentences]
     records = []
-    works = 8 if device.type == "cpu" else 7
+    count = 9 if device.type == "cpu" else 8
     print(HEADER)
-    with tqdm(total=works * len(sizes) * len(given.precision), leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=count * len(sizes) * len(given.precision), leave=False, disable=not sys.stderr.isatty()) as bar:
         for size in sizes:
             for name in given.precision:
-                for record in measure(Bench(size, device, name), given.repeats, bar):
-                    tqdm.write(_line(record))
-                    records.append(record)
+                whole, pretrained = Bench(size, device, name), Bench(size, device, name, decoder="unigram")
+                for bench, works in ((whole, whole.works()), (pretrained, pretrained.pretraining())):
+                    for record in measure(bench, works, given.repeats, bar):
+                        tqdm.write(_line(record))
+                        records.append(record)
     report = {"machine": asdict(Machine.of(device)), "size": asdict(sizes[0]), "records": records}
     if {"float32", "bfloat16"} <= set(given.precision):
         report["bf16_nll_difference"] = bf16_difference(sizes[0], device)

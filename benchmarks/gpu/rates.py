@@ -36,7 +36,8 @@ def main(settings: Settings, output_dir: Path, seconds: float) -> None:
     for size in sizes:
         for precision in precisions:
             try:
-                for record in measure(Bench(size, device, precision), repeats, tqdm(disable=True)):
+                bench = Bench(size, device, precision)
+                for record in measure(bench, bench.works(), repeats, tqdm(disable=True)):
                     found["records"] = [*found["records"], record]
             except torch.OutOfMemoryError as error:
                 found["errors"] = {**found.get("errors", {}), f"{precision} {size.sentences}": str(error)}
