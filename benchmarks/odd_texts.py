@@ -22,7 +22,7 @@ from pages import with_region
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.data.corpora import read_texts
 from modeling_seqvae.evaluation.scoring import quantiles, score_to_file
-from modeling_seqvae.training.run import load_best, reading_of
+from modeling_seqvae.training.checkpoint import load_best, reading_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "performance" / "odd_texts.json"

@@ -156,7 +156,7 @@ def evaluate(
     Prints a table and writes the same figures to a JSON file. docs/metrics.md explains each figure.
     """
     from ..evaluation.table import caption, table, warning_of
-    from ..training.run import evaluate_checkpoint
+    from ..training.checkpoint import evaluate_checkpoint
     from ..training.run_directory import keep_evaluation
 
     require_device(device)

@@ -26,8 +26,8 @@ def corpus_named(
     most words. With `evaluated`, a single file is the test set.
     """
     from ..data.corpora import spec_from_path
+    from ..training.checkpoint import reading_of
     from ..training.configuration import available
-    from ..training.run import reading_of
 
     path = Path(name)
     own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
@@ -79,8 +79,8 @@ def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column
     They are read as the training corpus of the checkpoint was; empty texts keep their rows.
     """
     from ..data import corpora
+    from ..training.checkpoint import reading_of
     from ..training.report import quiet_libraries
-    from ..training.run import reading_of
 
     source: Any = path
     if str(path) == "-":
@@ -101,8 +101,8 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
 
 def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
     """Those of a run, as its recipe reads them; of very many, some at random, the same every time."""
+    from ..training.checkpoint import training_texts
     from ..training.report import quiet_libraries
-    from ..training.run import training_texts
 
     with quiet_libraries():
         return training_texts(checkpoint, data_dir, at_most=TEXTS_OF_A_MIXTURE)
@@ -134,8 +134,8 @@ def reference_rows(
     """The texts that `--reference` names, some of them: those of a split of the run's corpus, or of a file."""
     from ..data.corpora import SPLITS
     from ..evaluation.scoring import REFERENCE_TEXTS
+    from ..training.checkpoint import own_texts, some_of
     from ..training.report import quiet_libraries
-    from ..training.run import own_texts, some_of
 
     if name not in SPLITS:
         rows = shared_rows(Path(name), checkpoint, text_column, label_column, state).rows
@@ -150,7 +150,7 @@ def reference_rows(
 
 def load_model(checkpoint: str, device: str | None) -> Any:
     """Load the model of a run (its best/), of a checkpoint's folder, or of the hub."""
-    from ..training.run import load_best
+    from ..training.checkpoint import load_best
 
     return load_best(checkpoint, found_device(device))
 

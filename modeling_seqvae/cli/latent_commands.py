@@ -112,8 +112,8 @@ def _read_labelled(
 ) -> tuple[list[str], list[str]]:
     """Read a labelled file: its texts and the names of their classes. Prints a note on what was read."""
     from ..data.corpora import read_labelled
+    from ..training.checkpoint import reading_of
     from ..training.report import quiet_libraries
-    from ..training.run import reading_of
 
     reading = reading_of(checkpoint)
     with quiet_libraries():

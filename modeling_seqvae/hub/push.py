@@ -21,8 +21,8 @@ from ..sharing import SharingError, code_files, prepare_repository, push_files, 
 from ..text import SeqVAE
 from ..training.callbacks import Callback
 from ..training.card import card, on_the_hub
+from ..training.checkpoint import best_checkpoint
 from ..training.recipe import Recipe
-from ..training.run import best_checkpoint
 from ..training.run_directory import HISTORY, RECIPE, of_its_test_set, of_these_weights, require_history
 from ..training.trainer import SeqVAETrainer
 

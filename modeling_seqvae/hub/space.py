@@ -16,10 +16,10 @@ from ..data.corpora import read_labelled, read_texts
 from ..data.files import dump_yaml
 from ..loading import RECIPE
 from ..sharing import own_modules
+from ..training.checkpoint import load_best, reading_of
 from ..training.configuration import configuration_root
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
-from ..training.run import load_best, reading_of
 from ..training.run_directory import HISTORY, require_history
 from .push import Contents, checkpoint_files, require_run, without_local_paths
 

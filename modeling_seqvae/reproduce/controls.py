@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
@@ -17,6 +16,7 @@ from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..training.checkpoint import some_of
 from ..training.configuration import method_settings
 from ..training.recipe import corpus_spec
 from .request import Request
@@ -128,16 +128,9 @@ def read_labelled(
     """
     loaded = load_corpus(CorpusSpec.model_validate(corpus), data_dir=data_dir, limits=limits)
     names = require_labels(loaded)
-    train = some(loaded.splits["train"], documents)
+    train = some_of(loaded.splits["train"], documents)
     said = {"trained_on": len(train), "available": len(loaded.splits["train"])}
     return loaded, train, said | {"sentences": len(loaded.splits["test"]), "classes": len(names)}
-
-
-def some(rows: Dataset, count: int) -> Dataset:
-    """All rows, or of more than `count` that many random ones, in their order and always the same."""
-    if len(rows) <= count:
-        return rows
-    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:count]))
 
 
 def measure_untrained(inputs: Inputs, model: Mapping[str, Any], seed: int, **texts: Any) -> dict[str, Any]:

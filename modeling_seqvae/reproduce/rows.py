@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from ..data.corpora import Corpus, CorpusSpec, load_corpus
 from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note, table
 from ..text import SeqVAE
+from ..training.checkpoint import load_best
 from ..training.recipe import Recipe
-from ..training.run import load_best
 from ..training.run_directory import RECIPE
 from .request import Request, paper_settings, published, rows_of
 from .steps import Evaluation, Measurement, Step, Training

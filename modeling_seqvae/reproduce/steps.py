@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from ..data.corpora import CorpusSpec, checksum_of_files
 from ..data.files import read_json, write_json
+from ..training.checkpoint import evaluate_checkpoint
 from ..training.recipe import Recipe
-from ..training.run import FILES, FINISHED, evaluate_checkpoint, train
+from ..training.run import FILES, FINISHED, train
 from ..training.run_directory import (
     HISTORY,
     RECIPE,

@@ -10,7 +10,7 @@ from modeling_seqvae.reproduce import figures as module
 from modeling_seqvae.reproduce.figures import Figure2, measure_feature_space
 from modeling_seqvae.reproduce.rows import best_encoder, corpus_of_run
 from modeling_seqvae.reproduce.steps import Inputs
-from modeling_seqvae.training.run import evaluate_checkpoint
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 
 TARGET = Figure2()
 

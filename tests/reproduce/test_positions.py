@@ -8,7 +8,7 @@ from modeling_seqvae.evaluation.reading import read_from_means
 from modeling_seqvae.reproduce.figures import Positions
 from modeling_seqvae.reproduce.rows import best_encoder, corpus_of_run
 from modeling_seqvae.reproduce.steps import Measurement
-from modeling_seqvae.training.run import evaluate_checkpoint
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 
 TARGET = Positions()
 

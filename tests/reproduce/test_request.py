@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec
 from modeling_seqvae.reproduce.request import Request, _safe
-from modeling_seqvae.training.run import evaluate_checkpoint
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
 

@@ -11,13 +11,14 @@ from modeling_seqvae.data.batching import tokenise
 from modeling_seqvae.data.corpora import load_corpus, spec_from_path
 from modeling_seqvae.evaluation.reading import labels_from_features
 from modeling_seqvae.reproduce import controls as controls_module
-from modeling_seqvae.reproduce.controls import controls, some
+from modeling_seqvae.reproduce.controls import controls
 from modeling_seqvae.reproduce.request import rows_of
 from modeling_seqvae.reproduce.rows import best_encoder
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import Evaluation, Measurement, Training
 from modeling_seqvae.reproduce.table5 import Table5
 from modeling_seqvae.reproduce.table6 import Table6
+from modeling_seqvae.training.checkpoint import some_of
 
 TARGET = Table6()
 METHODS = ("lstm_lm", "seqvae", "max_pool", "unigram_pretraining")
@@ -162,9 +163,9 @@ def test_of_many_documents_some_random_ones_are_read_and_the_caption_says_so(req
 
 def test_some_of_many_rows_are_random_in_order_and_always_the_same(labelled_corpus):
     rows = load_corpus(labelled_corpus).splits["train"]
-    assert some(rows, len(rows)) is rows
-    chosen = some(rows, 30)["text"][:]
-    assert chosen == some(rows, 30)["text"][:] != rows["text"][:30]
+    assert some_of(rows, len(rows)) is rows
+    chosen = some_of(rows, 30)["text"][:]
+    assert chosen == some_of(rows, 30)["text"][:] != rows["text"][:30]
     places = iter(rows["text"][:])
     assert len(chosen) == 30 and all(text in places for text in chosen)  # in their order
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_seqvae import likelihood
 from modeling_seqvae.evaluation.evaluate import Evaluator
-from modeling_seqvae.training.run import evaluate_checkpoint
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 
 PRODUCTS = ("aten.mm.", "aten.addmm")
 NORMALISERS = ("logsumexp", "log_softmax", "logaddexp")

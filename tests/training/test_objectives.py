@@ -14,9 +14,9 @@ from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.dual import FILE, DualNetworks
 from modeling_seqvae.noise import seed_of
 from modeling_seqvae.training import schemes
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 from modeling_seqvae.training.free_bits import MinimumRate
 from modeling_seqvae.training.objectives import OBJECTIVES
-from modeling_seqvae.training.run import evaluate_checkpoint
 from modeling_seqvae.training.trainer import Interrupted
 from modeling_seqvae.training.wae_rnf import mmd
 

@@ -14,6 +14,7 @@ from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec, spec_from_path
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run_directory import keep_evaluation
 from modeling_seqvae.training.trainer import SeqVAETrainer
@@ -49,7 +50,7 @@ def write_corpus(folder: Path, seed: int = 0, name: str = "reviews") -> Path:
 
 
 def evaluated(run: Path, *arguments: object, **options: object) -> Path | None:
-    return keep_evaluation(run, runs.evaluate_checkpoint(str(run), *arguments, nll_samples=2, device="cpu", **options))
+    return keep_evaluation(run, evaluate_checkpoint(str(run), *arguments, nll_samples=2, device="cpu", **options))
 
 
 # data in memory
@@ -80,7 +81,7 @@ def test_an_evaluation_of_such_a_run_asks_for_a_corpus(tmp_path, preset):
     run = tmp_path / "run"
     in_memory(resolve("max_pool", "demo", preset, SHORT), run).train()
     with pytest.raises(ValueError, match=r"run was trained on data in memory, .*name a --corpus"):
-        runs.evaluate_checkpoint(str(run), nll_samples=2)
+        evaluate_checkpoint(str(run), nll_samples=2)
     assert evaluated(run, spec_from_path(write_corpus(tmp_path))) == run / "evaluation-reviews.json"
     shared = contents(run, "user/name", samples=0)
     assert "evaluation.json" not in shared.files
@@ -209,12 +210,12 @@ def test_texts_that_changed_in_their_place_are_not_taken_for_the_runs(tmp_path, 
 def test_what_stands_in_evaluation_json_by_hand_is_not_shared_as_the_test_set(tmp_path, trained):
     other = spec_from_path(write_corpus(tmp_path / "other", 50))
     for options in ({"corpus": other}, {"split": "validation"}, {"limits": {"test": 3}}, {"shuffle_words": True}):
-        report = runs.evaluate_checkpoint(str(trained), nll_samples=2, **options)
+        report = evaluate_checkpoint(str(trained), nll_samples=2, **options)
         (trained / "evaluation.json").write_text(json.dumps(report))
         shared = contents(trained, "user/name", samples=0)
         assert "evaluation.json" not in shared.files
         assert any("not of the whole test set of the run's corpus" in note for note in shared.notes)
-    report = runs.evaluate_checkpoint(str(trained), other, nll_samples=2)
+    report = evaluate_checkpoint(str(trained), other, nll_samples=2)
     (trained / "evaluation.json").write_text(json.dumps(report))
     assert evaluated(trained) == trained / "evaluation.json"  # and what stood there is kept
     assert json.loads((trained / f"evaluation-{report['texts'][:8]}.json").read_text()) == report

@@ -25,6 +25,7 @@ from modeling_seqvae.hub.push import contents
 from modeling_seqvae.reproduce.demonstration import run_demo
 from modeling_seqvae.tokenization import content_hash, decode_sentences, train_tokenizer
 from modeling_seqvae.training import run as runs
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint, reading_of
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run_directory import keep_evaluation
 from tests.data.test_subwords import like_bert, like_gpt2
@@ -125,7 +126,7 @@ def test_the_card_says_what_the_tokens_are(bpe_run):
 
 
 def test_evaluation_tells_bits_per_byte_and_tables_show_them(bpe_run):
-    report = runs.evaluate_checkpoint(str(bpe_run), nll_samples=2, device="cpu")
+    report = evaluate_checkpoint(str(bpe_run), nll_samples=2, device="cpu")
     count = sum(len(text.encode()) for text in TEXTS * 2)
     assert report["bytes"] == count and report["tokenizer"] == "bpe" and report["unknown_share"] == 0
     assert report["bits_per_byte"] == bits_per_byte(report["nll"] * report["sentences"], count)
@@ -140,8 +141,8 @@ def test_evaluation_tells_bits_per_byte_and_tables_show_them(bpe_run):
 def test_other_files_are_read_whole_by_the_model_of_bpe_and_by_words_for_words(bpe_run, corpus, preset, tmp_path):
     file = tmp_path / "other.txt"
     file.write_text("Ça va? " * 300 + "\n" + TEXTS[0] + "\n", "utf-8")
-    spec = spec_from_path(file, reading=runs.reading_of(str(bpe_run)), evaluated=True)
-    report = runs.evaluate_checkpoint(str(bpe_run), spec, nll_samples=2, device="cpu")
+    spec = spec_from_path(file, reading=reading_of(str(bpe_run)), evaluated=True)
+    report = evaluate_checkpoint(str(bpe_run), spec, nll_samples=2, device="cpu")
     vae = SeqVAE.from_pretrained(bpe_run)
     (first,) = vae.tokenizer(["Ça va? " * 300]).input_ids
     kept = decode_sentences(vae.tokenizer, [first[:201]])[0]
@@ -149,7 +150,7 @@ def test_other_files_are_read_whole_by_the_model_of_bpe_and_by_words_for_words(b
     assert report["bytes"] == len(kept.encode()) + len(TEXTS[0].encode())
     named = tmp_path / "named.yaml"
     named.write_text(f"data: {{name: named, files: {{train: {file}, validation: {file}, test: {file}}}}}", "utf-8")
-    assert runs.evaluate_checkpoint(str(bpe_run), str(named), nll_samples=2, device="cpu")["bytes"] == report["bytes"]
+    assert evaluate_checkpoint(str(bpe_run), str(named), nll_samples=2, device="cpu")["bytes"] == report["bytes"]
 
 
 def test_killed_and_resumed_the_run_is_the_one_that_was_not(make_trainer, tmp_path, assert_same_run):
