@@ -19,7 +19,8 @@ import torch
 from pages import with_region
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
-from modeling_seqvae.data.corpora import SPLITS, Corpus, CorpusSpec, load_corpus
+from modeling_seqvae.data.corpora import Corpus, load_corpus
+from modeling_seqvae.data.corpus_spec import SPLITS, CorpusSpec
 from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
 from modeling_seqvae.evaluation.classify import classify, require_labels
 from modeling_seqvae.evaluation.table import markdown

@@ -65,7 +65,8 @@ def work(messages: Connection, text: Path, run: Path, updates: int) -> None:
     """One run, up to so many updates; says in `messages` which phase begins."""
     messages.send("libraries")
     from modeling_seqvae import SeqVAEForTextModeling
-    from modeling_seqvae.data.corpora import load_corpus, spec_from_path
+    from modeling_seqvae.data.corpora import load_corpus
+    from modeling_seqvae.data.corpus_spec import spec_from_path
     from modeling_seqvae.data.vocabulary import corpus_tokenizer
     from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
     from modeling_seqvae.training.recipe import resolve

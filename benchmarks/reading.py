@@ -49,7 +49,8 @@ def processor_seconds() -> float:
 def measure(text: Path, label_column: str | None) -> list[dict[str, Any]]:
     """A record for each phase: its processor seconds, and the documents and words that it went through."""
     from modeling_seqvae.data.batching import tokenise
-    from modeling_seqvae.data.corpora import load_corpus, spec_from_path
+    from modeling_seqvae.data.corpora import load_corpus
+    from modeling_seqvae.data.corpus_spec import spec_from_path
     from modeling_seqvae.data.vocabulary import corpus_tokenizer
     from modeling_seqvae.training import run  # noqa: F401  # what a command has imported by then
 

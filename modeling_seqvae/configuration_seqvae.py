@@ -5,7 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .decoders import DECODERS
+from .convolutional_decoders import DECODERS
 from .encoders import ENCODERS
 from .imported_parts import MODULES  # noqa: F401  (what they register comes with the import)
 from .pooling import POOLINGS

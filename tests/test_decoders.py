@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling, decoders
+from modeling_seqvae.convolutional_decoders import ResidualBlock
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_the_dilated_cnn_writes_with_its_cache_what_it_writes_without(make_model
 
 def test_the_convolution_is_that_of_a_loop_over_words(make_model) -> None:
     """One block by hand: x + W_2 relu(sum_k C_k relu(W_1 x_(t - k d)) + c) with zeros before the first word."""
-    block = decoders.ResidualBlock(6, 2).double()
+    block = ResidualBlock(6, 2).double()
     states = torch.randn(1, 9, 6).double()
     found, _ = block(states, torch.zeros(1, 4, 3).double())
     inner = torch.relu(block.narrow(states))[0]

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.decoders import Deconvolution
+from modeling_seqvae.convolutional_decoders import Deconvolution
 
 HYBRID: dict[str, Any] = {"decoder": "hybrid", "encoder": "convolutional", "embedding_dropout": 0, "output_dropout": 0}
 

@@ -30,6 +30,7 @@ ROOT_FILES = (
     "outputs",
     "tokenization",
     "decoders",
+    "convolutional_decoders",
     "encoders",
     "imported_parts",
     "configuration_seqvae",

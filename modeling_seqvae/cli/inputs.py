@@ -25,7 +25,7 @@ def corpus_named(
     The user's own file is read as the model of a checkpoint reads; with several checkpoints, as the one that reads the
     most words. With `evaluated`, a single file is the test set.
     """
-    from ..data.corpora import spec_from_path
+    from ..data.corpus_spec import spec_from_path
     from ..training.checkpoint import reading_of
     from ..training.configuration import available
 
@@ -42,7 +42,7 @@ def corpus_named(
 
 def limits_of(limits: list[str] | None) -> dict[str, int]:
     """The counts of `--limit SPLIT=COUNT`. Raises ValueError where one is malformed."""
-    from ..data.corpora import SPLITS
+    from ..data.corpus_spec import SPLITS
 
     parsed = {}
     for limit in limits or ():
@@ -132,7 +132,7 @@ def reference_rows(
     name: str, checkpoint: str, text_column: str | None, label_column: str | None, data_dir: Path | None, state: Any
 ) -> Any:
     """The texts that `--reference` names, some of them: those of a split of the run's corpus, or of a file."""
-    from ..data.corpora import SPLITS
+    from ..data.corpus_spec import SPLITS
     from ..evaluation.scoring import REFERENCE_TEXTS
     from ..training.checkpoint import own_texts, some_of
     from ..training.report import quiet_libraries

@@ -26,7 +26,7 @@ from ..tokenization import (
 )
 from .caching import alone, cache_folder
 from .columns import texts_of
-from .corpora import CorpusSpec
+from .corpus_spec import CorpusSpec
 from .launch import launched
 from .subwords import BPE, GIVEN, WORDS, load_tokenizer, train_bpe_tokenizer
 from .words import word_counts

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from ..configuration_seqvae import SeqVAEConfig
-from ..data.corpora import CorpusFiles
+from ..data.corpus_spec import CorpusFiles
 from ..data.files import CHECKSUMS, dump_yaml, read_json
 from ..data.subwords import BPE, GIVEN, WORDS, hub_name
 from ..reproduce.plots import STYLES, require_matplotlib

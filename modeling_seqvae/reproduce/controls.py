@@ -11,7 +11,8 @@ from datasets import Dataset
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import tokenise
-from ..data.corpora import Corpus, CorpusSpec, load_corpus
+from ..data.corpora import Corpus, load_corpus
+from ..data.corpus_spec import CorpusSpec
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..data.corpora import CorpusSpec
+from ..data.corpus_spec import CorpusSpec
 from ..data.files import read_yaml
 from ..training.configuration import available, configuration_root, method_settings, named_settings
 from ..training.recipe import OWN_TEXTS, Recipe, corpus_spec, leaves, resolve

@@ -9,7 +9,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from ..data.corpora import Corpus, CorpusSpec, load_corpus
+from ..data.corpora import Corpus, load_corpus
+from ..data.corpus_spec import CorpusSpec
 from ..evaluation.table import how_likelihoods, markdown, numbers, precision_note, table
 from ..text import SeqVAE
 from ..training.checkpoint import load_best

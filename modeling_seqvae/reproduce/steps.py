@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..data.corpora import CorpusSpec, checksum_of_files
+from ..data.corpus_spec import CorpusSpec, checksum_of_files
 from ..data.files import read_json, write_json
 from ..training.checkpoint import evaluate_checkpoint
 from ..training.recipe import Recipe

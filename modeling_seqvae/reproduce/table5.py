@@ -13,7 +13,8 @@ from sklearn.metrics import confusion_matrix
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import tokenise, unknown_share_of
 from ..data.columns import array_of, texts_of
-from ..data.corpora import CorpusSpec, load_corpus
+from ..data.corpora import load_corpus
+from ..data.corpus_spec import CorpusSpec
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import classify, require_labels, scores
 from ..evaluation.supervised import EPOCHS, predict, train_classifier

@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_seqvae import COLLAPSED_BELOW, SeqVAEConfig
-from ..data.corpora import CorpusSpec
+from ..data.corpus_spec import CorpusSpec
 from ..data.subwords import BPE, WORDS, hub_name
 from ..decoders import DECODERS
 from ..encoders import ENCODERS

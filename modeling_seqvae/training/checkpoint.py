@@ -13,15 +13,8 @@ from transformers import AutoTokenizer
 
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of
-from ..data.corpora import (
-    SPLITS,
-    Corpus,
-    CorpusSpec,
-    Reading,
-    files_are_there,
-    load_corpus,
-    moved_to,
-)
+from ..data.corpora import Corpus, load_corpus
+from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
 from ..data.files import CHECKSUMS, read_yaml, verify_checksums
 from ..data.subwords import GIVEN, WORDS, kind_of
 from ..evaluation.dual import FILE as DUAL_NETWORKS

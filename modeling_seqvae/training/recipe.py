@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import Texts, identity_of
-from ..data.corpora import IN_MEMORY, CorpusFiles, CorpusSpec
+from ..data.corpus_spec import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.subwords import BPE, GIVEN, WORDS, kind_of, require_control_tokens, token_count

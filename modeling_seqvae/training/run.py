@@ -15,13 +15,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import sentence_lengths, token_counts, tokenise, unknown_share_of
-from ..data.corpora import (
-    Corpus,
-    checksum_of_files,
-    files_are_there,
-    load_corpus,
-    moved_to,
-)
+from ..data.corpora import Corpus, load_corpus
+from ..data.corpus_spec import checksum_of_files, files_are_there, moved_to
 from ..data.files import write_json
 from ..data.launch import launched
 from ..data.subwords import WORDS, prepare_tokenizer, require_control_tokens

@@ -15,7 +15,8 @@ import pytest
 from datasets import Dataset
 
 from modeling_seqvae.data.batching import tokenise
-from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec, spec_from_path
 from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.tokenization import train_tokenizer
 
@@ -31,7 +32,8 @@ import datasets
 from datasets import Dataset
 from modeling_seqvae.data import batching, hub_corpora, vocabulary
 from modeling_seqvae.data.batching import tokenise
-from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.data.hub_corpora import HubSource
 from modeling_seqvae.data.words import WordReader
 

@@ -14,7 +14,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from pydantic import ValidationError
 
 from modeling_seqvae.data import hub_corpora
-from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.tokenization import train_tokenizer, unknown_share, word_splitter
 
 ROOT = Path(__file__).resolve().parents[2]

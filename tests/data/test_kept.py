@@ -11,7 +11,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from modeling_seqvae.data import kept as module
-from modeling_seqvae.data.corpora import Reading, read_texts
+from modeling_seqvae.data.corpora import read_texts
+from modeling_seqvae.data.corpus_spec import Reading
 from modeling_seqvae.data.kept import JSON, kept_of
 
 

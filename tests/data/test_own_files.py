@@ -15,7 +15,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from modeling_seqvae.data import readers
-from modeling_seqvae.data.corpora import Reading, load_corpus, read_labelled, read_texts, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus, read_labelled, read_texts
+from modeling_seqvae.data.corpus_spec import Reading, spec_from_path
 from modeling_seqvae.data.file_rows import lines_of
 
 LONGEST = 600

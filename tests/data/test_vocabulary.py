@@ -7,7 +7,8 @@ import pytest
 from datasets import Dataset
 
 from modeling_seqvae.data import vocabulary
-from modeling_seqvae.data.corpora import Corpus, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import Corpus, load_corpus
+from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.tokenization import train_tokenizer
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from modeling_seqvae.data import words
 from modeling_seqvae.data.batching import tokenise
-from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.data.words import WordReader, word_counts
 from modeling_seqvae.tokenization import NORMALISATIONS, WHITE_SPACE, normalisation_of, train_tokenizer

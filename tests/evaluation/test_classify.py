@@ -9,7 +9,8 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.data.corpora import load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.evaluation.classification_report import confusion_text, report_markdown, summary
 from modeling_seqvae.evaluation.classify import classify, require_labels, scores
 from modeling_seqvae.evaluation.probe import mlp

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from modeling_seqvae.data.corpora import spec_from_path
+from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import code_files
 from modeling_seqvae.training.recipe import Recipe

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
-from modeling_seqvae.data.corpora import CorpusSpec, spec_from_path
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import FINISHED, Step, Training, write_json

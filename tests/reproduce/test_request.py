@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec
+from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec
 from modeling_seqvae.reproduce.request import Request, _safe
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 

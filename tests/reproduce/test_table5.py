@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modeling_seqvae.data.corpora import load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.evaluation.classify import classify
 from modeling_seqvae.reproduce import table5 as module
 from modeling_seqvae.reproduce.rows import best_encoder

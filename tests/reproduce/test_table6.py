@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from modeling_seqvae.data.batching import tokenise
-from modeling_seqvae.data.corpora import load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.evaluation.reading import labels_from_features
 from modeling_seqvae.reproduce import controls as controls_module
 from modeling_seqvae.reproduce.controls import controls

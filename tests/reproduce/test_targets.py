@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modeling_seqvae.data.corpora import checksum_of_files, spec_from_path
+from modeling_seqvae.data.corpus_spec import checksum_of_files, spec_from_path
 from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.reproduce import runner as module
 from modeling_seqvae.reproduce.request import Request, published, rows_of

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec
+from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec
 from modeling_seqvae.training.card import card
 from modeling_seqvae.training.recipe import Recipe, resolve
 

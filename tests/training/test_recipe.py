@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from modeling_seqvae.data.corpora import CorpusSpec, spec_from_path
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.data.files import yaml_value
 from modeling_seqvae.tokenization import train_tokenizer, vocabulary_hash
 from modeling_seqvae.training import configuration, specs

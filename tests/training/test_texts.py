@@ -10,7 +10,7 @@ from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from modeling_seqvae import SeqVAEForTextModeling
-from modeling_seqvae.data.corpora import CorpusFiles, CorpusSpec, spec_from_path
+from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec, spec_from_path
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling, SeqVAETrainer, SeqVAEVectorizer
 from modeling_seqvae.cli import app
 from modeling_seqvae.data.batching import bytes_of, cut_share_of, tokenise
-from modeling_seqvae.data.corpora import CorpusSpec, load_corpus, spec_from_path
+from modeling_seqvae.data.corpora import load_corpus
+from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.data.subwords import load_tokenizer, train_bpe_tokenizer
 from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.evaluation.metrics import bits_per_byte
