@@ -28,7 +28,8 @@ NO_RESULTS = (
     "ptb-10k-fast",
     "yelp_sentiment-20k-unigram",
     "yelp_sentiment-fast",
-)  # what was tried on the way, and where it led
+    "yelp_sentiment-tokenizers",
+)  # what was tried on the way, and comparisons
 SAMPLES = 5
 CREDITS = {
     "sentences": "Its texts are everyday English of [Tatoeba](https://tatoeba.org) (CC BY 2.0, by its contributors, in "
