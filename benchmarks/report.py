@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pages import with_region
+from pages import table, with_region
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "serving.md")
@@ -42,7 +42,7 @@ def throughput(report: dict[str, Any]) -> str:
     titles = ["work", "precision", "sentences", "seconds", "words/s", "of the limit", "× reference", "peak MB"]
     difference = report.get("bf16_nll_difference")
     apart = f"NLL in bfloat16 against float32, same weights and draws: at most {difference or 0:.4f} nats apart."
-    return f"{told}\n\n{_table(titles, rows)}" + ("" if difference is None else f"\n\n{apart}")
+    return f"{told}\n\n{table(titles, rows)}" + ("" if difference is None else f"\n\n{apart}")
 
 
 def gpu_throughput(report: dict[str, Any]) -> str:
@@ -60,7 +60,7 @@ def gpu_throughput(report: dict[str, Any]) -> str:
             [each["name"].replace("|", "\\|")[:80], f"{each['milliseconds']:.2f}", f"{each['calls']:,}"]
             for each in profile["operations"][:10]
         ]
-        parts += [told, _table(["operation", "ms", "calls"], rows, text_columns=1)]
+        parts += [told, table(["operation", "ms", "calls"], rows, text_columns=1)]
     return "\n\n".join(parts + _errors(report))
 
 
@@ -78,7 +78,7 @@ def gpu_correctness(report: dict[str, Any]) -> str:
         for check, findings in report.items() if isinstance(findings, list) for finding in findings
     ]  # fmt: skip
     titles = ["check", "of", "precision", "difference", "may be", "holds"]
-    parts = ["### Correctness on a GPU", told, _table(titles, rows, text_columns=3)]
+    parts = ["### Correctness on a GPU", told, table(titles, rows, text_columns=3)]
     return "\n\n".join(parts + _errors(report))
 
 
@@ -101,7 +101,7 @@ def memory(report: dict[str, Any]) -> str:
         ]
         for record in report["records"]
     ]  # fmt: skip
-    return f"{told}\n\n{_table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
+    return f"{told}\n\n{table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
 
 
 def reading(report: dict[str, Any]) -> str:
@@ -119,7 +119,7 @@ def reading(report: dict[str, Any]) -> str:
     whole = by_phase["together"][names[-1]]
     told = f"{whole['documents']:,} documents of {whole['text']}, {whole['words']:,} words; seconds of one processor."
     titles = ["phase", *(f"{name}, seconds" for name in names), "documents/s", "words/s", "times as fast"]
-    return f"{told}\n\n{_table(titles, rows, text_columns=1)}"
+    return f"{told}\n\n{table(titles, rows, text_columns=1)}"
 
 
 def serving(report: dict[str, Any]) -> str:
@@ -136,7 +136,7 @@ def serving(report: dict[str, Any]) -> str:
         many = [f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", difference]
         rows.append([record["way"], *times, *many])
     titles = ["", "one text, ms", "99% below, ms", "batch of 32, ms", "texts/s", "memory, MB", "largest difference"]
-    return f"{told}\n\n{_table(titles, rows, text_columns=1)}"
+    return f"{told}\n\n{table(titles, rows, text_columns=1)}"
 
 
 def time_to_quality(report: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def time_to_quality(report: dict[str, Any]) -> str:
         rows.append(_point("fast", run["seed"], f"within {report['band']:g} nats", run["reached"], paper))
         rows.append(_point("fast", run["seed"], "its best", run["best"], paper))
     titles = ["recipe", "when", "seed", "epoch", "minutes", "of the paper's", "-ELBO", "KL", "AU"]
-    return f"{told}\n\n{_table(titles, rows)}"
+    return f"{told}\n\n{table(titles, rows)}"
 
 
 def rare_words(report: dict[str, Any]) -> str:
@@ -178,7 +178,7 @@ def rare_words(report: dict[str, Any]) -> str:
         for record in report["records"]
     ]
     titles = ["recipe", "sentences", f"below {edges[0]}", *spans, f"{edges[-1]:,} or more", "all"]
-    return f"{told}\n\n{_table(titles, rows)}"
+    return f"{told}\n\n{table(titles, rows)}"
 
 
 def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, paper: dict[str, Any]) -> list[str]:
@@ -203,11 +203,6 @@ def _span(values: Sequence[float]) -> str:
     return f"{min(values):,.0f} to {max(values):,.0f}"
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
-    rule = ["---"] * text_columns + ["---:"] * (len(titles) - text_columns)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *rows))
-
-
 TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
     "gpu_correctness": gpu_correctness,
@@ -224,10 +219,10 @@ TABLES: dict[str, Callable[[Any], str]] = {
 
 def page(text: str) -> str:
     """The page with every table of its regions made anew that was measured."""
-    for name, table in TABLES.items():
+    for name, made in TABLES.items():
         measured = MEASURED / f"{name}.json"
         if measured.is_file() and f"<!-- {name} -->" in text:
-            text = with_region(text, name, table(json.loads(measured.read_text("utf-8"))))
+            text = with_region(text, name, made(json.loads(measured.read_text("utf-8"))))
     return text
 
 

@@ -6,7 +6,7 @@
     python benchmarks/results.py --run RUN ptb/max_pool           # first keep a run of `seqvae train`
 
 Kept are recipes, histories and the JSON of measurements, without weights and without the places of corpora: of targets
-in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md and docs/runs.md.
+in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md, docs/runs.md and README.md.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pages import region_names, with_region
+from pages import region_names, table, with_region
 
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
@@ -27,7 +27,21 @@ from modeling_seqvae.training.run_directory import RECIPE, read_history
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
+FIRST = ROOT / "README.md"
 RESULTS, REPRODUCED = ROOT / "docs" / "results", ROOT / "docs" / "reproduced"
+
+CORPORA = {"demo": "demo", "yelp_sentiment": "Yelp", "arxiv": "arXiv"}
+METHODS = {
+    "lstm_lm": "language model",
+    "max_pool": "SeqVAE + MaxPool, the paper's",
+    "unigram_pretraining": "MaxPool + unigram pretraining + KL floor",
+}
+CONTROLS = {
+    "untrained encoder": ("untrained", ", mean"),
+    "LSA of the same size": ("lsa", ""),
+    "TF-IDF": ("tf_idf", ""),
+}
+"""Corpora and rows of the first page's table, by their titles; of controls, how their names begin and end."""
 
 
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
@@ -69,6 +83,41 @@ def pages() -> Iterator[tuple[Path, str]]:
     for corpus in region_names(text, "results "):
         text = with_region(text, f"results {corpus}", section(runs, corpus))
     yield PAGE, with_region(text, "gpu", on_a_gpu(runs))
+    yield FIRST, with_region(FIRST.read_text("utf-8"), "latents", latents())
+
+
+def latents(kept: Path = REPRODUCED) -> str:
+    """What the first page shows of each corpus's table 6: NLL, KL, and the labels read from means."""
+    found = {name: kept / corpus / "table6.json" for corpus, name in CORPORA.items()}
+    tables = {name: json.loads(path.read_text("utf-8"))["tables"] for name, path in found.items() if path.is_file()}
+    titles = ["", *(title for name in tables for title in (f"{name}: NLL", "KL", "labels"))]
+    rows = [[title] for title in (*METHODS.values(), *CONTROLS)]
+    for methods, controls in tables.values():
+        by_method = {each["method"]: each for each in methods["rows"]}
+        cells = [_of_method(by_method.get(method, {})) for method in METHODS]
+        cells += [["", "", _best(controls["rows"], *name)] for name in CONTROLS.values()]
+        for row, more in zip(rows, cells, strict=True):
+            row += more
+    return table(titles, rows, text_columns=1)
+
+
+def _of_method(figures: Mapping[str, Any]) -> list[str]:
+    has_latent = figures.get("label_mean") is not None
+    kl = spread(figures["kl"], "{:.2f}") if has_latent else "–"
+    return [spread(figures.get("nll"), "{:.2f}"), kl, spread(figures.get("label_mean"), "{:.1%}")]
+
+
+def _best(controls: Sequence[Mapping[str, Any]], begins: str, ends: str) -> str:
+    """The highest accuracy among the controls whose names begin and end so."""
+    found = [each["accuracy"] for each in controls if each["name"].startswith(begins) and each["name"].endswith(ends)]
+    return spread(max(found, key=lambda accuracy: accuracy["mean"], default=None), "{:.1%}")
+
+
+def spread(figure: Mapping[str, Any] | None, form: str) -> str:
+    """A mean, and over several seeds its standard deviation."""
+    if figure is None:
+        return "–"
+    return form.format(figure["mean"]) + (f" ± {form.format(figure['sd'])}" if "sd" in figure else "")
 
 
 def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
@@ -79,7 +128,7 @@ def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
     parts = ["## At the paper's size, on a GPU"]
     for corpus in dict.fromkeys(run.parent.name for run in found):
         rows = [gpu_row(run, training) for run, training in found.items() if run.parent.name == corpus]
-        parts += [section(runs, corpus), table_of(rows)]
+        parts += [section(runs, corpus), table(list(rows[0]), [list(row.values()) for row in rows])]
     return "\n\n".join(parts)
 
 
@@ -101,12 +150,6 @@ def gpu_row(run: Path, training: dict[str, Any]) -> dict[str, str]:
         f"label, {name}": f"{labels[name]['accuracy']:.1%}" if labels.get(name) else "–"
         for name in ("mean", "draw", "pooled")
     }
-
-
-def table_of(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows of one kind as a Markdown table, the first two columns text."""
-    rule = ["---" if place < 2 else "---:" for place in range(len(rows[0]))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (rows[0], rule, *(row.values() for row in rows)))
 
 
 def write() -> Iterator[Path]:

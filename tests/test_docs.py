@@ -97,13 +97,13 @@ def test_the_table_of_edits_is_of_the_committed_measurements():
     )
 
 
-def test_the_table_of_the_readme_is_of_the_committed_figures():
+def test_what_the_demonstration_prints_is_of_the_committed_figures():
     from modeling_seqvae.evaluation.table import table
     from modeling_seqvae.reproduce.demonstration import COLUMNS
 
     reports = json.loads((ROOT / "docs" / "results" / "demo" / "demo.json").read_text("utf-8"))
     printed = table(reports, columns=COLUMNS)
-    assert printed in (ROOT / "README.md").read_text("utf-8")
+    assert printed in (ROOT / "docs" / "results.md").read_text("utf-8")
 
 
 def test_the_spread_of_the_demonstration_is_that_of_its_committed_seeds():
