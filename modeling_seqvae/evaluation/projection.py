@@ -1,6 +1,7 @@
 """Maps of the latent space: points (N, Z) as places (N, 2) in the plane."""
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -37,7 +38,10 @@ def umap(points: NDArray) -> NDArray:
         found = importlib.import_module("umap")
     except ModuleNotFoundError:
         raise ModuleNotFoundError("a map by UMAP needs umap-learn: pip install umap-learn") from None
-    return np.asarray(found.UMAP(random_state=0, n_neighbors=min(15, len(points) - 1)).fit_transform(points))
+    made = found.UMAP(random_state=0, n_neighbors=min(15, len(points) - 1))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "n_jobs value", UserWarning)  # a seed allows one job only
+        return np.asarray(made.fit_transform(points))
 
 
 PROJECTIONS: dict[str, Callable[[NDArray], NDArray]] = {"pca": principal_components, "tsne": tsne, "umap": umap}
