@@ -1,4 +1,4 @@
-"""The page in the browser, of Gradio's components (`pip install seqvae[explore]`): layout alone.
+"""The page in the browser, of Gradio's components (`pip install 'seqvae[explore]'`): layout alone.
 
 What the components show comes from an Explorer, which bounds what visitors ask for, and from `markup`, which escapes
 it.
@@ -42,7 +42,7 @@ def require_gradio() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        raise ModuleNotFoundError("the page needs Gradio: pip install seqvae[explore]") from None
+        raise ModuleNotFoundError("the page needs Gradio: pip install 'seqvae[explore]'") from None
     return gradio
 
 

@@ -1,6 +1,6 @@
 """The encoder as an ONNX file, for services that do without PyTorch: token ids in, posterior and pooled states out.
 
-Needs onnx, onnxscript and onnxruntime: `pip install seqvae[onnx]`.
+Needs onnx, onnxscript and onnxruntime: `pip install 'seqvae[onnx]'`.
 """
 
 import importlib

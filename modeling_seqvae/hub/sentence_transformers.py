@@ -1,6 +1,6 @@
 """Our checkpoints in sentence-transformers: its evaluators and semantic search on an encoder's features.
 
-Needs sentence-transformers: `pip install seqvae[sentence-transformers]`.
+Needs sentence-transformers: `pip install 'seqvae[sentence-transformers]'`.
 """
 
 import json

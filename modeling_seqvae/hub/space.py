@@ -53,7 +53,7 @@ two texts, single dimensions of its latent, and what each word of a text costs. 
 
 The same page runs on your machine, of any model of the package:
 
-    pip install seqvae[explore]
+    pip install 'seqvae[explore]'
     seqvae explore RUN_OR_ID
 """
 

@@ -1,4 +1,4 @@
-"""Pictures by matplotlib (`pip install seqvae[figures]`): curves, latents, confusion matrices."""
+"""Pictures by matplotlib (`pip install 'seqvae[figures]'`): curves, latents, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO

@@ -140,4 +140,4 @@ def test_without_gradio_a_sentence_says_what_to_install() -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "seqvae: the page needs Gradio: pip install seqvae[explore]"
+    assert done.stderr.splitlines()[-1] == "seqvae: the page needs Gradio: pip install 'seqvae[explore]'"
