@@ -135,7 +135,6 @@ class SeqVAEConfig(PreTrainedConfig):
             self.encoder_hidden_size = self.hidden_size
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
-        self.name_parts()
         # The library also runs these, but wraps what they raise in an exception that is no ValueError.
         self.validate_sizes()
         self.validate_choices()
@@ -176,13 +175,14 @@ class SeqVAEConfig(PreTrainedConfig):
         """Itself: `decoder` is a name here, where composite models of transformers have a configuration."""
         return self
 
-    def name_parts(self) -> None:
-        """Put the name in place of a part that was given itself."""
-        for field, parts in PARTS.items():
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep a value; of a part that is given itself, the name."""
+        if name in PARTS:
             try:
-                setattr(self, field, parts.name_of(getattr(self, field)))
+                value = PARTS[name].name_of(value)
             except ValueError as error:
-                raise ValueError(f"{field}: {error}") from None
+                raise ValueError(f"{name}: {error}") from None
+        super().__setattr__(name, value)
 
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from .kernels import Dropout, linear_nll, run_layer, states_under_latents, token_nll, upcast
 from .outputs import SeqVAECache
-from .registry import DECODERS
+from .registry import DECODERS, subclass_of
 
 LOGITS_AT_ONCE = 1 << 24
 """Logits of a unigram decoder made at a time; bounds memory, changes no result."""
@@ -259,4 +259,5 @@ class UnigramDecoder(Decoder):
         return -torch.cat(found).masked_fill(~counted, 0)  # (B, T - 1)
 
 
+DECODERS.fits = subclass_of(Decoder)
 DECODERS.update({"lstm": LSTMDecoder, "unigram": UnigramDecoder})

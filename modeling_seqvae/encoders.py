@@ -15,7 +15,7 @@ from .kernels import run_layer
 from .outputs import SeqVAEEncoderOutput
 from .pooling import build_pooling
 from .posteriors import POSTERIORS
-from .registry import ENCODERS
+from .registry import ENCODERS, subclass_of
 
 
 class SeqVAEEncoder(nn.Module):
@@ -169,4 +169,5 @@ def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | N
     raise ValueError("give the encoder either input_ids or inputs_embeds")
 
 
+ENCODERS.fits = subclass_of(SeqVAEEncoder)
 ENCODERS.update({"lstm": SeqVAEEncoder, "convolutional": ConvolutionalEncoder})

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .registry import POOLINGS
+from .registry import POOLINGS, subclass_of
 
 
 def last_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -53,6 +53,7 @@ def _take(states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     return states.gather(1, positions).squeeze(1)
 
 
+POOLINGS.fits = subclass_of(nn.Module, functions=True)
 POOLINGS.update(
     {"last": last_pool, "avg": average_pool, "max": max_pool, "abs": absolute_pool, "attention": AttentionPool}
 )

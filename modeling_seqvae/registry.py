@@ -2,9 +2,10 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Part = TypeVar("Part")
 
@@ -16,14 +17,26 @@ class Registry(dict[str, Any]):
     def first_pool(states, mask): ...
     """
 
-    def __init__(self) -> None:
+    def __init__(self, title: str = "registry", kind: str = "a function or a class") -> None:
         super().__init__()
+        self.title, self.kind = title, kind
+        self.fits: Callable[[Any], bool] = callable  # whether something is of that kind; set where that is defined
         self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
 
+    def __missing__(self, name: Any) -> NoReturn:
+        raise ValueError(
+            f"{name!r} is not one of {', '.join(self)}; a part of your own must be imported first (--import MODULE)"
+        )
+
     def register(self, name: str) -> Callable[[Part], Part]:
-        """A decorator that gives a part a name. Raises ValueError for a name that another part has."""
+        """A decorator that gives a part a name.
+
+        Raises ValueError for a name that another part has, and for what is no part of this kind.
+        """
 
         def add(part: Part) -> Part:
+            if not self.fits(part):
+                raise ValueError(f"{part!r} is not {self.kind}")
             there = self.get(name)
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
@@ -36,7 +49,9 @@ class Registry(dict[str, Any]):
     def name_of(self, part: Any) -> str:
         """The name of a part; a name stays itself. A part that has none yet is known by that of its definition.
 
-        Raises ValueError for a part without such a name (a lambda, an instance), and for a name that is taken.
+        A function or class of a module that is defined anew takes the place of the earlier one, with a warning. Raises
+        ValueError for a part without a name (a lambda, an instance), for a name that is taken, by another function that
+        the same function has made too, and for what is no part of this kind.
         """
         if isinstance(part, str):
             return part
@@ -47,30 +62,40 @@ class Registry(dict[str, Any]):
         if not name.isidentifier():
             raise ValueError(
                 f"{part!r} is not one of {', '.join(self)}, nor a part with a name: register one of your own, as in "
-                "@POOLINGS.register('mine')"
+                f"@{self.title}.register('mine')"
+            )
+        there, origin = self.get(name), ".".join(_origin(part))
+        if name in self.given and _origin(there) == _origin(part):
+            if there == part:  # a method, which is made at every access
+                return name
+            if _origin(part)[1] != name:
+                raise ValueError(f"{name!r} is the name of another {origin} already: give each a __name__ of its own")
+            warnings.warn(
+                f"{name!r} is another {origin} now: what names it, earlier configurations included, means this one",
+                stacklevel=2,
             )
         self.register(name)(part)
         self.given.add(name)
         return name
 
 
-POOLINGS = Registry()
+POOLINGS = Registry("POOLINGS", "a function, or a class of modules")
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
-ENCODERS = Registry()
+ENCODERS = Registry("ENCODERS", "a subclass of SeqVAEEncoder")
 """The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
-POSTERIORS = Registry()
+POSTERIORS = Registry("POSTERIORS")
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
-DECODERS = Registry()
+DECODERS = Registry("DECODERS", "a subclass of Decoder")
 """The values of `SeqVAEConfig.decoder`: subclasses of `decoders.Decoder`."""
-OBJECTIVES = Registry()
+OBJECTIVES = Registry("OBJECTIVES", "a function of the model's output, or a subclass of Elbo")
 """The values of `training.objective`: subclasses of `training.elbo.Elbo`, or functions of the model's output.
 
 A function is given (output, kl_weight), and what it has as keyword-only arguments from `training.objective_options`; it
 returns the loss, (), the mean over sentences in nats.
 """
-SCHEDULES = Registry()
+SCHEDULES = Registry("SCHEDULES", "a Schedule")
 """The values of `training.kl_schedule`: a `training.schedules.Schedule` each."""
-SCHEMES = Registry()
+SCHEMES = Registry("SCHEMES", "a subclass of JointUpdate")
 """The values of `training.scheme`: subclasses of `training.update.JointUpdate`."""
 
 
@@ -102,6 +127,11 @@ def _import(name: str, folder: Path) -> Any:
         raise ValueError(f"{name} cannot be imported ({type(error).__name__}: {error})") from error
 
 
+def subclass_of(base: type, functions: bool = False) -> Callable[[Any], bool]:
+    """Whether a part is a subclass of `base`, or else, with `functions`, something to call."""
+    return lambda part: issubclass(part, base) if isinstance(part, type) else functions and callable(part)
+
+
 def _origin(part: Any) -> tuple[str, str]:
     """Where a part is defined: the same when its module is imported again."""
-    return getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))
+    return getattr(part, "__module__", None) or "", getattr(part, "__qualname__", repr(part))

@@ -107,7 +107,7 @@ def own_modules(config: SeqVAEConfig) -> list[ModuleType]:
         if name in parts.given:
             raise ValueError(
                 f"{field} {name!r} is known in this process alone: let a module register it, with a decorator such as "
-                f"@POOLINGS.register({name!r})"
+                f"@{parts.title}.register({name!r})"
             )
         names.add(parts[name].__module__)
     return [sys.modules[name] for name in sorted(names) if name.rpartition(".")[0] != __name__.rpartition(".")[0]]

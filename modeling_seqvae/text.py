@@ -207,10 +207,22 @@ class SeqVAE(LatentOperations):
     def similarity(self, embeddings: Any, others: Any) -> Any:
         """The cosine of each of `embeddings` (N, D) and each of `others` (M, D), (N, M); of tensors a tensor.
 
-        Either may be one vector (D,). Raises ValueError for other shapes.
+        Either may be one vector (D,). Raises ValueError for other shapes, and for rows of precision "uint8", "binary"
+        or "ubinary", whose cosines say nothing of the texts.
         """
+        if any(self._no_vectors(rows) for rows in (embeddings, others)):
+            raise ValueError(
+                "cosines of rows of precision uint8, binary or ubinary say nothing: encode with float32 or int8"
+            )
         found = cosines(embeddings, others)
         return found if isinstance(embeddings, torch.Tensor) else found.cpu().numpy()
+
+    def _no_vectors(self, rows: Any) -> bool:
+        """Whether rows are of a precision that moves zero (uint8), or that packs eight columns into one."""
+        kind = str(getattr(rows, "dtype", "")).removeprefix("torch.")
+        widths = {len(self.feature_names(features)) for features in FEATURES}
+        packed = {-(-width // 8) for width in widths} - widths
+        return kind == "uint8" or (kind == "int8" and rows.ndim > 0 and rows.shape[-1] in packed)
 
     def feature_names(self, features: str = "mean_variance") -> list[str]:
         """Names of the D columns of `encode`: mean_0, mean_1, ... Raises ValueError for features that do not exist."""
@@ -387,7 +399,7 @@ class SeqVAE(LatentOperations):
         if (prompt := options.pop("prompt", None)) is not None:
             if options.get("decoder_input_ids") is not None:
                 raise ValueError("give either prompt, a text, or decoder_input_ids, its tokens")
-            options["decoder_input_ids"] = prompt_ids(prompt, self.tokenizer)
+            options["decoder_input_ids"] = self._begun(prompt, options)
         prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
         with progress_bar(len(latents), "writing") as bar:
             for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
@@ -397,6 +409,17 @@ class SeqVAE(LatentOperations):
                 sentences += decode_sentences(self.tokenizer, ids.tolist())
                 bar.update(len(z))
         return sentences
+
+    def _begun(self, prompt: str, options: Mapping[str, Any]) -> torch.Tensor:
+        """The ids of a prompt. Raises ValueError for one that leaves no room for a word behind it."""
+        ids = prompt_ids(prompt, self.tokenizer)
+        most = options.get("max_length") or self.model.generation_config.max_length
+        if options.get("max_new_tokens") is None and most and ids.shape[1] >= most:
+            raise ValueError(
+                f"the prompt has {ids.shape[1] - 1} tokens, and a sentence at most {most - 1}, as in training: give "
+                "max_new_tokens, those behind the prompt"
+            )
+        return ids
 
     def _batches(
         self, texts: list[str], doing: str, batch_size: int | None, show_progress: bool | None

@@ -134,3 +134,20 @@ def test_encode_continues_what_was_interrupted(monkeypatch, features):
     expected = SeqVAE.from_pretrained(CHECKPOINT).encode(texts, features)
     np.testing.assert_allclose(np.load("z.npy"), expected, atol=1e-5)
     assert not Path("z.npy.parts").exists()
+
+
+def test_the_file_that_is_read_is_not_written_over():
+    table()
+    before = Path("reviews.csv").read_bytes()
+    Path("again.csv").symlink_to("reviews.csv")
+    column = ("--text-column", "review")
+    for command in (
+        ("encode", CHECKPOINT, "reviews.csv", "-o", "reviews.csv", "--no-keep", *column),
+        ("score", CHECKPOINT, "reviews.csv", "-o", "again.csv", *column),
+        ("score", CHECKPOINT, "again.csv", "-o", "./reviews.csv", *column),
+        ("evaluate", CHECKPOINT, "--corpus", "reviews.csv", "--output", "reviews.csv", *column),
+    ):
+        assert "is the file that is read, and would be lost" in invoke(*command, code=1).stderr
+    Path("others.csv").write_bytes(before)
+    invoke("score", CHECKPOINT, "others.csv", "-o", "reviews.csv", "--reference", "reviews.csv", *column, code=1)
+    assert Path("reviews.csv").read_bytes() == before

@@ -119,6 +119,8 @@ def test_an_export_replaces_an_export_and_nothing_else(vae: SeqVAE, onnx_folder:
     assert (folder / "encoder.onnx").read_bytes() == before
     with pytest.raises(ValueError, match="no texts"):
         export_onnx(vae, tmp_path / "none", [])
+    with pytest.raises(FileExistsError, match=r"thesis\.tex is a file: name a new or an empty folder"):
+        export_onnx(vae, folder / "thesis.tex")
     assert not (tmp_path / "none").exists()
 
 
@@ -151,14 +153,18 @@ def test_without_the_extra_the_command_says_what_to_install(vae: SeqVAE, tmp_pat
 def test_the_command_prints_sizes_and_differences(vae: SeqVAE, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     vae.save_pretrained(tmp_path / "model")
-    (tmp_path / "texts.txt").write_text("the soup was warm .\n" * 3)
+    (tmp_path / "texts.txt").write_text("the soup was warm .\n" * 3)  # whose values have no deviation to compare with
     output = tmp_path / "deep" / "encoder"
     result = CliRunner().invoke(
         app, ["export", str(tmp_path / "model"), str(tmp_path / "texts.txt"), "--output", str(output)]
     )
     assert result.exit_code == 0, result.stderr
     assert "compared on 3 texts given" in result.stderr
+    assert [line.split()[-1] for line in result.stdout.splitlines()[1:]] == ["–"] * 6
+    assert "null" in (output / export.FACTS).read_text("utf-8")
     assert [line.split()[0] for line in result.stdout.splitlines() if line[0] == "e"] == [export.FLOAT, export.INT8]
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "model"), "--output", str(tmp_path / "texts.txt" / "x")])
+    assert result.exit_code == 1 and "texts.txt is a file, so the folder" in result.stderr
 
 
 def test_left_padding_is_refused_by_a_compiled_model_too(make_model) -> None:

@@ -3,15 +3,16 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
+from modeling_seqvae.decoders import UnigramDecoder
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.recipe import Recipe, resolve
@@ -211,11 +212,73 @@ def test_a_recipe_takes_parts_too(registered: None) -> None:
     assert OBJECTIVES["half_kl"](output, 0.5, share=1.0) == 6.0
 
 
+def pool_of(position: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return states[:, position]
+
+    return pool
+
+
+class Places:
+    def second(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return states[:, 1]
+
+
+def test_a_name_stands_for_one_part(registered: None) -> None:
+    first, places = pool_of(0), Places()
+    for part in (first, places.second):
+        assert SeqVAEConfig(pooling_mode=part).pooling_mode == SeqVAEConfig(pooling_mode=part).pooling_mode
+    for other in (pool_of(1), Places().second):
+        with pytest.raises(ValueError, match=r"pooling_mode: '.*' is the name of another .* already"):
+            SeqVAEConfig(pooling_mode=other)
+    assert POOLINGS["pool"] is first
+
+
+def test_a_part_defined_anew_takes_the_place_of_the_earlier_one_and_says_so(registered: None) -> None:
+    earlier, later = (FunctionType(first_pool.__code__, {"__name__": "cells"}) for _ in range(2))
+    for part in (earlier, later):
+        part.__name__ = part.__qualname__ = "cell"
+    SeqVAEConfig(pooling_mode=earlier)
+    with pytest.warns(UserWarning, match=r"'cell' is another .*cell now"):
+        SeqVAEConfig(pooling_mode=later)
+    assert POOLINGS["cell"] is later
+
+
+def test_a_part_may_be_given_to_a_configuration_that_there_is(tmp_path: Path, registered: None) -> None:
+    from modeling_seqvae import SeqVAEForTextModeling
+
+    config = SeqVAEConfig(vocab_size=9, embedding_size=3, hidden_size=4, latent_size=2)
+    config.save_pretrained(tmp_path)
+    changed = SeqVAEConfig.from_pretrained(tmp_path, pooling_mode=first_pool)
+    config.pooling_mode = first_pool
+    assert config.to_json_string() == changed.to_json_string()
+    assert '"pooling_mode": "first_pool"' in config.to_json_string()
+    config.decoder = "nothing"
+    with pytest.raises(ValueError, match="'nothing' is not one of lstm, unigram"):
+        SeqVAEForTextModeling(config)
+
+
+def test_a_pretraining_takes_parts_too(tmp_path: Path, registered: None) -> None:
+    parts = {"pretraining.model.decoder": UnigramDecoder, "pretraining.training.objective": half_kl}
+    recipe = resolve("unigram_pretraining", overrides=parts)
+    recipe.save(tmp_path / "recipe.yaml")
+    stage = Recipe.load(tmp_path / "recipe.yaml").pretraining
+    assert stage and (stage.model["decoder"], stage.training["objective"]) == ("unigram", "half_kl")
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
+        ({"model.decoder": first_pool}, "model: decoder: .* is not a subclass of Decoder"),
+        ({"model.encoder": Places}, "model: encoder: .* is not a subclass of SeqVAEEncoder"),
+        ({"model.pooling_mode": Places}, "model: pooling_mode: .* is not a function, or a class of modules"),
+        ({"pretraining.model.decoder": Places}, "pretraining.model: .* is not a subclass of Decoder"),
+        ({"training.objective": Places}, "is not a function of the model's output, or a subclass of Elbo"),
+        ({"training.scheme": half_kl}, "training.scheme: .* is not a subclass of JointUpdate"),
+        ({"training.kl_schedule": half_kl}, "training.kl_schedule: .* is not a Schedule"),
         ({"training.objective": lambda output, weight: output.loss}, "not one of elbo, .*a part with a name"),
         ({"training.kl_schedule": Schedule(lambda *_: 1.0)}, "overrides: training.kl_schedule: .*not one of linear"),
+        ({"training.scheme": lambda: None}, "as in @SCHEMES.register"),
         ({"model.pooling_mode": 3}, "3 is not one of last, avg"),
         ({"training.objectives": "elbo"}, "training.objectives is not a field"),
         ({"epochs": 3}, "'epochs' is not of the form section.field"),

@@ -150,6 +150,15 @@ def test_similarity_is_the_cosine(vae):
         vae.similarity(rows, rows[:, :2])
 
 
+@pytest.mark.parametrize("precision", ["uint8", "binary", "ubinary"])
+def test_rows_that_are_no_vectors_have_no_similarity(vae, precision):
+    rows, plain = (vae.encode(random_texts(4), "mean_variance", precision=each) for each in (precision, "int8"))
+    assert np.diag(vae.similarity(plain, plain)).round(3).tolist() == [1.0] * 4
+    for pair in ((rows, rows), (plain, rows), (torch.tensor(rows), torch.tensor(rows))):
+        with pytest.raises(ValueError, match="encode with float32 or int8"):
+            vae.similarity(*pair)
+
+
 def test_a_precision_that_does_not_exist_is_told_before_the_work(vae, monkeypatch):
     monkeypatch.setattr(vae, "_batches", None)
     with pytest.raises(ValueError, match="precision='int4' is not one of float32, int8"):
@@ -180,6 +189,11 @@ def test_sentences_begin_with_the_prompt(vae, language_model):
 def test_what_cannot_be_a_prompt_is_told(vae):
     with pytest.warns(UserWarning, match="1 of the 2 words of the prompt 'the pizza'"):
         assert vae.sample(1, seed=0, prompt="the pizza")[0].startswith("the <unk>")
+    vae.model.generation_config.max_length, before = 3, vae.model.generation_config.max_length
+    with pytest.raises(ValueError, match=r"the prompt has 2 tokens, and a sentence at most 2, .*give max_new_tokens"):
+        vae.sample(1, prompt="the food")
+    assert vae.sample(1, prompt="the food", max_new_tokens=1)
+    vae.model.generation_config.max_length = before
     with pytest.raises(ValueError, match="either prompt"):
         vae.sample(1, prompt="the", decoder_input_ids=[[1, 4]])
     with pytest.raises(TypeError, match="prompt must be a string, got list"):

@@ -83,8 +83,11 @@ def require_writable(folder: Path) -> None:
         raise PermissionError(f"{nearest} is not writable")
 
 
-def require_file(path: Path) -> None:
-    """Raise an OSError, before the work begins, where a file cannot be written."""
+def require_file(path: Path, *read: Path | str | None) -> None:
+    """Raise an OSError, before the work begins, where a file cannot be written, or is one of those that are read."""
+    for other in read:
+        if other and path.exists() and Path(other).exists() and path.samefile(other):
+            raise FileExistsError(f"{path} is the file that is read, and would be lost: name another --output")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it")
     require_writable(path.parent)

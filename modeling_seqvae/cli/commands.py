@@ -161,7 +161,7 @@ def evaluate(
 
     require_device(device)
     if output:
-        require_file(output)
+        require_file(output, corpus)
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):
         if corpus is None and column is not None:
             raise ValueError(f"{option} is for your own file: name the file with --corpus")

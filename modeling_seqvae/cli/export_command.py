@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app, note
+from .app import app, note, require_writable
 from .inputs import load_model, read_texts
 from .options import SHARE, Checkpoint, LabelColumn, TextColumn
 
@@ -37,12 +37,14 @@ def export(
     """
     from ..hub.export import export_onnx
 
+    require_writable(output)
     listed = None if texts is None else read_texts(texts, checkpoint, text_column, label_column)
     facts = export_onnx(load_model(checkpoint, None), output, listed, int8=not no_int8)
     print(f"{'file':18} {'MiB':>6}  {'output':9} {'largest difference':>18} {'relative':>9}")
     for name, outputs in facts["differences"].items():
         size = f"{(output / name).stat().st_size / 2**20:.2f}"
         for of_output, found in outputs.items():
-            print(f"{name:18} {size:>6}  {of_output:9} {found['largest']:18.1e} {found['relative']:9.1e}")
+            relative = "–" if found["relative"] is None else f"{found['relative']:.1e}"
+            print(f"{name:18} {size:>6}  {of_output:9} {found['largest']:18.1e} {relative:>9}")
             name = size = ""
     note(f"compared on {facts['compared_on']}; how to read the files: docs/serving.md")

@@ -60,7 +60,7 @@ def encode(
     from ..evaluation.encoding import ARRAY, encode_to_file, require_suffix
 
     array = require_suffix(output) == ARRAY
-    require_file(output)
+    require_file(output, texts)
     state, own = processes(device)
     read = shared_rows(texts, checkpoint, text_column, label_column, state)
     kept = read.kept(keep, no_keep or (array and not keep)) or ()
@@ -195,7 +195,7 @@ def score(
     from ..evaluation.scoring import require_suffix, score_to_file
 
     require_suffix(output)
-    require_file(output)
+    require_file(output, texts, reference)
     if quick and nll_samples is not None:
         raise ValueError("--quick draws no importance samples: give either --quick or --nll-samples")
     state, own = processes(device)

@@ -61,6 +61,8 @@ def project(points: NDArray, method: str = "pca") -> NDArray[np.float64]:
     function = one_of(PROJECTIONS, method, "method")
     if len(points) == 0:
         raise ValueError("there are no points to draw a map of")
+    if (points == points[0]).all():  # where t-SNE crashes the process
+        return np.zeros((len(points), 2))
     places = np.asarray(function(points.astype(np.float64)), np.float64)
     return np.pad(places, ((0, 0), (0, 2 - places.shape[1])))
 

@@ -43,7 +43,8 @@ class Explorer:
     """A model beside texts, their labels if they have any, and the history of its run if that is known.
 
     `source` says where the texts are from, `left_out` how many of them are not here. Sentences are written without the
-    unknown word, of which nobody learns anything. Raises ValueError for a language model, and for no texts.
+    unknown word, of which nobody learns anything. Raises ValueError for a language model, for no texts, and for
+    labels that are not strings or are empty.
     """
 
     vae: SeqVAE
@@ -62,6 +63,9 @@ class Explorer:
             raise ValueError("there are no texts to draw a map of")
         if self.labels is not None and len(self.labels) != len(self.texts):
             raise ValueError(f"there are {len(self.texts)} texts and {len(self.labels)} labels")
+        missing = [i for i, label in enumerate(self.labels or ()) if not (isinstance(label, str) and label)]
+        if missing:
+            raise ValueError(f"labels[{missing[0]}] is not a name: leave texts without a label out")
         size = self.vae.model.config.latent_size
         both = self.vae.encode(self.texts, "mean_variance")
         self.means: NDArray[np.float32] = both[:, :size]

@@ -5,6 +5,7 @@ it.
 """
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -50,9 +51,12 @@ def launch(explorer: Explorer, host: str | None = "127.0.0.1", port: int | None 
     """Serve the page until the process ends, or with `prevent_thread_lock=True` in the background; what launch gives.
 
     It listens on `host` alone, and gives no files, takes none and calls nobody. A host of None is what the environment
-    of a Space says, else 127.0.0.1; a port of None is the first that is free from 7860 on.
+    of a Space says, else 127.0.0.1; a port of None is the first that is free from 7860 on. Raises ValueError for a host
+    that is no address of this machine.
     """
     gr = require_gradio()
+    if host is not None:
+        _require_own(host)
     made = page(explorer)
     made.queue(max_size=64)
     return made.launch(
@@ -69,6 +73,16 @@ def launch(explorer: Explorer, host: str | None = "127.0.0.1", port: int | None 
         css=(HERE / "page.css").read_text("utf-8"),
         **options,
     )
+
+
+def _require_own(host: str) -> None:
+    """Gradio would try a hundred ports, and say that none is free."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listening:
+            listening.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{host!r} is no address of this machine that one can listen on ({error})") from None
 
 
 def page(explorer: Explorer) -> Any:

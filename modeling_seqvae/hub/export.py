@@ -36,6 +36,9 @@ OUTPUTS = ("mean", "variance", "pooled")
 TOLERANCE = 1e-5
 """Of the float32 file's values, absolute and relative."""
 
+ROUNDING = 1e-12
+"""Variance over texts, of all columns together, up to which they have the same values."""
+
 WRITTEN = 256
 """Sentences that the model writes for the comparison, where no texts are given."""
 
@@ -81,11 +84,11 @@ class Difference(NamedTuple):
     """Between an exported file and the model, over texts: of one output.
 
     `largest` is the largest absolute difference; `relative` the root mean square difference as a share of the standard
-    deviation over texts, both over all columns.
+    deviation over texts, both over all columns; None where all texts have the same values, as of a single text.
     """
 
     largest: float
-    relative: float
+    relative: float | None
 
 
 def export_onnx(
@@ -97,13 +100,15 @@ def export_onnx(
     encoder.int8.onnx has weights of eight bits, a quarter of the size; export.json has its differences, over `texts`
     or, without them, over sentences that the model writes. tokenizer.json pads and cuts as the model was taught.
 
-    Raises ModuleNotFoundError without the extra, ValueError for a language model, FileExistsError for a folder that
-    holds other things, and RuntimeError where values differ.
+    Raises ModuleNotFoundError without the extra, ValueError for a language model, FileExistsError for a file, or a
+    folder that holds other things, and RuntimeError where values differ.
     """
     onnxruntime, quantization = (_needed(name) for name in ("onnxruntime", "onnxruntime.quantization"))
     _needed("onnxscript")
     target = Path(folder)
     ours = {FLOAT, INT8, FACTS, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{target} is a file: name a new or an empty folder")
     others = sorted(path.name for path in target.iterdir() if path.name not in ours) if target.is_dir() else []
     if others:
         raise FileExistsError(f"{target} holds {others[0]!r}, which is not of an export: name a new or an empty folder")
@@ -197,7 +202,7 @@ def _differences(graph: EncoderGraph, session: Any, vae: SeqVAE, texts: list[str
     for i, name in enumerate(OUTPUTS):
         ours, theirs = (np.concatenate([batch[i] for batch in of]).astype(np.float64) for of in (expected, found))
         spread = ours.var(0).sum()
-        relative = float(np.sqrt(((ours - theirs) ** 2).mean(0).sum() / spread)) if spread else 0.0
+        relative = float(np.sqrt(((ours - theirs) ** 2).mean(0).sum() / spread)) if spread > ROUNDING else None
         result[name] = Difference(float(np.abs(ours - theirs).max()), relative)
     return result
 

@@ -13,12 +13,13 @@ from accelerate import Accelerator
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..registry import OBJECTIVES
+from ..registry import OBJECTIVES, subclass_of
 from .elbo import Autoencoder, Elbo
 from .free_bits import FreeBits, MinimumRate
 from .ivae import IVae, IVaeMI
 from .wae_rnf import WaeRnf
 
+OBJECTIVES.fits = subclass_of(Elbo, functions=True)
 OBJECTIVES.update(
     {
         "elbo": Elbo,

@@ -43,6 +43,7 @@ class Schedule:
     plateau_waits: bool = False  # whether the learning-rate rule begins only then
 
 
+SCHEDULES.fits = lambda part: isinstance(part, Schedule)
 SCHEDULES.update(
     {
         "linear": Schedule(linear),

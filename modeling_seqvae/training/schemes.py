@@ -12,7 +12,7 @@ import torch
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..registry import SCHEMES
+from ..registry import SCHEMES, subclass_of
 from .elbo import posterior_of
 from .loader import Batch
 from .update import JointUpdate
@@ -105,4 +105,5 @@ STATE = ("active", "mutual_information", "extra_updates")
 """What last/ keeps of the scheme, beside its optimisers."""
 
 
+SCHEMES.fits = subclass_of(JointUpdate)
 SCHEMES.update({"joint": JointUpdate, "aggressive": AggressiveUpdate})

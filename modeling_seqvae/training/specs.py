@@ -11,6 +11,7 @@ from typing import Any, Literal
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from ..configuration_seqvae import PARTS as PARTS_OF_MODEL
 from ..data.launch import launched
 from ..kernels import has_bfloat16
 from .objectives import OBJECTIVES, require_objective_options
@@ -210,6 +211,12 @@ class Pretraining(BaseModel):
     model: dict[str, Any] = {}
     training: dict[str, Any] = {}
     reset_decoder: bool = True
+
+    @field_validator("model", "training")
+    @classmethod
+    def _names(cls, fields: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        parts = PARTS if info.field_name == "training" else PARTS_OF_MODEL
+        return {name: parts[name].name_of(given) if name in parts else given for name, given in fields.items()}
 
 
 def require_one_of(name: str, names: Any) -> str:

@@ -40,6 +40,11 @@ def test_maps_of_neighbourhoods_keep_two_crowds_apart(method: str) -> None:
     assert ((near.argmin(1) < 60) == (np.arange(120) < 60)).all()
 
 
+@pytest.mark.parametrize("method", installed_projections())
+def test_texts_in_one_place_stay_there(method: str) -> None:
+    assert (project(np.ones((10, 3)), method) == 0).all()
+
+
 def test_what_cannot_be_drawn_is_told() -> None:
     with pytest.raises(ValueError, match="t-SNE needs at least 5 texts, and there are 4"):
         project(POINTS[:4], "tsne")

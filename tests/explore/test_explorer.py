@@ -173,6 +173,9 @@ def test_what_cannot_be_explored_is_refused(vae: SeqVAE, make_model: Any) -> Non
         Explorer(vae, [])
     with pytest.raises(ValueError, match="1 texts and 2 labels"):
         Explorer(vae, [TEXT], ["a", "b"])
+    for nothing in ("", None, float("nan")):
+        with pytest.raises(ValueError, match=r"labels\[1\] is not a name"):
+            Explorer(vae, [TEXT, OTHER], ["a", nothing])  # type: ignore[list-item]
     model = make_model(latent_size=0, vocab_size=vae.model.config.vocab_size)
     with pytest.raises(ValueError, match="latent_size=0"):
         Explorer(SeqVAE(model, vae.tokenizer), [TEXT])

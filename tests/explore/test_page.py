@@ -124,6 +124,12 @@ def test_the_map_is_of_all_points_in_colours_that_are_named(explorer: Explorer, 
     json.dumps(value, allow_nan=False)
 
 
+@pytest.mark.parametrize("host", ["host.invalid", "192.0.2.1", "a" * 300])
+def test_a_host_that_is_not_this_machine_is_told_at_once(explorer: Explorer, host: str) -> None:
+    with pytest.raises(ValueError, match="is no address of this machine"):
+        launch(explorer, host, prevent_thread_lock=True, quiet=True)
+
+
 def test_tabs_that_have_nothing_to_show_are_left_out(vae: SeqVAE, explorer: Explorer) -> None:
     def tabs(explorer: Explorer) -> list[str]:
         return [block.label for block in page(explorer).blocks.values() if type(block).__name__ == "Tab"]
