@@ -3,7 +3,8 @@
 import os
 from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from modeling_seqvae import SeqVAE
@@ -11,6 +12,12 @@ from modeling_seqvae import SeqVAE
 vae = SeqVAE.from_pretrained(os.environ["SEQVAE"], device=os.environ.get("DEVICE"))
 app = FastAPI(title="seqvae")
 Text = Annotated[str, Field(max_length=2000)]
+
+
+@app.exception_handler(ValueError)
+def refused(request: Request, error: ValueError) -> JSONResponse:
+    """What the model refuses, such as half of a character."""
+    return JSONResponse({"detail": str(error)}, 422)
 
 
 class Texts(BaseModel):

@@ -348,7 +348,7 @@ class SeqVAE(LatentOperations):
         for rounding. A seed of None draws anew at every call. A language model's is exact. See iw_nll of the model.
         """
         listed = as_list_of_strings(texts)
-        seed = _seed(seed)
+        num_samples, seed = at_least(1, num_samples, "num_samples"), _seed(seed)
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
             nll = nll_of(self.model, batch, num_samples, seed)
@@ -413,8 +413,9 @@ class SeqVAE(LatentOperations):
     def _begun(self, prompt: str, options: Mapping[str, Any]) -> torch.Tensor:
         """The ids of a prompt. Raises ValueError for one that leaves no room for a word behind it."""
         ids = prompt_ids(prompt, self.tokenizer)
-        most = options.get("max_length") or self.model.generation_config.max_length
-        if options.get("max_new_tokens") is None and most and ids.shape[1] >= most:
+        config = options.get("generation_config") or self.model.generation_config
+        most, new = (options.get(name) or getattr(config, name) for name in ("max_length", "max_new_tokens"))
+        if new is None and most and ids.shape[1] >= most:
             raise ValueError(
                 f"the prompt has {ids.shape[1] - 1} tokens, and a sentence at most {most - 1}, as in training: give "
                 "max_new_tokens, those behind the prompt"

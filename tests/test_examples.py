@@ -116,7 +116,7 @@ def test_serve_answers_many_at_once_as_one_at_a_time(monkeypatch: pytest.MonkeyP
         with ThreadPoolExecutor(12) as pool:
             for found, (path, _, expected) in zip(pool.map(lambda one: ask(*one[:2]), asked), asked, strict=True):
                 assert found == expected if path == "/sample" else np.allclose(found, expected, atol=1e-4), path
-        for wrong in ({"texts": ["a"] * 257}, {"texts": ["a" * 2001]}, {"text": "a"}):
+        for wrong in ({"texts": ["a"] * 257}, {"texts": ["a" * 2001]}, {"text": "a"}, {"texts": ["\ud800"]}):
             with pytest.raises(urllib.error.HTTPError, match="422"):
                 ask("/encode", wrong)
     finally:

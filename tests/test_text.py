@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 import warnings
@@ -192,7 +193,10 @@ def test_what_cannot_be_a_prompt_is_told(vae):
     vae.model.generation_config.max_length, before = 3, vae.model.generation_config.max_length
     with pytest.raises(ValueError, match=r"the prompt has 2 tokens, and a sentence at most 2, .*give max_new_tokens"):
         vae.sample(1, prompt="the food")
-    assert vae.sample(1, prompt="the food", max_new_tokens=1)
+    own = copy.deepcopy(vae.model.generation_config)
+    own.max_length = 9
+    for options in ({"max_new_tokens": 1}, {"max_length": 9}, {"generation_config": own}):
+        assert vae.sample(1, prompt="the food", **options)[0].startswith("the food")
     vae.model.generation_config.max_length = before
     with pytest.raises(ValueError, match="either prompt"):
         vae.sample(1, prompt="the", decoder_input_ids=[[1, 4]])
@@ -299,8 +303,9 @@ def test_unknown_features_and_impossible_sizes_are_refused(vae):
         vae.sample(-1)
     with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
         vae.interpolate("food", "service", steps=1)
-    with pytest.raises(ValueError, match="num_samples"):
-        vae.nll(["food"], num_samples=0)
+    for texts in (["food"], []):
+        with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+            vae.nll(texts, num_samples=0)
     for shape in ((LATENT,), (2, LATENT + 1)):
         with pytest.raises(ValueError, match=rf"\(N, {LATENT}\), got"):
             vae.decode(np.zeros(shape))
