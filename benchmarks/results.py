@@ -22,6 +22,7 @@ from pages import region_names, table, with_region
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
+from modeling_seqvae.reproduce.steps import Training
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import RECIPE, read_history
 
@@ -47,12 +48,13 @@ CONTROLS = {
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
     """Copy a TARGET.json, and what it was made of, from OUT/CORPUS into `kept`; returns the copy.
 
-    Raises ValueError where the runs behind it are not beside it.
+    A measurement may be missing, as in the table. Raises ValueError where the runs behind it are not beside it.
     """
-    content = json.loads(made.read_text("utf-8"))
-    steps = target_named(content["target"]).steps(Request.from_dict(content["request"]))
-    for folder in sorted({step.folder for step in in_order(steps)}):
-        keep_run(made.parent.parent / folder, kept / folder)
+    content, place = json.loads(made.read_text("utf-8")), made.parent.parent
+    steps = in_order(target_named(content["target"]).steps(Request.from_dict(content["request"])))
+    there = [step for step in steps if isinstance(step, Training) or any((place / step.folder).glob("*.json"))]
+    for folder in sorted({step.folder for step in there}):
+        keep_run(place / folder, kept / folder)
     copy = kept / made.parent.name / made.name
     shutil.copy(made, copy)
     return copy
