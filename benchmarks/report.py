@@ -64,6 +64,20 @@ def gpu_throughput(report: dict[str, Any]) -> str:
     return "\n\n".join(parts + _errors(report))
 
 
+def pretraining(report: dict[str, Any]) -> str:
+    """What a training step with the unigram decoder takes of one with the LSTM."""
+    seconds = {(each["precision"], each["work"]): each["seconds"] for each in report["records"]}
+    told = [
+        f"{seconds[precision, 'train, unigram']:.2f} s in place of {whole:.2f} s in {precision} "
+        f"({seconds[precision, 'train, unigram'] / whole:.0%})"
+        for (precision, work), whole in seconds.items()
+        if work == "train"
+    ]
+    machine = report["machine"]
+    of = f"{machine['processor']}, {_threads(machine)}, torch {machine['torch']}"
+    return f"A training step of a pretraining, with the unigram decoder: {' and '.join(told)}; {of}."
+
+
 def gpu_correctness(report: dict[str, Any]) -> str:
     """Every check of a GPU against the CPU, with what it may differ by."""
     told = (
@@ -127,15 +141,18 @@ def serving(report: dict[str, Any]) -> str:
     machine = report["machine"]
     told = (
         f"`{report['model']}`, {report['texts']:,} sentences of {report['tokens']:.0f} tokens on average, mean and "
-        f"variance; {machine['processor']}, {_threads(machine)}, torch {machine['torch']}. Tokenisation is included."
+        f"variance; {machine['processor']}, {_threads(machine)}, torch {machine['torch']}. Tokenisation is included. "
+        "Relative: the root mean square difference of the means, over their standard deviation across texts."
     )
     rows = []
     for record in report["records"]:
         times = [f"{record['one_ms']:.2f}", f"{record['one_p99_ms']:.2f}", f"{record['batch_ms']:.1f}"]
         difference = f"{record['difference']:.0e}" if record["difference"] else "0"
-        many = [f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", difference]
+        relative = f"{record['relative']:.1e}" if record["relative"] else "0"
+        many = [f"{record['texts_per_second']:,.0f}", f"{record['resident_mb']:,.0f}", difference, relative]
         rows.append([record["way"], *times, *many])
-    titles = ["", "one text, ms", "99% below, ms", "batch of 32, ms", "texts/s", "memory, MB", "largest difference"]
+    titles = ["", "one text, ms", "99% below, ms", "batch of 32, ms", "texts/s", "memory, MB"]
+    titles += ["largest difference", "of means, relative"]
     return f"{told}\n\n{table(titles, rows, text_columns=1)}"
 
 
@@ -205,6 +222,7 @@ def _span(values: Sequence[float]) -> str:
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
+    "pretraining": pretraining,
     "gpu_correctness": gpu_correctness,
     "gpu_throughput": gpu_throughput,
     "memory": memory,

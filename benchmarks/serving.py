@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 BATCH = 32
+COMPARED = 1_000  # texts whose means and variances are compared with those of PyTorch in float32
 MODEL = Path(__file__).resolve().parents[1] / "model_cards" / "sentences-unigram-pretraining"
 
 Encode = Callable[[list[str]], Any]
@@ -74,10 +75,14 @@ WAYS: dict[str, tuple[Callable[..., Encode], str]] = {
 def measure(model: str, exported: str, texts: list[str], rounds: int) -> list[dict[str, Any]]:
     """A record for each of `WAYS`: milliseconds of one text and of a batch, texts a second of all, and their errors."""
     encoders = {name: made(model, exported, how) for name, (made, how) in WAYS.items()}
-    exact = encoders["PyTorch, float32"](texts[:BATCH])
+    compared = texts[:COMPARED]
+    exact = encoders["PyTorch, float32"](compared)
     records: dict[str, dict[str, Any]] = {}
     for name, encode in encoders.items():
-        records[name] = {"way": name, "difference": float(np.abs(encode(texts[:BATCH]) - exact).max())}
+        off = encode(compared) - exact
+        means = slice(exact.shape[1] // 2)
+        relative = np.sqrt((off[:, means] ** 2).mean(0).sum() / exact[:, means].var(0).sum())
+        records[name] = {"way": name, "difference": float(np.abs(off).max()), "relative": float(relative)}
     found: dict[str, list[tuple[list[float], float, float]]] = {name: [] for name in encoders}
     for number in range(rounds):
         for name, encode in encoders.items():
