@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
+from pages import table as markdown
 from pages import with_region
 
 from modeling_seqvae import SeqVAE
@@ -65,7 +66,7 @@ def _number(value: float) -> float | None:
 def table(report: dict[str, Any]) -> str:
     """A row for each model and odd text."""
     titles = ["tokenizer", "text", "unknown", "nats a token", "more than", "bits per byte", "more than"]
-    lines = [titles, ["---", "---", *["---:"] * 5]]
+    lines = []
     for record in report["records"]:
         cells = [record["run"], record["text"], f"{record['unknown']} of {record['tokens'] - 1}"]
         for by in BY:
@@ -73,7 +74,7 @@ def table(report: dict[str, Any]) -> str:
             told = ["–", "–"] if value is None else [f"{value:.2f} (median {median:.2f})", f"{share:.1%}"]
             cells += told
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(titles, lines)
 
 
 def pages() -> Iterator[tuple[Path, str]]:
