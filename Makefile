@@ -14,7 +14,8 @@ TORCH ?= $(shell grep '^torch==' constraints.txt)
 # The tests that touch what other libraries offer: model, generation, Trainer, hub, remote code, trainer, command line.
 APIS := $(addprefix tests/,data/test_corpora.py evaluation/test_sklearn.py data/test_files.py \
   explore/test_browser.py explore/test_page.py \
-  hub/test_contents.py hub/test_hub_tokenizers.py hub/test_loading.py hub/test_pipelines.py hub/test_push.py hub/test_sentence_transformers.py hub/test_space.py \
+  hub/test_contents.py hub/test_hub_tokenizers.py hub/test_loading.py hub/test_pipelines.py hub/test_push.py \
+  hub/test_sentence_transformers.py hub/test_space.py \
   training/test_callbacks.py training/test_mixed_precision.py training/test_trainer.py test_checkpoint_format.py \
   test_cli.py test_common.py test_configuration_seqvae.py test_export.py test_generation.py test_hf_trainer.py \
   test_modeling_decoder.py test_modeling_seqvae.py test_package.py test_pipelines.py test_text.py \
