@@ -21,6 +21,7 @@ from pages import region_names, table, with_region
 
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
+from modeling_seqvae.reproduce.rows import Spread
 from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
 from modeling_seqvae.reproduce.steps import Training
 from modeling_seqvae.training.recipe import Recipe
@@ -105,21 +106,18 @@ def latents(kept: Path = REPRODUCED) -> str:
 
 def _of_method(figures: Mapping[str, Any]) -> list[str]:
     has_latent = figures.get("label_mean") is not None
-    kl = spread(figures["kl"], "{:.2f}") if has_latent else "–"
-    return [spread(figures.get("nll"), "{:.2f}"), kl, spread(figures.get("label_mean"), "{:.1%}")]
+    kl = _spread(figures["kl"], ".2f") if has_latent else "–"
+    return [_spread(figures.get("nll"), ".2f"), kl, _spread(figures.get("label_mean"), ".1%")]
 
 
 def _best(controls: Sequence[Mapping[str, Any]], begins: str, ends: str) -> str:
     """The highest accuracy among the controls whose names begin and end so."""
     found = [each["accuracy"] for each in controls if each["name"].startswith(begins) and each["name"].endswith(ends)]
-    return spread(max(found, key=lambda accuracy: accuracy["mean"], default=None), "{:.1%}")
+    return _spread(max(found, key=lambda accuracy: accuracy["mean"], default=None), ".1%")
 
 
-def spread(figure: Mapping[str, Any] | None, form: str) -> str:
-    """A mean, and over several seeds its standard deviation."""
-    if figure is None:
-        return "–"
-    return form.format(figure["mean"]) + (f" ± {form.format(figure['sd'])}" if "sd" in figure else "")
+def _spread(figure: Mapping[str, Any] | None, form: str) -> str:
+    return "–" if figure is None else format(Spread(tuple(figure["values"])), form)
 
 
 def on_a_gpu(runs: str, results: Path = RESULTS) -> str:

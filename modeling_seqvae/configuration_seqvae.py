@@ -208,12 +208,11 @@ class SeqVAEConfig(PreTrainedConfig):
 
     def validate_choices(self) -> None:
         """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built."""
-        for field, choices in PARTS.items():
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"{field}={getattr(self, field)!r} is not one of {', '.join(choices)}; a part of your own must be "
-                    "imported first (--import MODULE)"
-                )
+        for field, parts in PARTS.items():
+            try:
+                parts[getattr(self, field)]
+            except ValueError as error:
+                raise ValueError(f"{field}={error}") from None
         DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:

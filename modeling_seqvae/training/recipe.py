@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 from transformers import PreTrainedTokenizerBase
 
-from ..configuration_seqvae import SeqVAEConfig
+from ..configuration_seqvae import PARTS, SeqVAEConfig
 from ..data.columns import Texts, identity_of
 from ..data.corpus_spec import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
@@ -25,7 +25,7 @@ from ..tokenization import content_hash, vocabulary_hash
 from .configuration import SECTIONS, merge_into, method_layers, named_settings, require_known
 from .objectives import objective_class
 from .schemes import SCHEMES
-from .specs import LENGTHS, Pretraining, TrainingSpec, require_one_of
+from .specs import LENGTHS, Pretraining, TrainingSpec, named, require_one_of
 
 OWN_TEXTS = "auto"
 """The preset of texts that are no corpus of `configuration/corpora`, where none is named."""
@@ -70,10 +70,10 @@ class Recipe(BaseModel):
         for name in fields:
             require_one_of(name, MODEL_FIELDS)
         try:
-            config = SeqVAEConfig(**fields)
+            SeqVAEConfig(**fields)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
             raise ValueError(str(error.__cause__ or error).partition(". Errors: ")[0]) from None
-        return {name: getattr(config, name) if callable(value) else value for name, value in fields.items()}
+        return named(fields, PARTS)
 
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":

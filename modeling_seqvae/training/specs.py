@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ..configuration_seqvae import PARTS as PARTS_OF_MODEL
 from ..data.launch import launched
 from ..kernels import has_bfloat16
+from ..registry import Registry
 from .objectives import OBJECTIVES, require_objective_options
 from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
@@ -215,8 +216,12 @@ class Pretraining(BaseModel):
     @field_validator("model", "training")
     @classmethod
     def _names(cls, fields: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        parts = PARTS if info.field_name == "training" else PARTS_OF_MODEL
-        return {name: parts[name].name_of(given) if name in parts else given for name, given in fields.items()}
+        return named(fields, PARTS if info.field_name == "training" else PARTS_OF_MODEL)
+
+
+def named(fields: Mapping[str, Any], parts: Mapping[str, Registry]) -> dict[str, Any]:
+    """Fields of a recipe, with names in place of parts that are given themselves."""
+    return {name: parts[name].name_of(given) if name in parts else given for name, given in fields.items()}
 
 
 def require_one_of(name: str, names: Any) -> str:
