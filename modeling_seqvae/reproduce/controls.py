@@ -19,7 +19,6 @@ from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_f
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..training.checkpoint import some_of
 from ..training.configuration import method_settings
-from ..training.recipe import corpus_spec
 from .request import Request
 from .steps import Inputs, Measurement, Training
 from .table5 import of_corpus, supervised
@@ -69,7 +68,7 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
         ]
         found.append(Control(f"lsa{size}", f"LSA, {size} dimensions", "lsa", measured))
     found.append(Control("tf_idf", "TF-IDF", "TF-IDF", words))
-    corpus = corpus_spec(request.corpus)
+    corpus = request.read
     bi_lstm = [supervised(request, corpus, one) for one in first]
     return [*found, Control("bi_lstm", "bi-LSTM, supervised", None, bi_lstm)]
 
@@ -115,7 +114,7 @@ def _control(
 
 def of_labels(request: Request) -> dict[str, Any]:
     """The settings of a measurement of labels: which documents it reads, and how many classifiers are fitted to."""
-    return of_corpus(request, corpus_spec(request.corpus)) | {"documents": TRAIN_DOCUMENTS}
+    return of_corpus(request, request.read) | {"documents": TRAIN_DOCUMENTS}
 
 
 def read_labelled(

@@ -44,6 +44,12 @@ class Request:
         """Where runs of the corpus stand, and what targets make of them, relative to an output directory."""
         return _corpus_folder(corpus_spec(self.corpus))
 
+    @property
+    def read(self) -> CorpusSpec:
+        """The corpus as the runs read it: with what the preset and the overrides say of it."""
+        own = [override for override in self.overrides if override.strip().startswith("corpus.")]
+        return resolve("seqvae", self.corpus, self.preset, own).corpus
+
     def methods_or(self, own: Sequence[str]) -> list[str]:
         """The methods asked for, or else the target's own. Unknown ones: ValueError with the list of what there is."""
         chosen = list(dict.fromkeys(self.methods or own))

@@ -20,7 +20,6 @@ from ..evaluation.classify import classify, require_labels, scores
 from ..evaluation.supervised import EPOCHS, predict, train_classifier
 from ..evaluation.table import numbers
 from ..tokenization import unknown_share
-from ..training.recipe import corpus_spec
 from .request import Request, paper_settings, published, rows_of
 from .rows import (
     Report,
@@ -77,7 +76,7 @@ class Table5:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        systems, corpus = _systems(request), corpus_spec(request.corpus)
+        systems, corpus = _systems(request), request.read
         if corpus.labelled == "auto":  # its files say whether there are labels: it is learnt before hours of training
             require_labels(load_corpus(corpus, data_dir=request.data_dir, limits=request.limits))
         return seed_by_seed([system.measurements for system in systems])
@@ -94,7 +93,7 @@ class Table5:
             known += found
         trainings = [training for system in systems for one in system.measurements for training in one.trainings]
         if is_benchmark(trainings, known, output_dir):
-            paper = published("table5", corpus_spec(request.corpus).name)
+            paper = published("table5", request.read.name)
             rows = [row | {"paper_accuracy": _share(paper.get(row["name"], {}).get("accuracy"))} for row in rows]
         for name, title in BESIDE.items():
             rows += [{"name": name, "title": title, **one[name]} for one in known if name in one][:1]
@@ -117,7 +116,7 @@ def _share(percent: float | None) -> float | None:
 
 def _systems(request: Request) -> list[System]:
     """The bi-LSTM, the encoders of the corpus, and the last method's encoder of another corpus, if there is one."""
-    corpus = corpus_spec(request.corpus)
+    corpus = request.read
     if corpus.labelled is False:
         raise ValueError(
             f"corpus {corpus.name} has no labels to read: take one that has, such as yelp_stars or demo, or name the "

@@ -9,7 +9,6 @@ from ..data.batching import tokenise
 from ..data.corpora import load_corpus
 from ..evaluation.reading import labels_from_features
 from ..evaluation.table import numbers
-from ..training.recipe import corpus_spec
 from .controls import controls, of_labels, read_labelled
 from .plots import price_figure
 from .request import Request, rows_of
@@ -82,7 +81,7 @@ class Table6:
         return [*seed_by_seed([*steps, *(some for some in beside if len(some) == request.seeds)]), *once]
 
     def report(self, request: Request, output_dir: Path) -> Report:
-        runs, spec = _runs(request), corpus_spec(request.corpus)
+        runs, spec = _runs(request), request.read
         evaluated = {
             method: [request.evaluation(one).read(output_dir) for one in seeds] for method, seeds in runs.items()
         }
@@ -129,7 +128,7 @@ def _latent(runs: Mapping[str, list[Training]]) -> dict[str, list[Training]]:
 
 def _labelled(request: Request) -> bool:
     """Whether the corpus has labels, by its files where only these can say."""
-    spec = corpus_spec(request.corpus)
+    spec = request.read
     if spec.labelled != "auto":
         return bool(spec.labelled)
     return load_corpus(spec, data_dir=request.data_dir, limits=request.limits).labelled

@@ -51,6 +51,15 @@ def control(request, name):
     return next(one for one in controls(request, ["seqvae", "max_pool"]) if one.name == name)
 
 
+@pytest.mark.parametrize("target", [TARGET, Table5()])
+def test_every_measurement_reads_the_documents_as_the_runs_did(target, request_):
+    cut = replace(request_, methods=METHODS[1:], overrides=(*request_.overrides, "corpus.max_words=7"))
+    steps = in_order(target.steps(cut))
+    assert {step.recipe.corpus.max_words for step in steps if isinstance(step, Training)} == {7}
+    measurements = [step for step in steps if isinstance(step, Measurement)]
+    assert measurements and {step.settings["corpus"]["max_words"] for step in measurements} == {7}
+
+
 def test_every_method_is_evaluated_and_those_with_a_latent_are_read(request_):
     steps = TARGET.steps(request_)
     evaluated = [step.training.recipe.method for step in steps if isinstance(step, Evaluation)]
