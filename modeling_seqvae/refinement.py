@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .gaussian import DiagonalGaussian, GaussianPosterior, common_noise
-from .noise import standard_normal
+from .noise import seed_torch, standard_normal
 
 Costs = Callable[[torch.Tensor], torch.Tensor]
 """Latents (B, Z), one for each sentence -> -log p(x|z), (B,) in nats."""
@@ -156,5 +156,5 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        seed_torch(seed, device)
         yield

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_seqvae.noise import standard_normal
+from modeling_seqvae.noise import seed_torch, standard_normal
 
 
 def generators(*seeds: int) -> list[torch.Generator]:
@@ -44,3 +44,11 @@ def test_it_is_standard_normal(size: int) -> None:
 
 def test_no_sentences_have_no_noise() -> None:
     assert standard_normal(4, torch.empty(0, 3), []).shape == (4, 0, 3)
+
+
+def test_a_seed_s_random_numbers_are_those_that_torch_draws_from_it() -> None:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(5)
+        expected = torch.rand(9)
+        seed_torch(5, torch.device("cpu"))
+        assert torch.equal(torch.rand(9), expected)

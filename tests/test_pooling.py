@@ -86,6 +86,15 @@ def test_ties_go_to_the_first_position(mode: str) -> None:
     assert states.grad.flatten().tolist() == [0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_many_ties_the_first_has_the_gradient(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randint(0, 4, (8, 50, 70), generator=generator).to(dtype).requires_grad_()
+    build("max")(states, torch.ones(8, 50, dtype=torch.bool)).sum().backward()
+    first = states.detach().float().numpy().argmax(1)  # numpy's is the first of equals
+    assert (states.grad.float().numpy().argmax(1) == first).all() and states.grad.sum() == 8 * 70
+
+
 def test_equal_magnitudes_of_both_signs_go_to_the_first_position() -> None:
     states = torch.tensor([[-2.0, 2.0], [2.0, -2.0]])[:, :, None]
     assert build("abs")(states, torch.ones(2, 2, dtype=torch.bool)).flatten().tolist() == [-2, 2]

@@ -14,7 +14,7 @@ from ..evaluation.dual import FILE, DualNetworks
 from ..gaussian import STANDARD_NORMAL
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..noise import seed_of
+from ..noise import seed_of, seed_torch
 from ..posteriors import prior_of
 from .elbo import Elbo, posterior_of
 from .loader import Batch
@@ -72,7 +72,8 @@ class IVae(Elbo):
             ]
         for step in range(1, DUAL_UPDATES + 1):
             for part, features in zip(batch.parts, pooled, strict=True):
-                torch.manual_seed(seed_of(self.seed, update, part.shard, step, DUAL_UPDATES))
+                seed = seed_of(self.seed, update, part.shard, step, DUAL_UPDATES)
+                seed_torch(seed, self.accelerator.device)
                 with torch.no_grad():
                     latents = encoder.posterior(features).rsample(1)[0]
                 last = part is batch.parts[-1]

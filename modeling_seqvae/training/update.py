@@ -15,7 +15,7 @@ from torch.profiler import record_function
 from ..configuration_seqvae import SeqVAEConfig
 from ..kernels import batch_mean, fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..noise import seed_of
+from ..noise import seed_of, seed_torch
 from .elbo import Elbo
 from .loader import Batch, BatchLoader
 
@@ -105,7 +105,7 @@ class JointUpdate:
         accelerator, sums = self.accelerator, torch.zeros(3, device=self.accelerator.device)
         for part in batch.parts:
             update, *inner = noise
-            torch.manual_seed(seed_of(self.seed, update, part.shard, *inner))
+            seed_torch(seed_of(self.seed, update, part.shard, *inner), accelerator.device)
             with nullcontext() if part is batch.parts[-1] else accelerator.no_sync(self.model):
                 with record_function("forward"):
                     output = self.objective.output(self.model, part.tensors, kl_weight)
