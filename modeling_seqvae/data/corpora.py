@@ -167,7 +167,9 @@ def _documents(
     if spec.in_memory:
         raise ValueError("The texts were in memory and cannot be read again: name a corpus.")
     if spec.embedded is not None:
-        return spec, {name: from_dataset(f"demo ({name})", rows, wanted) for name, rows in demo.build().items()}, []
+        most = limits if spec.labels else {}  # else all training labels name the classes
+        read = {split: from_dataset(f"demo ({split})", rows, wanted) for split, rows in demo.first(most).items()}
+        return spec, {split: replace(documents, most=most.get(split)) for split, documents in read.items()}, []
     if spec.hub is None or (spec.files is not None and data_dir is not None):
         files = located(spec, Path(data_dir or "."))
         parts = {split: _as_far_as(limits.get(split), wanted, spec, split) for split in files}

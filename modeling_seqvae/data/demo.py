@@ -7,7 +7,7 @@ and how far a model stays above the true entropy is the mean of its NLL less `tr
 """
 
 import random
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -389,6 +389,11 @@ def build(seed: int = 0, sizes: Sequence[int] = SIZES) -> DatasetDict:
     A smaller split is the beginning of a larger one of the same seed.
     """
     return DatasetDict({split: _split(f"demo {split} {seed}", size) for split, size in zip(SPLITS, sizes, strict=True)})
+
+
+def first(limits: Mapping[str, int]) -> DatasetDict:
+    """The corpus with the first reviews of each split, `{"train": 1000}`: no others are drawn."""
+    return build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
 
 
 def _split(seed: str, size: int) -> Dataset:

@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from ..data.batching import tokenise
-from ..data.demo import SIZES, SPLITS, build, true_nll
+from ..data.demo import first, true_nll
 from ..data.files import write_json
 from ..data.subwords import WORDS
 from ..evaluation.evaluate import Evaluator, nll_figures, row
@@ -70,7 +70,7 @@ def run_demo(
     if any(recipe.corpus.tokenizer != WORDS for recipe in recipes):
         raise ValueError("corpus.tokenizer: the demonstration compares with the grammar's own likelihood, of words")
     _train(recipes, output_dir)
-    corpus = build(sizes=[min(size, limits.get(split, size)) for split, size in zip(SPLITS, SIZES, strict=True)])
+    corpus = first(limits)
     vocabulary = SeqVAE.from_pretrained(output_dir / methods[0] / "best").tokenizer.get_vocab()  # of all of them
     truth = true_nll(corpus["test"]["text"], vocabulary)
     outcomes = [_outcome(recipe, output_dir / recipe.method, corpus, truth) for recipe in recipes]

@@ -110,7 +110,8 @@ def test_demo():
     assert corpus.splits["train"].features["label"].names == ["1", "2", "3", "4", "5"]
     tokenizer = train_tokenizer(corpus.splits["train"]["text"], **corpus.spec.tokenizer_settings())
     assert unknown_share(tokenizer, corpus.splits["train"]["text"]) < 0.2
-    assert corpus.report.splits["train"].available == 20_000
+    assert corpus.report.splits["train"].available is None  # no more are drawn than are asked for
+    assert load_corpus(named("demo"), limits={"train": 50}).report.splits["test"].available == 2_000
 
 
 def test_missing_files_are_listed(tmp_path):

@@ -48,6 +48,12 @@ def test_a_smaller_split_is_the_beginning_of_a_larger_one(corpus):
         assert small[split].to_list() == corpus[split].to_list()[: len(small[split])]
 
 
+def test_the_first_reviews_are_drawn_alone(corpus):
+    few = demo.first({"train": 7, "test": 9_999})
+    assert {split: len(rows) for split, rows in few.items()} == {"train": 7, "validation": 2_000, "test": 2_000}
+    assert few["train"].to_list() == corpus["train"].to_list()[:7]
+
+
 def test_seeds_and_splits_differ(corpus):
     other = demo.build(seed=1, sizes=(100, 100, 100))
     beginnings = [tuple(c[split]["text"][:100]) for c in (corpus, other) for split in c]
