@@ -9,7 +9,7 @@ and how far a model stays above the true entropy is the mean of its NLL less `tr
 import random
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -397,7 +397,12 @@ def first(limits: Mapping[str, int]) -> DatasetDict:
 
 
 def _split(seed: str, size: int) -> Dataset:
-    rng = random.Random(seed)  # text seeds pass through SHA-512: the same on every platform
-    reviews = [sample(rng) for _ in range(size)]
+    reviews = _reviews(seed, size)
     columns = {name: [getattr(review, name) for review in reviews] for name in ("text", "stars", "topic")}
     return Dataset.from_dict(columns)
+
+
+@lru_cache(maxsize=6)
+def _reviews(seed: str, size: int) -> list[Review]:
+    rng = random.Random(seed)  # text seeds pass through SHA-512: the same on every platform
+    return [sample(rng) for _ in range(size)]
