@@ -52,10 +52,11 @@ lint: venv ## ruff and mypy
 	@echo "mypy"
 	@$(BIN)/mypy
 
-# One thread for each of the two workers; a file stays on one worker, so that what it builds once is built once.
+# One thread for each of the two workers; a file stays on one worker, so that what it builds once is built once. The
+# order is that of tests/conftest.py, not xdist's, which puts the files of few and long tests last.
 test: venv lint ## lint, then the whole test suite; ARGS="-k pooling" selects
 	@echo "pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Releases come and go: this environment is brought up to date every time.
 test-newest: ## the tests of other libraries' interfaces with their newest releases, without constraints

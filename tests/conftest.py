@@ -17,6 +17,12 @@ from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 
 torch.set_num_threads(1)
 
+LONG = (
+    "test_reproduce_command.py", "test_processes.py", "test_own_parts.py", "test_gpu.py", "test_caching.py",
+    "test_package.py", "test_killed.py", "test_demo_command.py", "test_jobs.py", "test_docs.py",
+)  # fmt: skip
+"""Files of a few tests that take long: they come first, so that no worker waits for another at the end."""
+
 # Weights larger than a real start's, so that every word and every z makes a difference.
 TINY = {
     "vocab_size": 20,
@@ -26,6 +32,10 @@ TINY = {
     "initializer_range": 0.6,
     "embedding_initializer_range": 1.0,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(autouse=True, scope="module")
