@@ -188,10 +188,10 @@ def _to_measure(
     else:
         spec, data_dir = recipe.corpus, kept_place(recipe.corpus, recipe.data_dir)
     others = {name: 1 for name in SPLITS if name != split}  # which are read no further than that split depends on them
-    loaded = load_corpus(spec, data_dir=data_dir, limits=limits | others)
+    loaded = load_corpus(spec, data_dir=data_dir, limits={**limits, **others})
     of_run = recipe.limits if recipe else {}
     same = limits.get(split) == of_run.get(split)
-    known_by = loaded if same else load_corpus(spec, data_dir=data_dir, limits=of_run | others)
+    known_by = loaded if same else load_corpus(spec, data_dir=data_dir, limits={**of_run, **others})
     texts = identity_of(known_by.splits[split])
     if recipe is None:
         return loaded, texts, False
