@@ -54,9 +54,11 @@ lint: venv ## ruff and mypy
 
 # One thread for each of the two workers; a file stays on one worker, so that what it builds once is built once. The
 # order is that of tests/conftest.py, not xdist's, which puts the files of few and long tests last.
+PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: venv lint ## lint, then the whole test suite; ARGS="-k pooling" selects
 	@echo "pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(ARGS)
 
 # Releases come and go: this environment is brought up to date every time.
 test-newest: ## the tests of other libraries' interfaces with their newest releases, without constraints
@@ -82,7 +84,7 @@ apis:
 	  $(ENVIRONMENT)/bin/python -m pip download --quiet --no-deps --no-build-isolation --no-binary transformers \
 	    --dest $(ENVIRONMENT) transformers==$$version; \
 	  tar -xzf $$source.tar.gz -C $(ENVIRONMENT); }; \
-	TRANSFORMERS_SOURCE=$$source OMP_NUM_THREADS=1 $(ENVIRONMENT)/bin/python -m pytest -q -n 2 --dist loadfile \
+	TRANSFORMERS_SOURCE=$$source OMP_NUM_THREADS=1 $(ENVIRONMENT)/bin/python $(PYTEST) \
 	  -o addopts="--import-mode=importlib -ra" $(APIS) $(ARGS)
 
 clean: ## remove .venv, builds and caches

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Request:
         """Where runs of the corpus stand, and what targets make of them, relative to an output directory."""
         return _corpus_folder(corpus_spec(self.corpus))
 
-    @property
+    @cached_property
     def read(self) -> CorpusSpec:
         """The corpus as the runs read it: with what the preset and the overrides say of it."""
         own = [override for override in self.overrides if override.strip().startswith("corpus.")]
