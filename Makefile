@@ -53,12 +53,11 @@ lint: venv ## ruff and mypy
 	@$(BIN)/mypy
 
 # One thread for each of the two workers; a file stays on one worker, so that what it builds once is built once. The
-# order is that of tests/conftest.py, not xdist's, which puts the files of few and long tests last.
-PYTEST := -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
-
+# order is that of tests/conftest.py, not xdist's, which puts the files of few and long tests last;
+# the oldest xdist of the interface tests below cannot be told so.
 test: venv lint ## lint, then the whole test suite; ARGS="-k pooling" selects
 	@echo "pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Releases come and go: this environment is brought up to date every time.
 test-newest: ## the tests of other libraries' interfaces with their newest releases, without constraints
@@ -84,7 +83,7 @@ apis:
 	  $(ENVIRONMENT)/bin/python -m pip download --quiet --no-deps --no-build-isolation --no-binary transformers \
 	    --dest $(ENVIRONMENT) transformers==$$version; \
 	  tar -xzf $$source.tar.gz -C $(ENVIRONMENT); }; \
-	TRANSFORMERS_SOURCE=$$source OMP_NUM_THREADS=1 $(ENVIRONMENT)/bin/python $(PYTEST) \
+	TRANSFORMERS_SOURCE=$$source OMP_NUM_THREADS=1 $(ENVIRONMENT)/bin/python -m pytest -q -n 2 --dist loadfile \
 	  -o addopts="--import-mode=importlib -ra" $(APIS) $(ARGS)
 
 clean: ## remove .venv, builds and caches
