@@ -218,7 +218,10 @@ _BOOLEAN, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\.inf)$|\.nan$")
 
 
-class _Loader(yaml.SafeLoader):
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where it was there at the build, is faster
+
+
+class _Loader(_Parser):
     """Takes only what YAML 1.2 calls a truth value or a number for one."""
 
 

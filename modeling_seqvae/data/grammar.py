@@ -170,13 +170,14 @@ class _Rule:
             for name, values in choice.condition.items():
                 row[~np.isin(columns[name], list(values))] = 0
         self.probabilities: Vector = weights / np.maximum(weights.sum(axis=0), 1)  # (choices, A)
-        distinct, which = np.unique(weights, axis=1, return_inverse=True)
-        self._cumulative = [list(accumulate(column)) for column in distinct.T.tolist()]
-        self._which = which.ravel().tolist()
+        masks = [mask.tobytes() for mask in np.packbits(weights > 0, axis=0).T]  # few of the A differ
+        first = dict(zip(reversed(masks), reversed(range(count)), strict=True))
+        sums = {mask: list(accumulate(weights[:, index].tolist())) for mask, index in first.items()}
+        self._cumulative = [sums[mask] for mask in masks]
 
     def cumulative(self, index: int) -> list[int]:
         """Running sums of the weights under one assignment."""
-        return self._cumulative[self._which[index]]
+        return self._cumulative[index]
 
 
 class _Chart:

@@ -98,7 +98,8 @@ class Recipe(BaseModel):
             raise ValueError("pretraining." + "; pretraining.".join(map(_sentence, error.errors()))) from None
         if stage and self.pretraining:
             kept = ENCODER_FIELDS if self.pretraining.reset_decoder else (*ENCODER_FIELDS, *DECODER_FIELDS)
-            changed = ", ".join(name for name in kept if getattr(stage.sizes, name) != getattr(self.sizes, name))
+            first, main = stage.sizes, self.sizes
+            changed = ", ".join(name for name in kept if getattr(first, name) != getattr(main, name))
             if changed:
                 raise ValueError(f"pretraining.model cannot change what the main run takes over: {changed}")
             if stage.training.precision != self.training.precision:
