@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from modeling_seqvae import SeqVAE
+from modeling_seqvae.training.recipe import resolve
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = ["--set", "model.hidden_size=8", "--set", "model.embedding_size=8", "--set", "training.epochs=1"]
@@ -53,6 +54,19 @@ def run_notebook(path: Path) -> str:
                 exec("\n".join(lines), names)
                 values.append(eval(code, names))
     return repr(values)
+
+
+@pytest.mark.parametrize("path", sorted((EXAMPLES / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_ablation_changes_the_recommended_method_in_one_place(path: Path) -> None:
+    recommended, changed = resolve("unigram_pretraining", "demo"), resolve(str(path), "demo")
+    here, there = recommended.model_dump(), changed.model_dump()
+    fields = [name for name in ("model", "training") if here[name] != there[name]]
+    if path.stem == "no_pretraining":
+        assert not fields and changed.pretraining is None
+    else:
+        assert len(fields) == 1 and here["pretraining"] == there["pretraining"]
+        (section,) = fields
+        assert sum(here[section][name] != value for name, value in there[section].items()) == 1
 
 
 def test_train(run: Any, tmp_path: Path) -> None:
