@@ -20,6 +20,7 @@ from modeling_seqvae.training.recipe import resolve
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = ["--set", "model.hidden_size=8", "--set", "model.embedding_size=8", "--set", "training.epochs=1"]
+SHORT = ["--set", "pretraining.training.epochs=1"]
 FEW = ["--limit", "train=80", "--limit", "validation=20", "--limit", "test=20"]
 
 
@@ -70,7 +71,7 @@ def test_an_ablation_changes_the_recommended_method_in_one_place(path: Path) -> 
 
 
 def test_train(run: Any, tmp_path: Path) -> None:
-    assert "best epoch 1" in run("train", "--corpus", "demo", "--output-dir", str(tmp_path / "run"), *SMALL, *FEW)
+    assert "best epoch 1" in run("train", "--corpus", "demo", "--output-dir", str(tmp_path / "run"), *SMALL, *SHORT, *FEW)
 
 
 def test_train_with_hf_trainer(run: Any, tmp_path: Path) -> None:

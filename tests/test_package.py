@@ -237,7 +237,7 @@ def test_installed_command_trains_evaluates_and_encodes(wheel_installation: Inst
     """The embedded corpus, methods and presets are in the wheel; nothing of the checkout is needed."""
     command, folder = wheel_installation.python.parent / "seqvae", wheel_installation.folder
     limits = ("--limit", "train=200", "--limit", "validation=50", "--limit", "test=20")
-    sizes = ("--set", "model.hidden_size=16", "--set", "training.epochs=1")
+    sizes = ("--set", "model.hidden_size=16", "--set", "training.epochs=1", "--set", "pretraining.training.epochs=1")
     told = wheel_installation.run(command, "train", "--corpus", "demo", "--output-dir", "run", *limits, *sizes)
     assert "best epoch 1" in told
     table = wheel_installation.run(command, "evaluate", "run", "--limit", "test=20", "--nll-samples", "5")
