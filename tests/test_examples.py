@@ -71,7 +71,8 @@ def test_an_ablation_changes_the_recommended_method_in_one_place(path: Path) -> 
 
 
 def test_train(run: Any, tmp_path: Path) -> None:
-    assert "best epoch 1" in run("train", "--corpus", "demo", "--output-dir", str(tmp_path / "run"), *SMALL, *SHORT, *FEW)
+    place = ["--corpus", "demo", "--output-dir", str(tmp_path / "run")]
+    assert "best epoch 1" in run("train", *place, *SMALL, *SHORT, *FEW)
 
 
 def test_train_with_hf_trainer(run: Any, tmp_path: Path) -> None:
