@@ -57,7 +57,7 @@ SENTENCE_FEATURES = "sentence_seqvae_config.json"
 
 OURS = (
     "README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json",
-    "model*.safetensors",
+    "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors",
 )  # fmt: skip
 """Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
 

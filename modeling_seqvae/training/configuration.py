@@ -49,14 +49,23 @@ def method_settings(name: str) -> dict[str, Any]:
 def merge_into(merged: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
     """Put the sections of a file over those merged so far, field by field; `epochs` without `updates` are meant as is.
 
-    Raises ValueError that names the file for an unknown section, and for one that holds no fields.
+    A pretraining's own `model` and `training` are put over those so far in the same way. Raises ValueError that names
+    the file for an unknown section, and for one that holds no fields.
     """
     require_known(layer, SECTIONS, source)
     for section, values in layer.items():
-        if not isinstance(values, Mapping):
-            raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
-        counted = {"updates": None} if section == "training" and "epochs" in values else {}
-        merged[section] = {**merged.get(section, {}), **counted, **values}
+        merged[section] = _put_over(merged.get(section, {}), values, section, source)
+
+
+def _put_over(before: Mapping[str, Any], values: Any, section: str, source: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
+    if section == "pretraining":
+        parts = [name for name in ("model", "training") if name in values]
+        own = {name: _put_over(before.get(name, {}), values[name], f"{section}.{name}", source) for name in parts}
+        values = {**values, **own}
+    counted = {"updates": None} if section in ("training", "pretraining.training") and "epochs" in values else {}
+    return {**before, **counted, **values}
 
 
 def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:

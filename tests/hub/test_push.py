@@ -105,10 +105,12 @@ def test_private_means_private_or_nothing(hub: Any, push: Any, refused: Any, mak
 
 def test_what_is_there_is_replaced_only_when_told(hub: Any, push: Any, refused: Any, make_run: MakeRun) -> None:
     run = make_run(evaluated=True)
-    hub.add("user/there", {"README.md": b"mine", "thesis.pdf": b"mine"})
+    of_another_model = {"aggregate.safetensors": b"", "dual_networks.safetensors": b""}
+    hub.add("user/there", {"README.md": b"mine", "thesis.pdf": b"mine", **of_another_model})
     assert "user/there exists already and holds files" in refused(run, "user/there")
     assert hub.files("user/there")["README.md"] == b"mine"
     assert push(run, "user/there", "--update")[0] == 0
+    assert not of_another_model.keys() & hub.files("user/there").keys()
     (run / "evaluation.json").unlink()
     (run / "best" / "model.safetensors").write_bytes((run / "best" / "model.safetensors").read_bytes() + b"\0")
     assert push(run, "user/there", "--update", "--no-code", "--samples", "0")[0] == 0

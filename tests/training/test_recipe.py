@@ -131,6 +131,22 @@ def test_a_method_says_what_it_changes_in_its_base(tmp_path):
         resolve(str(tmp_path / "mine.yaml"), "ptb")
 
 
+def test_a_method_changes_single_fields_of_the_pretraining_in_its_base(tmp_path):
+    base = resolve("unigram_pretraining", "ptb").pretraining
+    (tmp_path / "mine.yaml").write_text(
+        "base: unigram_pretraining\npretraining: {model: {word_dropout: 0.1}, training: {learning_rate: 0.004}}\n"
+    )
+    mine = resolve(str(tmp_path / "mine.yaml"), "ptb").pretraining
+    assert mine.model == base.model | {"word_dropout": 0.1}
+    assert mine.training == base.training | {"learning_rate": 0.004}
+    (tmp_path / "mine.yaml").write_text("base: unigram_pretraining\npretraining: {training: {epochs: 2}}\n")
+    mine = resolve(str(tmp_path / "mine.yaml"), "ptb").pretraining
+    assert mine.training == base.training | {"epochs": 2, "updates": None}  # as with --set
+    (tmp_path / "mine.yaml").write_text("base: unigram_pretraining\npretraining: {training: 2}\n")
+    with pytest.raises(ValueError, match=r"mine\.yaml: pretraining.training must hold fields"):
+        resolve(str(tmp_path / "mine.yaml"), "ptb")
+
+
 @pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20), ("demo", 8)])
 def test_the_cycles_of_cyclical_end_well_before_the_run(preset, epochs):
     training = resolve("cyclical", "ptb", preset).training
