@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
-from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS, POSTERIORS, SCHEDULES, SCHEMES
+from modeling_seqvae.registry import DECODERS, ENCODERS, OBJECTIVES, POOLINGS, POSTERIORS, SCHEDULES, SCHEMES
 from modeling_seqvae.reproduce.targets import TARGETS
 from modeling_seqvae.training.configuration import available
 from modeling_seqvae.training.optimizers import OPTIMIZERS
@@ -33,6 +33,7 @@ def listed(kind: str) -> dict[str, dict[str, str]]:
         ("corpora", available("corpora")),
         ("presets", available("training")),
         ("targets", TARGETS),
+        ("encoders", ENCODERS),
         ("poolings", POOLINGS),
         ("posteriors", POSTERIORS),
         ("decoders", DECODERS),
@@ -45,6 +46,13 @@ def listed(kind: str) -> dict[str, dict[str, str]]:
 )
 def test_every_name_is_listed(kind: str, names: Any) -> None:
     assert list(listed(kind)) == list(names)
+
+
+def test_the_help_names_every_kind() -> None:
+    told = CliRunner().invoke(app, ["list", "--help"]).stdout
+    refusal = CliRunner().invoke(app, ["list", "nothing"]).stderr  # which lists them from the tables
+    kinds = refusal.partition(" is not one of ")[2].strip().split(", ")
+    assert len(kinds) > 10 and [kind for kind in kinds if kind not in told] == []
 
 
 def test_a_method_s_row_says_what_its_recipe_is() -> None:

@@ -80,7 +80,7 @@ def classify(
         typer.Option(
             metavar="NAME",
             help="Labelled texts: yelp_sentiment, yelp_stars, ..., your own YAML file, a table (.csv, .tsv, .jsonl, "
-            ".parquet), or a folder with files train, validation and test.",
+            ".json, .parquet), or a folder with files train, validation and test.",
         ),
     ],
     output: Annotated[
@@ -183,8 +183,8 @@ def score(
     """Compute the NLL of each text, and how unusual the text is.
 
     Behind the columns of FILE: nll and bound (-ELBO) in nats, tokens (words and the end of the text), unknown words,
-    bits_per_byte, and a warning where a row must be read with care. exp(total NLL / total tokens) is the perplexity.
-    docs/features.md explains the columns, and which of them find odd texts.
+    bits_per_byte, with --reference a quantile, and a warning where a row must be read with care. exp(total NLL / total
+    tokens) is the perplexity. docs/features.md explains the columns, and which of them find odd texts.
 
     The NLL is an importance-weighted estimate; for a language model it is exact.
 

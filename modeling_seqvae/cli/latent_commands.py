@@ -58,7 +58,7 @@ def edit(
         Path,
         typer.Option(
             metavar="FILE",
-            help="Texts with labels: a .csv, .tsv, .jsonl or .parquet table, or a .txt of lines label<TAB>text.",
+            help="Texts with labels: a .csv, .tsv, .jsonl, .json or .parquet table, or a .txt of lines label<TAB>text.",
         ),
     ],
     towards: Annotated[str, typer.Option(metavar="LABEL", help="The label to move towards.")],

@@ -17,8 +17,8 @@ def list_names(
         str,
         typer.Argument(
             metavar="KIND",
-            help="methods, corpora, presets, targets (of reproduce), poolings, posteriors, decoders, objectives, "
-            "schemes, optimizers, kl_schedules or lr_schedules.",
+            help="methods, corpora, presets, targets (of reproduce), encoders, poolings, posteriors, decoders, "
+            "objectives, schemes, optimizers, kl_schedules or lr_schedules.",
         ),
     ],
 ) -> None:

@@ -26,7 +26,7 @@ CorpusName = Annotated[
         "--corpus",
         metavar="NAME",
         help="The texts: demo, ptb, yahoo, ... (`seqvae list corpora`), your own YAML file, or your texts: a .txt, "
-        ".csv, .tsv, .jsonl or .parquet file, or a folder with files train, validation and test.",
+        ".csv, .tsv, .jsonl, .json or .parquet file, or a folder with files train, validation and test.",
     ),
 ]
 DataDir = Annotated[
@@ -61,7 +61,7 @@ Texts = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
-        help="A .txt file with one text a line, a .csv, .tsv, .jsonl or .parquet table, or - for standard input.",
+        help="A .txt file with one text a line, a .csv, .tsv, .jsonl, .json or .parquet table; - is standard input.",
     ),
 ]
 TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The column with the texts, in your own table.")]
