@@ -137,6 +137,7 @@ class SeqVAEConfig(PreTrainedConfig):
             self.decoder_start_token_id = self.bos_token_id
         # The library also runs these, but wraps what they raise in an exception that is no ValueError.
         self.validate_sizes()
+        self.validate_tokens()
         self.validate_choices()
         self.validate_probabilities()
         kwargs.pop("format_version", None)  # of what was read; this is of the present version
@@ -205,6 +206,16 @@ class SeqVAEConfig(PreTrainedConfig):
                 "tie_word_embeddings=True needs embedding_size equal to hidden_size, "
                 f"got {self.embedding_size} and {self.hidden_size}"
             )
+
+    def validate_tokens(self) -> None:
+        """Padding is no other token: what looks like padding is neither read nor predicted."""
+        for name in ("bos_token_id", "eos_token_id", "unk_token_id"):
+            ids = getattr(self, name)
+            if self.pad_token_id is not None and self.pad_token_id in (ids if isinstance(ids, list) else [ids]):
+                raise ValueError(
+                    f"pad_token_id and {name} are both {self.pad_token_id}: padding needs a token of its own, which "
+                    "modeling_seqvae.prepare_tokenizer(tokenizer) adds"
+                )
 
     def validate_choices(self) -> None:
         """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built."""

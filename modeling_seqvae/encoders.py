@@ -78,10 +78,14 @@ class SeqVAEEncoder(nn.Module):
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H).
 
-        Positions are those of the text with all padding moved to its right.
+        Positions are those of the text with all padding moved to its right. Raises ValueError for a mask of another
+        shape than (B, T).
         """
         given = _require_one(input_ids, inputs_embeds)
-        mask = given.new_ones(given.shape[:2], dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        shape = given.shape[:2]
+        mask = given.new_ones(shape, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        if mask.shape != shape:
+            raise ValueError(f"attention_mask must be {tuple(shape)}, as the words are, got {tuple(mask.shape)}")
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.
         length = mask.sum(1, keepdim=True)  # (B, 1)
         places = torch.where(mask, mask.cumsum(1), length + (~mask).cumsum(1)) - 1  # (B, T), by no sort: for exporters

@@ -152,11 +152,12 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         else:
             encoded = _encoder_output(encoder_outputs)
         latents = encoded.latents if latents is None else latents
-        if latents is None or latents.shape[-1] != self.config.latent_size:
-            given = None if latents is None else tuple(latents.shape)
-            raise ValueError(f"latents must be (B, {self.config.latent_size}), got {given}")
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
+        words = self.decoder.given(decoder_input_ids, decoder_inputs_embeds)
+        wanted = (len(words), self.config.latent_size)
+        if latents is None or latents.shape != wanted:
+            raise ValueError(f"latents must be {wanted}, got {None if latents is None else tuple(latents.shape)}")
         _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
         cache = one_cache(cache, past_key_values)
         states, cache = self.decoder(latents.to(self.dtype), decoder_input_ids, decoder_inputs_embeds, cache)
@@ -384,8 +385,9 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             named[CACHE_NAME] = state  # its name in this transformers
         ids, embeds = named.get("input_ids") if inputs is None else inputs, named.get("inputs_embeds")
         if self.refines and not (ids is None and embeds is None) and named.get("encoder_outputs") is None:
+            mask, drawn, states = map(named.get, ("attention_mask", "sample_posterior", "output_hidden_states"))
             with torch.no_grad():
-                named["encoder_outputs"] = self._refined(ids, named.get("attention_mask"), embeds)
+                named["encoder_outputs"] = self._refined(ids, mask, embeds, drawn, states)
         return super().generate(inputs, *arguments, **named)
 
     def prepare_inputs_for_generation(
@@ -493,7 +495,9 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
 
 def _targets(labels: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
     """What is predicted, every token after the first, and which of them count, (B, T - 1) each."""
-    targets = labels[:, 1:]
+    if mask is not None and mask.shape != labels.shape:
+        raise ValueError(f"the mask must be {tuple(labels.shape)}, as the decoder's words are, got {tuple(mask.shape)}")
+    targets = labels[:, 1:].long()  # as lookups ask for
     counted = targets != -100
     return targets, counted if mask is None else counted & mask[:, 1:].bool()
 

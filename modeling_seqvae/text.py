@@ -34,6 +34,7 @@ from .text_batches import (
     bound_of,
     collapse_told,
     cosines,
+    evaluating,
     nll_of,
     one_of,
     progress_bar,
@@ -50,7 +51,8 @@ class SeqVAE(LatentOperations):
     """A model and its tokenizer: encodes, writes, reconstructs, interpolates and scores strings.
 
     Results keep the order of the texts and depend on the batch size by no more than rounding; with sampled words, a
-    seed fixes them for one batch size. The model is put into evaluation mode; `device=None` leaves it where it is.
+    seed fixes them for one batch size. The model is put into evaluation mode; one that is set to training mode later on
+    is in evaluation mode during each call. `device=None` leaves it where it is.
     Raises ValueError when the tokenizer is not the model's: too large, with other control tokens, or with other words
     or ids than those that the configuration remembers of training.
 
@@ -401,7 +403,7 @@ class SeqVAE(LatentOperations):
                 raise ValueError("give either prompt, a text, or decoder_input_ids, its tokens")
             options["decoder_input_ids"] = self._begun(prompt, options)
         prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
-        with progress_bar(len(latents), "writing") as bar:
+        with evaluating(self.model), progress_bar(len(latents), "writing") as bar:
             for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
                 z = latents[numbers].to(self.model.device, self.model.dtype)
                 of_batch = {name: one_each(name, rows, len(latents))[numbers] for name, rows in prompts.items()}

@@ -3,6 +3,7 @@
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,10 +56,13 @@ def batches_by_length(
     show_progress: bool | None = None,
     warn: bool = True,
 ) -> Iterator[TextBatch]:
-    """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for."""
+    """All texts, tokenised, in batches of similar length, longest first; at the end, the warnings they call for.
+
+    The model is in evaluation mode until the last of them is done.
+    """
     window = WINDOW_BATCHES * batch_size
     tally = _Tally()
-    with progress_bar(len(texts), doing, show_progress) as bar:
+    with evaluating(model), progress_bar(len(texts), doing, show_progress) as bar:
         for start in range(0, len(texts), window):
             ids = _tokenise(texts[start : start + window], tokenizer, tally, start)
             order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
@@ -67,6 +71,17 @@ def batches_by_length(
                 bar.update(len(chosen))
     if warn:
         tally.warn(tokenizer.model_max_length)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, a model is in evaluation mode, without dropout; then again in the mode that it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 @dataclass

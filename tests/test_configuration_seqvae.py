@@ -99,6 +99,16 @@ def test_tied_embeddings_of_another_width_are_refused() -> None:
         SeqVAEConfig(tie_word_embeddings=True, embedding_size=4, hidden_size=8)
 
 
+@pytest.mark.parametrize("other", ["bos", "eos", "unk"])
+def test_a_padding_token_that_stands_for_something_else_is_refused(other: str) -> None:
+    """Without a mask padding is told by its token: `</s>` would not be predicted, and unknown words not be read."""
+    with pytest.raises(ValueError, match=f"pad_token_id and {other}_token_id are both 7: .*prepare_tokenizer"):
+        SeqVAEConfig(**{"pad_token_id": 7, f"{other}_token_id": 7})
+    with pytest.raises(ValueError, match="pad_token_id and eos_token_id are both 7"):
+        SeqVAEConfig(pad_token_id=7, eos_token_id=[2, 7])
+    assert SeqVAEConfig(pad_token_id=None).pad_token_id is None
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("hidden_size", "8"), ("cnn_size", 3), ("unk_token_id", None), ("decoder_skip", "no")]
 )

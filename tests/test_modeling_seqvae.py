@@ -217,6 +217,27 @@ def test_padding_before_words_is_refused_where_the_decoder_reads(make_model, bat
     assert model(left, decoder_input_ids=batch["input_ids"][:2]).logits is not None  # the encoder takes either
 
 
+@pytest.mark.parametrize("shape", [(1, 6), (4, 4), (4, 2), (4, 8)])
+@pytest.mark.parametrize("latent_size", [0, 3])
+def test_a_mask_of_another_shape_than_the_words_is_refused(make_model, batch, shape, latent_size) -> None:
+    """One row for all sentences would leave all but the first without words, and fewer columns would cut them."""
+    model, mask = make_model(latent_size=latent_size), torch.ones(shape, dtype=torch.long)
+    ids = batch["input_ids"]
+    with pytest.raises(ValueError, match=r"mask must be \(4, 6\), .* got"):
+        model(ids, attention_mask=mask, labels=batch["labels"])
+    with pytest.raises(ValueError, match=r"mask must be \(4, 6\), .* got"):
+        model.iw_nll(ids, mask, num_samples=2)
+    if latent_size:
+        embeds = model.get_input_embeddings()(ids)
+        for use in (model.encode, model.reconstruct):
+            with pytest.raises(ValueError, match="mask must be"):
+                use(ids, mask)
+        with pytest.raises(ValueError, match="mask must be"):
+            model.encode(inputs_embeds=embeds, attention_mask=mask)
+        with pytest.raises(ValueError, match="mask must be"):
+            model(**batch, decoder_input_ids=ids, decoder_attention_mask=mask)
+
+
 # Inputs that are not ids
 
 
@@ -300,6 +321,20 @@ def test_labels_of_another_shape_are_refused(make_model, batch):
     short = {**batch, "labels": batch["input_ids"][:, :-1]}
     with pytest.raises(ValueError, match="labels are"):
         make_model()(**short)
+
+
+@pytest.mark.parametrize("decoder", ["lstm", "unigram"])
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_latents_of_another_number_of_sentences_are_refused(make_model, batch, decoder, count):
+    with pytest.raises(ValueError, match=rf"latents must be \(4, 3\), got \({count}, 3\)"):
+        make_model(decoder=decoder)(**batch, latents=torch.zeros(count, 3))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_ids_of_32_bits_are_the_same_words(make_model, batch, training):
+    model = make_model(embedding_dropout=0.0, output_dropout=0.0).train(training)
+    short = {name: tensor.int() for name, tensor in batch.items()}
+    torch.testing.assert_close(*(model(**words, sample_posterior=False).loss for words in (short, batch)))
 
 
 def test_given_latents_need_no_sentence_to_encode(make_model, batch):

@@ -170,6 +170,25 @@ def test_encode_features_reconstruction_and_likelihood_are_of_the_refined_poster
     torch.testing.assert_close(nll, math.log(3) - weights.logsumexp(0))
 
 
+def test_generate_writes_from_draws_of_the_refined_posterior_where_asked(make_model, batch) -> None:
+    model, ids = make_model(**REFINED), batch["input_ids"]
+    written = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        with torch.no_grad():
+            drawn = model(ids, sample_posterior=True).latents
+        torch.manual_seed(5)
+        found = model.generate(
+            ids, sample_posterior=True, do_sample=False, max_length=4, return_dict_in_generate=True,
+            output_hidden_states=True, output_logits=True,
+        )  # fmt: skip
+        at_draw = model(decoder_input_ids=ids[:, :1], latents=drawn).logits[:, 0]
+        torch.testing.assert_close(found.logits[0], at_draw)
+        assert found.encoder_hidden_states[-1].shape[:2] == ids.shape
+        written.append(found.logits[0])
+    assert torch.equal(*written)
+
+
 def test_evaluation_neither_reads_nor_changes_the_random_state(make_model, batch) -> None:
     model, state = make_model(**REFINED), torch.get_rng_state()
     first = model.encode(batch["input_ids"]).mean

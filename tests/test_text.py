@@ -11,6 +11,7 @@ import torch
 from transformers import BertConfig
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.evaluation.positions import piece_costs
 from modeling_seqvae.latent_space import spherical
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.text import SeqVAE
@@ -266,6 +267,24 @@ def test_encoding_leaves_dropout_off_and_no_gradient_behind():
     assert not vae.model.training
     vae.encode(["the food"])
     vae.model(**tensors(vae, ["the food"]), labels=tensors(vae, ["the food"])["input_ids"]).loss.backward()
+
+
+@pytest.mark.parametrize("changes", [{}, {"posterior": "normalised"}])
+def test_results_are_those_of_evaluation_while_the_model_is_trained(changes):
+    """A loop that trains the model sets it to training mode, in which dropout would be part of every figure."""
+    vae, texts = build(**changes), [*random_texts(2), ""]
+
+    def results():
+        written = [vae.sample(4, seed=1), vae.reconstruct(texts)]
+        return vae.encode(texts), vae.nll(texts, 3), vae.elbo(texts), piece_costs(vae, texts[0], 2), *written
+
+    expected = results()
+    vae.model.train()
+    state = {name: weight.clone() for name, weight in vae.model.state_dict().items()}
+    for found, wanted in zip(results(), expected, strict=True):
+        np.testing.assert_array_equal(np.array(found, object), np.array(wanted, object))
+    assert all(module.training for module in vae.model.modules())
+    assert all(torch.equal(weight, state[name]) for name, weight in vae.model.state_dict().items())
 
 
 # bad input

@@ -22,6 +22,7 @@ from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import sentence_generator, standard_normal
 from ..outputs import SeqVAEEncoderOutput
+from ..text_batches import evaluating
 from ..transfers import arriving, to_device
 from . import metrics
 from .dual import DualMeasurements, DualNetworks
@@ -231,16 +232,11 @@ class Evaluator:
         """This process's share of the first `count` sentences, longest first, in evaluation mode."""
         batches = in_order_of_length(sentence_lengths(self.dataset)[:count], self.batch_size)
         mine = batches[self.accelerator.process_index :: self.accelerator.num_processes]
-        was_training = self.model.training
-        self.model.eval()
         device = self.model.device
-        try:
-            with fast_matmul(device), self._autocast(device):
-                for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
-                    batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id or 0)
-                    yield self.numbers[positions], {name: to_device(tensor, device) for name, tensor in batch.items()}
-        finally:
-            self.model.train(was_training)
+        with evaluating(self.model), fast_matmul(device), self._autocast(device):
+            for positions in tqdm(mine, desc=description, delay=2, leave=False, disable=not self.progress):
+                batch = collate(rows(self.dataset, positions), self.model.config.pad_token_id or 0)
+                yield self.numbers[positions], {name: to_device(tensor, device) for name, tensor in batch.items()}
 
     def _autocast(self, device: torch.device) -> Any:
         """Of this evaluation: the accelerator's own is one for a whole process."""

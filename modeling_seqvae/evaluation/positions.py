@@ -19,7 +19,7 @@ from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
 from ..noise import sentence_generator
 from ..posteriors import prior_of
 from ..text import SeqVAE
-from ..text_batches import at_least, cut_to, require_unicode
+from ..text_batches import at_least, cut_to, evaluating, require_unicode
 from .evaluate import Evaluator, standard_error
 
 DRAWS = 8
@@ -161,7 +161,8 @@ def piece_costs(vae: SeqVAE, text: str, num_draws: int = 64, seed: int = 0) -> l
     ids = cut_to(vae.tokenizer.model_max_length, encoded["input_ids"])
     input_ids = torch.tensor([ids], device=vae.model.device)
     batch = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-    _, costs = _batch_costs(vae.model, batch, input_ids, [sentence_generator(seed, *ids)], num_draws)
+    with evaluating(vae.model):
+        _, costs = _batch_costs(vae.model, batch, input_ids, [sentence_generator(seed, *ids)], num_draws)
     told, nll = costs[2, 0], costs[0, 0] + costs[2, 0]
     pieces: list[PieceCost] = []
     until = 0

@@ -15,7 +15,8 @@ from ..gaussian import STANDARD_NORMAL
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of, seed_torch
-from ..posteriors import prior_of
+from ..posteriors import head_of, prior_of
+from ..refinement import RefiningHead
 from .elbo import Elbo, posterior_of
 from .loader import Batch
 from .optimizers import OPTIMIZERS
@@ -39,6 +40,11 @@ class IVae(Elbo):
             raise ValueError(
                 "training.objective ivae and ivae_mi draw from the prior N(0, I), which model.posterior "
                 f"{config.posterior} has not"
+            )
+        if isinstance(head_of(config), RefiningHead):
+            raise ValueError(
+                "training.objective ivae and ivae_mi train their networks on draws that the encoder alone gives, which "
+                f"model.posterior {config.posterior} then changes for each text"
             )
 
     def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):
