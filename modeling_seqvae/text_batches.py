@@ -108,7 +108,10 @@ class _Tally:
             )
 
 
-INFORMATIVE_METHOD = "Train again with --method unigram_pretraining, which keeps the latent informative"
+INFORMATIVE_METHOD = (
+    "Train again with --method unigram_pretraining, which keeps the latent informative; if that was the method, train "
+    "for longer, or on more texts"
+)
 """What to do about a latent that says next to nothing."""
 
 

@@ -113,7 +113,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The texts to evaluate on, as for train; a single file is all test set. Default: the corpus that the "
+            help="The texts to evaluate on, as for train; a single file is the test set. Default: the corpus that the "
             "run was trained on.",
         ),
     ] = None,

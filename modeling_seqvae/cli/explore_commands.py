@@ -42,7 +42,7 @@ def explore(
 
     A page with a map of texts, new sentences, ways between two texts, single dimensions, edits and the costs of words.
 
-    It needs no network and calls nobody. Stop it with Ctrl-C.
+    It needs no network and sends nothing to others. Stop it with Ctrl-C.
 
     Example: seqvae explore RUN reviews.csv --label-column stars
     """

@@ -51,7 +51,8 @@ def reproduce(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="table5: the corpus of the transferred encoder. Default: one for yelp_stars and yelp.",
+            help="table5: the other corpus on which a transferred encoder is trained. Default: yelp_sentiment for "
+            "yelp_stars, yahoo for yelp, else none.",
         ),
     ] = None,
     jobs: Annotated[
