@@ -123,7 +123,7 @@ def map_figure(explorer: Explorer, places: Any, colour: str, values: Sequence[An
     axis.set_aspect("equal", "datalim")
     axis.set_xticks([])
     axis.set_yticks([])
-    figure.suptitle(f"{explorer.title}: {len(places):,} texts, {TITLES[method]} of the means", fontsize=9)
+    figure.suptitle(f"{explorer.title}: {len(places):,} texts, {TITLES[method]} of the posteriors", fontsize=9)
     figure.savefig(path, dpi=200)
 
 

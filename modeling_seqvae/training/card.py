@@ -97,6 +97,7 @@ def card(
         source=source,
         latent=sizes.latent_size,
         data=list(_data(recipe)),
+        words=recipe.corpus.tokenizer == WORDS,
         sizes=list(_sizes(sizes, known=config is not None)),
         schedule=_start(recipe, record) + _schedule(recipe.training, record, epochs),
         epoch=record["epoch"],
