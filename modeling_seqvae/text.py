@@ -172,7 +172,7 @@ class SeqVAE(LatentOperations):
                 create_pr=create_pr, update=update, token=token,
             )  # fmt: skip
 
-    @torch.inference_mode()
+    @torch.no_grad()  # an inference tensor could not be learned from
     def encode(
         self,
         texts: str | Iterable[str],
@@ -193,6 +193,7 @@ class SeqVAE(LatentOperations):
 
         The other three are those of sentence-transformers: rows of length 1, a tensor on the model's device in place of
         an array, and `precision` "int8", "uint8", or one bit a column, "binary" and "ubinary": see `as_embeddings`.
+        Raises FloatingPointError for features that are not finite numbers, as of weights that are not.
         """
         self._require_latent("encode", 4)
         names = self.feature_names(features)
@@ -202,6 +203,12 @@ class SeqVAE(LatentOperations):
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
             chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features)
             array[batch.positions] = chosen.cpu().numpy()
+        strange = np.flatnonzero(~np.isfinite(array).all(1))
+        if len(strange):
+            raise FloatingPointError(
+                f"the features of texts[{strange[0]}] are not finite numbers: the model's weights are damaged, or its "
+                "training diverged"
+            )
         rows = as_embeddings(torch.from_numpy(array), features, normalize_embeddings, precision)
         result = rows.to(self.device) if convert_to_tensor else rows.numpy()
         return result[0] if isinstance(texts, str) else result
@@ -300,7 +307,8 @@ class SeqVAE(LatentOperations):
     def decode(self, latents: ArrayLike | torch.Tensor, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
         """The sentences that the model writes from latents (N, Z), greedily unless told otherwise.
 
-        `seed` matters with `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
+        Of posteriors on a sphere, the point of it in a latent's direction is read. `seed` matters with
+        `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
         than (N, Z), and for latents that are not finite.
         """
         self._require_latent("decode", 4)
@@ -315,6 +323,7 @@ class SeqVAE(LatentOperations):
             raise ValueError(
                 f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that float32 can hold"
             )
+        z = prior_of(self.model.get_encoder().posterior).project(z)
         return self._write(z, _generator(seed), {"do_sample": False, **generation_kwargs})
 
     @overload

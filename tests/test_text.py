@@ -114,6 +114,21 @@ def test_rows_of_length_one_and_tensors(vae):
     assert vae.encode("the food", "mean", convert_to_tensor=True).shape == (LATENT,)
 
 
+def test_a_tensor_can_be_learned_from(vae):
+    head = torch.nn.Linear(2 * LATENT, 1)
+    head(vae.encode(["the food"], convert_to_tensor=True)).sum().backward()
+    assert head.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8", "ubinary"])
+def test_features_that_are_not_finite_are_told_by_index(vae, precision):
+    """In eight bits or one they would look like any others."""
+    with torch.no_grad():
+        vae.model.get_encoder().embed_tokens.weight[vae.tokenizer.convert_tokens_to_ids("food")] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"features of texts\[1\] are not finite numbers"):
+        vae.encode(["the", "the food", "food"], precision=precision)
+
+
 def test_eight_bits_of_a_row_do_not_depend_on_the_others(vae):
     texts = random_texts(9)
     plain, scales = vae.encode(texts), np.repeat([4.0, 1.0], LATENT)

@@ -9,7 +9,9 @@ from scipy.special import ive
 from scipy.stats import vonmises_fisher
 from torch.nn.functional import normalize
 
-from modeling_seqvae import SeqVAEConfig
+from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.text import SeqVAE
+from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.vmf import (
     PROPOSALS,
     EquallySpread,
@@ -175,6 +177,20 @@ def test_sampled_sentences_are_written_from_the_sphere(make_model, monkeypatch) 
     monkeypatch.setattr(model, "generate", lambda **more: given.append(more["encoder_outputs"]) or generate(**more))
     model.sample(6, generator=generator(), max_length=5)
     torch.testing.assert_close(given[0].latents.norm(dim=-1), torch.ones(6))
+
+
+def test_decoding_reads_the_points_of_the_sphere_that_latents_stand_for() -> None:
+    """The means of posteriors lie inside the sphere, where no z was in training."""
+    tokenizer = train_tokenizer(["a b c d e f g h"])
+    config = {"vocab_size": len(tokenizer), "embedding_size": 6, "hidden_size": 8, "latent_size": 3}
+    vae = SeqVAE(SeqVAEForTextModeling(SeqVAEConfig(**config, posterior="vmf", concentration=2.0)), tokenizer)
+    given, sample = [], vae.model.sample
+    vae.model.sample = lambda latents, **more: given.append(latents) or sample(latents=latents, **more)
+    means, centres = (vae.encode(["a b", "c"], features) for features in ("mean", "centre"))
+    assert np.linalg.norm(means, axis=1).max() < 0.9
+    for latents in (means, 5 * means, centres):
+        vae.decode(latents, max_new_tokens=3)
+        torch.testing.assert_close(given.pop(), torch.from_numpy(centres))
 
 
 def test_the_likelihood_is_that_of_the_integral_over_the_circle(make_model) -> None:

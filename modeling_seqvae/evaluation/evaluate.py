@@ -63,6 +63,7 @@ class Evaluator:
 
     `shuffle_words` permutes the words that the encoder reads (paper, Table 4); the decoder's target stays. A sentence
     is known by its `index`, wherever it stands in the dataset: results are in that order, and its noise follows it.
+    Where several have one index, as of datasets that were put together, all are known by their places.
     `precision` is "no" (float32) or "bf16"; None: what the accelerator is configured for. Raises ValueError for a
     dataset without sentences.
     """
@@ -82,6 +83,8 @@ class Evaluator:
             raise ValueError("there are no sentences to evaluate on")
         self.model = model
         self.dataset, self.numbers = dataset, array_of(dataset, "index", np.int64)
+        if len(np.unique(self.numbers)) < len(dataset):
+            self.numbers = np.arange(len(dataset))
         if (np.diff(self.numbers) < 0).any():
             order = self.numbers.argsort(kind="stable")
             self.dataset, self.numbers = dataset.select(order), self.numbers[order]

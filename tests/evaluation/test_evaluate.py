@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from torch.distributions import Independent, Normal, kl_divergence
 
 from modeling_seqvae import SeqVAEForTextModeling
@@ -516,6 +516,17 @@ def test_a_likelihood_that_is_no_number_names_the_sentence(model, dataset) -> No
         model.model.decoder.embed_tokens.weight[9] = math.nan
     with pytest.raises(FloatingPointError, match=f"sentence {bad} is not a finite number"):
         evaluator(model, dataset).nll(SAMPLES)
+
+
+@pytest.mark.parametrize("shuffle_words", [False, True])
+def test_sentences_of_datasets_put_together_are_known_by_their_places(model, dataset, shuffle_words) -> None:
+    """Of two sentences with one index the second would be shuffled as if it were as long as the first."""
+    together = concatenate_datasets([dataset, sentences(9, seed=1), dataset.select([3, 1])])
+    numbered = together.remove_columns("index").add_column("index", list(range(len(together))))
+    found, expected = (
+        evaluate(evaluator(model, rows, shuffle_words=shuffle_words), SAMPLES) for rows in (together, numbered)
+    )
+    assert_same(found, expected)
 
 
 def test_no_sentences_are_refused(model, dataset) -> None:
