@@ -52,7 +52,7 @@ class RefinedPosterior(GaussianPosterior):
         """
         if self.steps == 0:
             return start
-        weights = [weight for weight in weights if weight.requires_grad]
+        weights = [weight for weight in dict.fromkeys(weights) if weight.requires_grad]  # a tied one once
         learning = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(learning):
             point = torch.stack([start.mean, start.logvar]).clone()  # (2, B, Z), no inference tensor

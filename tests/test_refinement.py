@@ -86,10 +86,20 @@ def test_the_bound_is_no_worse_after_the_steps(make_model, batch) -> None:
 # Gradients
 
 
-@pytest.mark.parametrize("clip", [28.0, 0.5])
-def test_gradients_come_back_through_the_steps(make_model, batch, clip) -> None:
-    """Of the loss in every weight, against numerical derivatives in float64, with and without clipping."""
-    model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2, refinement_clip=clip).double()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refinement_clip": 28.0},
+        {"refinement_clip": 0.5},
+        {"tie_word_embeddings": True, "embedding_size": 8},
+        {"decoder": "hybrid", "deconv_length": 4},
+        {"decoder": "dilated_cnn", "num_hidden_layers": 2},
+        {"decoder_skip": True, "num_hidden_layers": 2},
+    ],
+)
+def test_gradients_come_back_through_the_steps(make_model, batch, changes) -> None:
+    """Of the loss in every weight, against numerical derivatives in float64: clipped or not, tied or not."""
+    model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2, **changes).double()
 
     def loss() -> torch.Tensor:
         return model(**batch, kl_weight=0.7).loss  # in evaluation mode: z is the mean, and the steps' noise is fixed
