@@ -14,6 +14,7 @@ from transformers.utils import ModelOutput
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS
 from .encoders import ENCODERS, NoEncoder
+from .gaussian import NormalisedGaussianPosterior
 from .generation import DrawingFrom, SeqVAEGenerationMixin
 from .kernels import batch_mean
 from .likelihood import importance_weighted_nll
@@ -56,6 +57,9 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, NormalisedGaussianPosterior):
+            init.zeros_(module.average)
+            init.ones_(module.mean_variance)
         if isinstance(module, nn.Embedding):
             bound = self.config.embedding_initializer_range
         elif isinstance(module, nn.Linear | nn.LSTM | nn.Conv1d | nn.ConvTranspose1d):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_seqvae import SeqVAEConfig
+from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.gaussian import NormalisedGaussianPosterior
 
 Z, SCALE = 3, 0.6
@@ -50,6 +50,14 @@ def test_a_batch_of_one_or_of_equal_sentences_has_finite_values_and_gradients(he
         posterior = head(torch.ones(count, 4, requires_grad=True))
         posterior.kl().mean().backward()
         assert posterior.mean.isfinite().all() and head.linear.weight.grad.isfinite().all()
+
+
+def test_a_checkpoint_without_statistics_begins_with_those_of_a_new_head(make_model, tmp_path) -> None:
+    """Such as one with a Gaussian posterior, which is to be trained on with normalised means."""
+    make_model().save_pretrained(tmp_path)
+    loaded = SeqVAEForTextModeling.from_pretrained(tmp_path, posterior="normalised")
+    head = loaded.get_encoder().posterior
+    assert torch.equal(head.average, torch.zeros(Z)) and torch.equal(head.mean_variance, torch.ones(Z))
 
 
 def test_in_evaluation_a_sentence_does_not_depend_on_its_batch(head) -> None:
