@@ -275,7 +275,7 @@ class SeqVAE(LatentOperations):
             latents = own.rsample(1, like, generator)[0]
         return self._write(latents, generator, generation_kwargs)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def fit_aggregate(
         self,
         texts: Iterable[str],

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import LengthGroupedBatches, collate, in_order_of_length, rows, sentence_lengths
 from ..data.columns import array_of
+from ..noise import seed_torch
 from .probe import MLP_HIDDEN
 
 LEARNING_RATE = 1e-3
@@ -105,7 +106,7 @@ def train_classifier(
     batches = LengthGroupedBatches(sentence_lengths(train), batch_size, seed)
     on_gpu = torch.device(device).type == "cuda"
     with torch.random.fork_rng([device] if on_gpu else []):
-        torch.manual_seed(seed)
+        seed_torch(seed, torch.device(device))
         classifier = BiLSTMClassifier(config, int(labels.max()) + 1).to(device)
         optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
         passes = _Passes(classifier, optimizer, _what(config, train, validation, seed, batch_size), device)

@@ -25,9 +25,10 @@ MOST_INNER_UPDATES = 100
 class AggressiveUpdate(JointUpdate):
     """For each batch, steps of the encoder until its loss no longer falls, then one of the decoder.
 
-    The inner loop reads the current batch, then random ones of the same epoch. The first epoch after which the mutual
-    information of the validation set has fallen ends it for good: from then on updates are joint. Batches, noise and
-    decisions are functions of (seed, update) and of sums over all processes.
+    The inner loop reads the current batch, then random ones of the same epoch; there is none while the encoder is
+    frozen. The first epoch after which the mutual information of the validation set has fallen ends it for good: from
+    then on updates are joint. Batches, noise and decisions are functions of (seed, update) and of sums over all
+    processes.
     """
 
     @staticmethod
@@ -53,7 +54,7 @@ class AggressiveUpdate(JointUpdate):
         self.extra_updates = 0  # of the encoder, beyond one a batch
 
     def __call__(self, batch: Batch, update: int, kl_weight: float) -> torch.Tensor:
-        if not self.active:
+        if not self.active or self.encoder_frozen:
             return super().__call__(batch, update, kl_weight)
         encoder, decoder = self.optimizers
         self.objective.before_update(batch, update)

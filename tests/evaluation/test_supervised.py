@@ -94,14 +94,16 @@ def test_it_stops_after_passes_without_a_better_one_and_returns_to_the_best(monk
     torch.testing.assert_close(parameters_to_vector(trained.classifier.parameters()), states[1], rtol=0, atol=0)
 
 
-def test_a_seed_fixes_it_whatever_the_global_state_and_leaves_that_alone() -> None:
+def test_a_seed_fixes_it_whatever_the_global_state_and_leaves_that_alone(monkeypatch) -> None:
     train, validation = documents(60, 0), documents(20, 1)
-    found = []
+    found, gpus = [], []
     for state, seed in ((1, 0), (2, 0), (1, 3)):
         torch.manual_seed(state)
         before = torch.get_rng_state()
-        trained = train_classifier(CONFIG, train, validation, seed=seed, epochs=2, show_progress=False)
-        assert torch.equal(torch.get_rng_state(), before)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "manual_seed_all", gpus.append)
+            trained = train_classifier(CONFIG, train, validation, seed=seed, epochs=2, show_progress=False)
+        assert torch.equal(torch.get_rng_state(), before) and not gpus
         found.append(parameters_to_vector(trained.classifier.parameters()))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])

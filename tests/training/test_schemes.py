@@ -56,6 +56,13 @@ def test_the_inner_loop_leaves_the_decoder_untouched_and_the_outer_step_the_enco
     assert len(inner) == eager.update.encoder_updates(1)
 
 
+def test_a_frozen_encoder_has_no_inner_loop_and_no_updates_to_count(eager):
+    decoder = parts_of(eager)[1]
+    before, eager.update.encoder_frozen = copies(eager), True
+    eager.update(next(iter(eager.loader.epoch(0))), 0, 0.5)
+    assert changed(eager, before) <= decoder and eager.update.extra_updates == 0
+
+
 def test_the_norm_that_is_clipped_is_of_all_weights(eager, monkeypatch):
     clip, norms = eager.accelerator.clip_grad_norm_, []
 
