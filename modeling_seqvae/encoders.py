@@ -27,6 +27,7 @@ class SeqVAEEncoder(nn.Module):
 
     def __init__(self, config: Any):
         super().__init__()
+        self.config = config
         hidden_size = config.encoder_hidden_size or config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         self.layers: Any = self.make_layers(config.embedding_size, hidden_size, config)
@@ -78,12 +79,17 @@ class SeqVAEEncoder(nn.Module):
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H).
 
-        Positions are those of the text with all padding moved to its right. Raises ValueError for a mask of another
-        shape than (B, T).
+        Positions are those of the text with all padding moved to its right. Without a mask, padding tokens are hidden.
+        Raises ValueError for a mask of another shape than (B, T).
         """
         given = _require_one(input_ids, inputs_embeds)
-        shape = given.shape[:2]
-        mask = given.new_ones(shape, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        shape, pad = given.shape[:2], self.config.pad_token_id
+        if attention_mask is not None:
+            mask = attention_mask.bool()
+        elif input_ids is not None and pad is not None:
+            mask = input_ids != pad
+        else:
+            mask = given.new_ones(shape, dtype=torch.bool)
         if mask.shape != shape:
             raise ValueError(f"attention_mask must be {tuple(shape)}, as the words are, got {tuple(mask.shape)}")
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.

@@ -363,6 +363,17 @@ def test_a_prompt_without_bos_gets_one(make_model, latents) -> None:
     assert ids[:, :3].tolist() == [[1, 5, 6], [1, 7, 8]]
 
 
+@pytest.mark.parametrize("posterior", ["gaussian", "refined"])
+def test_padding_is_no_word_where_no_mask_is_given(make_model, batch, posterior) -> None:
+    """transformers infers no mask for an encoder; `forward` and `encode` hide what is padding, and so does this."""
+    model, ids = make_model(posterior=posterior), batch["input_ids"]
+    given = {"do_sample": False, "max_new_tokens": 4, "return_dict_in_generate": True, "output_logits": True}
+    found, expected = (model.generate(ids, attention_mask=mask, **given) for mask in (None, batch["attention_mask"]))
+    torch.testing.assert_close(torch.stack(found.logits), torch.stack(expected.logits))
+    encoder = model.get_encoder()
+    torch.testing.assert_close(encoder(ids).latents, encoder(ids, batch["attention_mask"]).latents)
+
+
 @pytest.mark.parametrize("returned", [1, 2])
 def test_one_prompt_serves_all_sentences(make_model, latents, returned) -> None:
     model, prompt, mask = make_model(), torch.tensor([[1, 5, 6]]), torch.ones(1, 3, dtype=torch.long)
