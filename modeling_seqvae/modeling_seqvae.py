@@ -113,7 +113,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     ) -> Any:
         """The posterior q(z|x) of each sentence: `.mean`, `.variance` (B, Z), `.rsample(n)`, `.log_prob(z)`, `.kl()`.
 
-        Raises ValueError for a language model, which has no latent to encode into.
+        Of one that is refined only the start, as without a vocabulary layer there is nothing to refine it by; here and
+        in `forward`. Raises ValueError for a language model, which has no latent to encode into.
         """
         self._require_latent("encode")
         mask = self._mask(input_ids, attention_mask)
