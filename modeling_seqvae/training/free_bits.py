@@ -11,6 +11,7 @@ from torch import nn
 from ..configuration_seqvae import SeqVAEConfig
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..noise import seed_of, seed_torch
 from .elbo import Elbo, posterior_of
 from .loader import Batch
 
@@ -45,6 +46,7 @@ class FreeBits(Elbo):
     ):
         self.model = model
         self.accelerator = accelerator
+        self.seed = seed
         self.nats = nats
         self.floor = floor
         self.hinge = hinge
@@ -57,6 +59,8 @@ class FreeBits(Elbo):
         total = torch.zeros((), device=self.accelerator.device)
         with torch.no_grad(), self.accelerator.autocast():
             for part in batch.parts:
+                # for posteriors that draw, as refined ones do: a shard's numbers, whichever process computes it
+                seed_torch(seed_of(self.seed, part.shard, *map(int, batch.numbers)), self.accelerator.device)
                 posterior = self.model.encode(part.tensors["input_ids"], part.tensors["attention_mask"])
                 if part.sentences:  # else one stands in that does not count
                     total = total + self._terms(posterior.kl_per_dimension()).sum(0)

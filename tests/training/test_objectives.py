@@ -284,6 +284,19 @@ def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
     assert (kl[:2].mean(0) > trainer.objective.nats)[0] != trainer.objective.above[0]
 
 
+def test_the_hinge_on_the_batch_is_the_same_whichever_process_looks(make_trainer, tmp_path, monkeypatch):
+    """Refined posteriors draw in training: from a shard's own random numbers, as for the loss."""
+    refined = ("model.posterior=refined", "model.refinement_steps=2", "training.accumulation_steps=2")
+    trainer = make_trainer(tmp_path, *FREE, *refined)
+    trainer.model.train()
+    reduce, totals = trainer.accelerator.reduce, []
+    monkeypatch.setattr(trainer.accelerator, "reduce", lambda total, how: totals.append(total) or reduce(total, how))
+    for state in (1, 2):
+        torch.manual_seed(state)
+        trainer.objective.before_gradient(first_batch(trainer))
+    assert torch.equal(*totals)
+
+
 def test_a_batch_that_is_here_as_a_whole_is_encoded_once(make_trainer, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, *FREE)
     monkeypatch.setattr(trainer.objective.model, "encode", None)
