@@ -12,7 +12,7 @@ from typing import Any
 from pages import table, with_region
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "serving.md")
+PAGES = tuple(ROOT / "docs" / name for name in ("performance.md", "serving.md", "results.md"))
 MEASURED = ROOT / "docs" / "performance"
 
 
@@ -76,6 +76,24 @@ def pretraining(report: dict[str, Any]) -> str:
     machine = report["machine"]
     of = f"{machine['processor']}, {_threads(machine)}, torch {machine['torch']}"
     return f"A training step of a pretraining, with the unigram decoder: {' and '.join(told)}; {of}."
+
+
+def costs(report: dict[str, Any]) -> str:
+    """What an update and an evaluation of each system take, as multiples of the first one's."""
+    machine, seconds = report["machine"], report["seconds"]
+    told = (
+        f"Median (lowest to highest) of {report['rounds']} rounds in turn, of {report['updates']} updates each: "
+        f"{report['corpus']}, batches of {report['batch_size']}, {report['validation']:,} validation texts. "
+        f"{report['rows'][0]['title']} takes {1000 * seconds['update']:.0f} ms an update and "
+        f"{seconds['evaluation']:.2f} s an evaluation; "
+        f"{machine['processor']}, {_threads(machine)}, torch {machine['torch']}."
+    )
+    rows = [[each["title"], *(_times(each[part]) for part in ("update", "evaluation"))] for each in report["rows"]]
+    return told + "\n\n" + table(["system", "update", "evaluation"], rows, text_columns=1)
+
+
+def _times(ratio: Mapping[str, float]) -> str:
+    return "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**ratio)
 
 
 def gpu_correctness(report: dict[str, Any]) -> str:
@@ -223,6 +241,7 @@ def _span(values: Sequence[float]) -> str:
 TABLES: dict[str, Callable[[Any], str]] = {
     "throughput": throughput,
     "pretraining": pretraining,
+    "costs": costs,
     "gpu_correctness": gpu_correctness,
     "gpu_throughput": gpu_throughput,
     "memory": memory,

@@ -1,4 +1,4 @@
-"""Two recipes that train in turn, each in a process of its own, so that both meet the same machine."""
+"""Recipes that train in turn, each in a process of its own, so that all meet the same machine."""
 
 import multiprocessing
 import sys
@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import count, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,7 +84,7 @@ def workers(
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for side, recipe in recipes.items():
-        # All with one seed, so that both meet the same batches; no checkpoints in between.
+        # All with one seed, so that all meet the same batches; no checkpoints in between.
         training = recipe.training.model_copy(update={"seed": 0, "save_minutes": 1e6, "trackers": []})
         pipes[side], theirs = context.Pipe()
         told = recipe.model_copy(update={"training": training})
@@ -109,40 +110,58 @@ def workers(
             process.terminate()
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What each side took: updates and words of an epoch, and for each of its turns seconds a word or an evaluation."""
+
+    epochs: dict[str, tuple[int, int]]
+    per_word: dict[str, list[float]]
+    per_evaluation: dict[str, list[float]]
+
+
+def take_turns(
+    recipes: Mapping[str, Recipe], data_dir: Path | None, threads: int, rounds: int, updates: int, evaluations: int
+) -> Turns:
+    """Train so many updates, then evaluate, in turns that alternate: first to last, last to first, ..."""
+    sides = list(recipes)
+    with workers(recipes, data_dir, threads) as ask, _bar(len(sides) * (rounds + evaluations)) as bar:
+        epochs = {side: ask[side]("begin", 0) for side in sides}
+        for side in sides:
+            ask[side]("updates", 3)  # not counted
+        found = Turns(epochs, {side: [] for side in sides}, {side: [] for side in sides})
+        for turn in range(rounds):
+            for side in sides[:: 1 if turn % 2 == 0 else -1]:
+                seconds, words = ask[side]("updates", updates)
+                found.per_word[side].append(seconds / words)
+                bar.update()
+        for turn in range(evaluations):
+            for side in sides[:: 1 if turn % 2 == 0 else -1]:
+                found.per_evaluation[side].append(ask[side]("evaluate", 0))
+                bar.update()
+    return found
+
+
 def measure(
     recipes: Mapping[str, Recipe], data_dir: Path | None, threads: int, rounds: int, updates: int, evaluations: int
 ) -> dict[str, Any]:
-    """What updates and evaluations of each side cost, from turns that alternate: one, other, other, one, ...
+    """What updates and evaluations of both sides cost.
 
     Seconds of an update are those a word, times the words that a batch has on average over an epoch. Those of the fast
     side are the paper's times the median ratio of the two within a round, which no drift of the machine changes.
     """
-    with workers(recipes, data_dir, threads) as ask, _bar(2 * (rounds + evaluations)) as bar:
-        epochs = {side: ask[side]("begin", 0) for side in SIDES}
-        for side in SIDES:
-            ask[side]("updates", 3)  # not counted
-        per_word: dict[str, list[float]] = {side: [] for side in SIDES}
-        per_evaluation: dict[str, list[float]] = {side: [] for side in SIDES}
-        for turn in range(rounds):
-            for side in SIDES[:: 1 if turn % 2 == 0 else -1]:
-                seconds, words = ask[side]("updates", updates)
-                per_word[side].append(seconds / words)
-                bar.update()
-        for turn in range(evaluations):
-            for side in SIDES[:: 1 if turn % 2 == 0 else -1]:
-                per_evaluation[side].append(ask[side]("evaluate", 0))
-                bar.update()
+    found = take_turns({side: recipes[side] for side in SIDES}, data_dir, threads, rounds, updates, evaluations)
+    per_word = found.per_word
     ratios = [fast / paper for paper, fast in zip(*per_word.values(), strict=True)]
     word = {"paper": median(per_word["paper"])}
     word["fast"] = word["paper"] * median(ratios)
     costs = {}
     for side in SIDES:
-        batches, words = epochs[side]
+        batches, words = found.epochs[side]
         costs[side] = {
             "updates_an_epoch": batches,
             "words_per_second": 1 / word[side],
             "update": word[side] * words / batches,
-            "evaluation": median(per_evaluation[side]),
+            "evaluation": median(found.per_evaluation[side]),
         }
     return {
         "rounds": rounds,

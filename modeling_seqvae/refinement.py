@@ -5,8 +5,10 @@
 
     v_{k+1} = momentum v_k - clip(∇L_k(λ_k))        λ_{k+1} = λ_k + rate v_{k+1}
 
-with the gradient's part in the mean and that in the log-variance clipped to a norm each. Nothing here looks at other
-sentences, so that a posterior does not depend on its batch. Sizes: B sentences, K steps, Z latent dimensions.
+with the gradient's part in the mean and that in the log-variance clipped to a norm each. A sentence's gradient on its way
+back through the steps is never longer than where it began, in λ_K: steps that diverge, far from any optimum, would
+lengthen it without bound. Nothing here looks at other sentences, so that a posterior does not depend on its batch.
+Sizes: B sentences, K steps, Z latent dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -137,16 +139,22 @@ class _Steps(torch.autograd.Function):
     def backward(ctx: Any, of_point: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         descent, of_velocity = ctx.descent, torch.zeros_like(of_point)
         of_weights = [torch.zeros_like(weight) for weight in ctx.weights]
+        longest = of_point.norm(dim=(0, -1), keepdim=True)  # (1, B, 1)
         for step in reversed(range(descent.head.steps)):
             point, gradient = ctx.path[step]
             of_velocity = of_velocity + descent.head.rate * of_point
             vector = descent.back_through_clip(of_velocity, gradient)
             in_point, *in_weights = descent.second_order(step, point, vector, ctx.weights)
-            of_point = of_point - in_point
+            of_point = _no_longer_than(longest, of_point - in_point)
             for total, part in zip(of_weights, in_weights, strict=True):
                 total.sub_(part)
             of_velocity = descent.head.momentum * of_velocity
         return None, of_point, *of_weights
+
+
+def _no_longer_than(longest: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """A vector (2, B, Z), each sentence's part cut to a length (1, B, 1)."""
+    return vector * (longest / vector.norm(dim=(0, -1), keepdim=True).clamp_min(1e-12)).clamp_max(1)
 
 
 @contextmanager

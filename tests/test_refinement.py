@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_seqvae import SeqVAE, SeqVAEConfig
+from modeling_seqvae import SeqVAE, SeqVAEConfig, refinement
 from modeling_seqvae.gaussian import DiagonalGaussian
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.refinement import RefinedPosterior
@@ -97,8 +97,12 @@ def test_the_bound_is_no_worse_after_the_steps(make_model, batch) -> None:
         {"decoder_skip": True, "num_hidden_layers": 2},
     ],
 )
-def test_gradients_come_back_through_the_steps(make_model, batch, changes) -> None:
-    """Of the loss in every weight, against numerical derivatives in float64: clipped or not, tied or not."""
+def test_gradients_come_back_through_the_steps(make_model, batch, changes, monkeypatch) -> None:
+    """Of the loss in every weight, against numerical derivatives in float64: clipped or not, tied or not.
+
+    But for the cut of what comes back, without which they are exact.
+    """
+    monkeypatch.setattr(refinement, "_no_longer_than", lambda longest, vector: vector)
     model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2, **changes).double()
 
     def loss() -> torch.Tensor:
@@ -117,6 +121,22 @@ def test_gradients_come_back_through_the_steps(make_model, batch, changes) -> No
                 weight -= sign * 1e-5 * direction
         expected = (values[0] - values[1]) / 2e-5
         assert (weight.grad * direction).sum().item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+
+
+def test_what_comes_back_through_diverging_steps_is_no_longer_than_what_arrived(monkeypatch) -> None:
+    """A curvature of 100 under a rate of 0.1: every step multiplies distances by -9. Each sentence is cut by itself."""
+    mean, logvar = torch.randn(3, 2).double().requires_grad_(), torch.full((3, 2), -4.0).double().requires_grad_()
+    arrives = torch.tensor([[1.0, 0.0], [0.0, 10.0], [0.0, 0.0]]).double()
+
+    def lengths() -> torch.Tensor:
+        found = head(6, rate=0.1, clip=1e9).refine(
+            DiagonalGaussian(mean, logvar), lambda z: 50 * z.square().sum(-1), ()
+        )
+        return torch.stack(torch.autograd.grad(found.mean, [mean, logvar], arrives)).norm(dim=(0, -1))
+
+    assert (lengths() <= arrives.norm(dim=-1) + 1e-9).all()
+    monkeypatch.setattr(refinement, "_no_longer_than", lambda longest, vector: vector)
+    assert (lengths()[:2] > 10 * arrives.norm(dim=-1)[:2]).all()
 
 
 def test_in_training_noise_and_dropout_come_back_the_same(make_model, batch) -> None:
