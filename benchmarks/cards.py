@@ -22,6 +22,7 @@ CARDS = ROOT / "model_cards"
 RESULTS = ROOT / "docs" / "results"
 NO_RESULTS = (
     "arxiv-10k-unigram",
+    "demo-sa_vae",
     "demo-settings",
     "demo-unigram",
     "ptb-fast",

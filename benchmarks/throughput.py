@@ -25,7 +25,7 @@ from measuring import MATRIX, PRECISIONS, Machine, computed_in, matmul_rate, med
 from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.kernels import keep_freed_memory, linear_nll, run_layer, states_under_latents
+from modeling_seqvae.kernels import linear_nll, prepare_process, run_layer, states_under_latents
 from modeling_seqvae.training.monitor import peak_megabytes
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.optimizers import OPTIMIZERS
@@ -276,7 +276,7 @@ def _main() -> None:
     given = _arguments()
     if given.threads:
         torch.set_num_threads(given.threads)
-    keep_freed_memory()
+    prepare_process()
     device = torch.device(given.device)
     sizes = [Size(count, given.tokens, hidden=given.hidden, samples=given.samples) for count in given.sentences]
     records = []

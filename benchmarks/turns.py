@@ -34,9 +34,11 @@ def work(pipe: Connection, recipe: Recipe, data_dir: Path | None, threads: int) 
     """
     from modeling_seqvae import SeqVAEForTextModeling
     from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
+    from modeling_seqvae.kernels import prepare_process
     from modeling_seqvae.training.run import read_corpus
     from modeling_seqvae.training.trainer import SeqVAETrainer
 
+    prepare_process()
     torch.set_num_threads(threads)
     corpus, tokenizer = read_corpus(recipe, data_dir or recipe.data_dir)
     model = SeqVAEForTextModeling(recipe.config(tokenizer))

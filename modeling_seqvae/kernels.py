@@ -490,9 +490,20 @@ def _is_exact() -> bool:
     return bool(error < TOLERANCE)
 
 
-# Memory that a program frees and needs again at every step, kept for it by the C library.
+# What a program may choose for its whole process: numbers that cost a CPU too much, and memory that it frees and needs
+# again at every step, kept for it by the C library.
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+
+
+def prepare_process() -> None:
+    """For programs that compute for long: `keep_freed_memory`, and numbers nearer to 0 than 1e-38 count as 0.
+
+    Arithmetic with such numbers takes a CPU many times as long. The gradients of an encoder whose posteriors have all
+    become one are full of them. The setting holds for this thread and for those that begin later.
+    """
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
 
 
 def keep_freed_memory() -> bool:

@@ -5,9 +5,9 @@
 
     v_{k+1} = momentum v_k - clip(∇L_k(λ_k))        λ_{k+1} = λ_k + rate v_{k+1}
 
-with the gradient's part in the mean and that in the log-variance clipped to a norm each. A sentence's gradient on its way
-back through the steps is never longer than where it began, in λ_K: steps that diverge, far from any optimum, would
-lengthen it without bound. Nothing here looks at other sentences, so that a posterior does not depend on its batch.
+with the gradient's part in the mean and that in the log-variance clipped to a norm each. On its way back through the
+steps a sentence's gradient is never longer than it was in λ_K: steps that diverge, far from any optimum, would lengthen
+it without bound. Nothing here looks at other sentences, so that a posterior does not depend on its batch.
 Sizes: B sentences, K steps, Z latent dimensions.
 """
 

@@ -1,6 +1,6 @@
 """The command line `seqvae`."""
 
-from ..kernels import keep_freed_memory
+from ..kernels import prepare_process
 from .app import app
 from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
 from .explore_commands import explore, plot
@@ -38,5 +38,5 @@ __all__ = [
 
 def main() -> None:
     """Run the command of `sys.argv`."""
-    keep_freed_memory()
+    prepare_process()
     app()

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from ..kernels import keep_freed_memory
+from ..kernels import prepare_process
 from ..registry import import_parts
 from ..training.monitor import Interrupted, NotedSignals
 from .steps import Step
@@ -195,7 +195,7 @@ def _do(
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-    keep_freed_memory()
+    prepare_process()
     try:
         import_parts(imports)
         step.run(output_dir)

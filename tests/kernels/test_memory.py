@@ -1,4 +1,4 @@
-"""Memory that is freed is used again, where the C library can be told so."""
+"""What is chosen for a process: freed memory is used again, and denormal numbers are zero, where that is possible."""
 
 import platform
 import subprocess
@@ -56,6 +56,26 @@ def test_freed_memory_between_what_is_kept_is_given_back() -> None:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
 def test_freed_memory_is_not_asked_for_again() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_prepared_process_flushes_denormal_numbers() -> None:
+    """On a CPU that can; the threads of backward passes and of loops included."""
+    code = """
+import threading, torch
+from modeling_seqvae.kernels import prepare_process
+
+prepare_process()
+tiny = torch.full((1 << 16,), 1e-30)
+found = []
+thread = threading.Thread(target=lambda: found.append((tiny * 1e-10).count_nonzero().item()))
+thread.start(), thread.join()
+here = (tiny * 1e-10).count_nonzero().item()
+leaf = tiny.clone().requires_grad_()
+(leaf * 1e-10).sum().mul(1e-30).backward()
+assert [here, *found, leaf.grad.count_nonzero().item()] == [0, 0, 0] or not torch.set_flush_denormal(True)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
