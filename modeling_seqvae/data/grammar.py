@@ -170,10 +170,11 @@ class _Rule:
             for name, values in choice.condition.items():
                 row[~np.isin(columns[name], list(values))] = 0
         self.probabilities: Vector = weights / np.maximum(weights.sum(axis=0), 1)  # (choices, A)
-        masks = [mask.tobytes() for mask in np.packbits(weights > 0, axis=0).T]  # few of the A differ
-        first = dict(zip(reversed(masks), reversed(range(count)), strict=True))
-        sums = {mask: list(accumulate(weights[:, index].tolist())) for mask, index in first.items()}
-        self._cumulative = [sums[mask] for mask in masks]
+        named = sorted({name for choice in choices for name in choice.condition})
+        seen = list(zip(*(columns[name].tolist() for name in named), strict=True)) if named else [()] * count
+        first = dict(zip(reversed(seen), reversed(range(count)), strict=True))  # few values, and where they stand
+        sums = {values: list(accumulate(weights[:, index].tolist())) for values, index in first.items()}
+        self._cumulative = [sums[values] for values in seen]
 
     def cumulative(self, index: int) -> list[int]:
         """Running sums of the weights under one assignment."""

@@ -60,8 +60,8 @@ def test_two_trainings_of_the_same_texts_are_the_same_bytes_in_every_process(tmp
         "import sys; from modeling_seqvae.data.subwords import train_bpe_tokenizer as train;"
         f"train({TEXTS!r} * 3, vocabulary_size=400).save_pretrained(sys.argv[1])"
     )
-    for name in "ab":
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], check=True, cwd=Path(__file__).parents[2])
+    train_bpe_tokenizer(TEXTS * 3, vocabulary_size=400).save_pretrained(tmp_path / "b")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
