@@ -17,6 +17,7 @@ from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..noise import seed_torch
 from ..training.checkpoint import some_of
 from ..training.configuration import method_settings
 from .request import Request
@@ -138,7 +139,7 @@ def measure_untrained(inputs: Inputs, model: Mapping[str, Any], seed: int, **tex
     loaded, train, said = read_labelled(inputs.data_dir, **texts)
     tokenizer = corpus_tokenizer(loaded.spec, loaded.splits["train"])
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        seed_torch(seed, torch.device("cpu"))  # and no GPU, whose state would not be put back
         fresh = SeqVAEForTextModeling(SeqVAEConfig(vocab_size=len(tokenizer), **model))
     fresh.to(Accelerator().device)
     return labels_from_features(fresh, *(tokenise(rows, tokenizer) for rows in (train, loaded.splits["test"]))) | said
