@@ -18,6 +18,13 @@ from .posteriors import POSTERIORS
 from .registry import ENCODERS, subclass_of
 
 
+def mask_of(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, config: Any) -> torch.Tensor | None:
+    """The caller's mask, or one that hides padding tokens, which never stand for a word."""
+    if attention_mask is None and input_ids is not None and config.pad_token_id is not None:
+        return input_ids != config.pad_token_id
+    return attention_mask
+
+
 class SeqVAEEncoder(nn.Module):
     """Reads `<s> x_1 .. x_n </s>` and returns the parameters of q(z|x): embedding, LSTM, pooling, posterior."""
 
@@ -83,13 +90,8 @@ class SeqVAEEncoder(nn.Module):
         Raises ValueError for a mask of another shape than (B, T).
         """
         given = _require_one(input_ids, inputs_embeds)
-        shape, pad = given.shape[:2], self.config.pad_token_id
-        if attention_mask is not None:
-            mask = attention_mask.bool()
-        elif input_ids is not None and pad is not None:
-            mask = input_ids != pad
-        else:
-            mask = given.new_ones(shape, dtype=torch.bool)
+        mask, shape = mask_of(input_ids, attention_mask, self.config), given.shape[:2]
+        mask = given.new_ones(shape, dtype=torch.bool) if mask is None else mask.bool()
         if mask.shape != shape:
             raise ValueError(f"attention_mask must be {tuple(shape)}, as the words are, got {tuple(mask.shape)}")
         # An LSTM must not read padding before text: real tokens come first, in order, whichever side was padded.

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS
-from .encoders import ENCODERS, NoEncoder
+from .encoders import ENCODERS, NoEncoder, mask_of
 from .gaussian import NormalisedGaussianPosterior
 from .generation import DrawingFrom, SeqVAEGenerationMixin
 from .kernels import batch_mean
@@ -117,8 +117,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         in `forward`. Raises ValueError for a language model, which has no latent to encode into.
         """
         self._require_latent("encode")
-        mask = self._mask(input_ids, attention_mask)
-        return self.encoder.posterior(self.encoder.read(input_ids, mask, inputs_embeds)[1])
+        return self.encoder.posterior(self.encoder.read(input_ids, attention_mask, inputs_embeds)[1])
 
     def forward(
         self,
@@ -149,7 +148,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         elif encoder_outputs is None:
             encoded = self.encoder(
                 input_ids,
-                self._mask(input_ids, attention_mask),
+                attention_mask,
                 inputs_embeds,
                 output_hidden_states=self._wants_states(output_hidden_states),
                 sample_posterior=self.training if sample_posterior is None else sample_posterior,
@@ -163,7 +162,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         wanted = (len(words), self.config.latent_size)
         if latents is None or latents.shape != wanted:
             raise ValueError(f"latents must be {wanted}, got {None if latents is None else tuple(latents.shape)}")
-        _refuse_left_padding(self._mask(decoder_input_ids, decoder_attention_mask))
+        _refuse_left_padding(mask_of(decoder_input_ids, decoder_attention_mask, self.config))
         cache = one_cache(cache, past_key_values)
         states, cache = self.decoder(latents.to(self.dtype), decoder_input_ids, decoder_inputs_embeds, cache)
         output = SeqVAEModelOutput(
@@ -179,12 +178,6 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             kl_per_dimension=encoded.kl_per_dimension,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
-
-    def _mask(self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
-        """The caller's mask, or one that hides padding tokens, which never stand for a word."""
-        if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
-            return input_ids != self.config.pad_token_id
-        return attention_mask
 
     def _shared_input(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor | None:
         """What the decoder reads when it is given nothing of its own: the encoder's words, never its embeddings."""
@@ -235,9 +228,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         Raises ValueError for inputs_embeds where it is refined by the words.
         """
         self.model._require_latent("encode")
-        mask = self.model._mask(input_ids, attention_mask)
-        pooled = self.model.encoder.read(input_ids, mask, inputs_embeds)[1]
-        return self.posterior(pooled, input_ids, mask)
+        pooled = self.model.encoder.read(input_ids, attention_mask, inputs_embeds)[1]
+        return self.posterior(pooled, input_ids, attention_mask)
 
     @property
     def refines(self) -> bool:
@@ -264,7 +256,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             raise ValueError(
                 f"posterior={self.config.posterior!r} is refined by the words: give input_ids, not inputs_embeds alone"
             )
-        mask = self.model._mask(input_ids, attention_mask)
+        mask = mask_of(input_ids, attention_mask, self.config)
         mask = torch.ones_like(input_ids) if mask is None else mask
         _refuse_left_padding(mask)
 
@@ -285,9 +277,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         kl_weight: float = 1.0,
     ) -> SeqVAEEncoderOutput:
         """What the encoder would give, with refined posteriors."""
-        mask = self.model._mask(input_ids, attention_mask)
-        states, pooled = self.model.encoder.read(input_ids, mask, inputs_embeds)
-        posterior = self.posterior(pooled, input_ids, mask, kl_weight)
+        states, pooled = self.model.encoder.read(input_ids, attention_mask, inputs_embeds)
+        posterior = self.posterior(pooled, input_ids, attention_mask, kl_weight)
         return self.model.encoder.output(states, pooled, posterior, sample_posterior, output_hidden_states)
 
     def forward(
@@ -347,7 +338,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
                 raise ValueError(f"labels are {tuple(labels.shape)}, the decoder's input is {tuple(read.shape[:2])}")
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
-            mask = self.model._mask(decoder_input_ids, decoder_attention_mask)
+            mask = mask_of(decoder_input_ids, decoder_attention_mask, self.config)
             reconstruction = self._reconstruction(states, labels, mask, logits)
             if self.training:
                 auxiliary = self.model.decoder.auxiliary_loss(outputs.latents.to(self.dtype), *_targets(labels, mask))
@@ -410,7 +401,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
                 )
             kwargs["next_sequence_length"] = length - seen
         inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
-        mask = self.model._mask(input_ids, inputs.pop("decoder_attention_mask", None))
+        mask = mask_of(input_ids, inputs.pop("decoder_attention_mask", None), self.config)
         if is_first_iteration and mask is not None and not mask.all():
             raise ValueError(
                 "decoder_input_ids has padding, which a recurrent decoder would read: "
@@ -455,7 +446,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         Raises ValueError for a language model.
         """
         self.model._require_latent("reconstruct")
-        mask = self.model._mask(input_ids, attention_mask)
+        mask = mask_of(input_ids, attention_mask, self.config)
         return self.generate(input_ids=input_ids, attention_mask=mask, **{"do_sample": False, **generation_kwargs})
 
     @torch.no_grad()
@@ -475,7 +466,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         `num_samples`. Scores the model as it stands: call `eval()` first, or dropout is part of the estimate. Raises
         ValueError where padding stands before words, or `latents` do not fit the batch.
         """
-        mask = self.model._mask(input_ids, attention_mask)
+        mask = mask_of(input_ids, attention_mask, self.config)
         mask = torch.ones_like(input_ids) if mask is None else mask
         _refuse_left_padding(mask)
         if self.config.latent_size == 0:
