@@ -95,7 +95,11 @@ class _Descent:
 
     def clipped(self, gradient: torch.Tensor) -> torch.Tensor:
         """A gradient (2, B, Z) with no part longer than the head's `clip`."""
-        return gradient * (self.head.clip / gradient.norm(dim=-1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+        return _cut(gradient, self.head.clip, -1)
+
+    def shortened(self, vector: torch.Tensor, longest: torch.Tensor) -> torch.Tensor:
+        """What comes back through a step (2, B, Z), no sentence's part longer than (1, B, 1)."""
+        return _cut(vector, longest, (0, -1))
 
     def back_through_clip(self, vector: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """A vector (2, B, Z) times the Jacobian of `clipped` at a gradient, which is symmetric."""
@@ -145,16 +149,16 @@ class _Steps(torch.autograd.Function):
             of_velocity = of_velocity + descent.head.rate * of_point
             vector = descent.back_through_clip(of_velocity, gradient)
             in_point, *in_weights = descent.second_order(step, point, vector, ctx.weights)
-            of_point = _no_longer_than(longest, of_point - in_point)
+            of_point = descent.shortened(of_point - in_point, longest)
             for total, part in zip(of_weights, in_weights, strict=True):
                 total.sub_(part)
             of_velocity = descent.head.momentum * of_velocity
         return None, of_point, *of_weights
 
 
-def _no_longer_than(longest: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    """A vector (2, B, Z), each sentence's part cut to a length (1, B, 1)."""
-    return vector * (longest / vector.norm(dim=(0, -1), keepdim=True).clamp_min(1e-12)).clamp_max(1)
+def _cut(vector: torch.Tensor, longest: torch.Tensor | float, dims: int | tuple[int, ...]) -> torch.Tensor:
+    """A vector whose norms over some dimensions are no longer than that."""
+    return vector * (longest / vector.norm(dim=dims, keepdim=True).clamp_min(1e-12)).clamp_max(1)
 
 
 @contextmanager

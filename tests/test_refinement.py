@@ -102,7 +102,7 @@ def test_gradients_come_back_through_the_steps(make_model, batch, changes, monke
 
     But for the cut of what comes back, without which they are exact.
     """
-    monkeypatch.setattr(refinement, "_no_longer_than", lambda longest, vector: vector)
+    monkeypatch.setattr(refinement._Descent, "shortened", lambda descent, vector, longest: vector)
     model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2, **changes).double()
 
     def loss() -> torch.Tensor:
@@ -135,7 +135,7 @@ def test_what_comes_back_through_diverging_steps_is_no_longer_than_what_arrived(
         return torch.stack(torch.autograd.grad(found.mean, [mean, logvar], arrives)).norm(dim=(0, -1))
 
     assert (lengths() <= arrives.norm(dim=-1) + 1e-9).all()
-    monkeypatch.setattr(refinement, "_no_longer_than", lambda longest, vector: vector)
+    monkeypatch.setattr(refinement._Descent, "shortened", lambda descent, vector, longest: vector)
     assert (lengths()[:2] > 10 * arrives.norm(dim=-1)[:2]).all()
 
 
