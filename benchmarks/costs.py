@@ -75,7 +75,6 @@ def _main() -> None:
     report = {
         "machine": asdict(Machine.of(torch.device("cuda" if torch.cuda.is_available() else "cpu"))),
         "corpus": given.corpus,
-        "preset": given.preset or given.corpus,
         "batch_size": recipes[BASELINE].training.batch_size,
         "rounds": given.rounds,
         "updates": given.updates,
