@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -240,7 +241,7 @@ class ImplicitPosterior(nn.Module):
     def __init__(self, hidden_size: int, latent_size: int, num_layers: int = 1):
         super().__init__()
         widths = [hidden_size + latent_size, *[hidden_size] * (num_layers - 1), latent_size]
-        self.layers = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(widths))
+        self.layers: Any = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(widths))
         self.latent_size = latent_size
 
     def forward(self, pooled: torch.Tensor) -> SharedGaussian | SampledPosterior:
@@ -249,7 +250,7 @@ class ImplicitPosterior(nn.Module):
             return SampledPosterior(lambda noise: self._sample(pooled, noise), like)
         layer = self.layers[0]
         mean = read_both(layer, pooled, pooled.new_zeros(pooled.shape[0], self.latent_size))
-        return SharedGaussian(upcast(mean), layer.get_parameter("weight")[:, -self.latent_size :])
+        return SharedGaussian(upcast(mean), layer.weight[:, -self.latent_size :])
 
     def _sample(self, pooled: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         first, *rest = self.layers
@@ -259,9 +260,9 @@ class ImplicitPosterior(nn.Module):
         return upcast(state)
 
 
-def read_both(layer: nn.Module, features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def read_both(layer: nn.Linear, features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """layer([features ; others]) of features (B, H) and others (..., B or 1, Z), without repeating the features."""
-    weight = layer.get_parameter("weight")
+    weight = layer.weight
     of_features, of_others = weight.split([features.shape[-1], others.shape[-1]], dim=1)
-    read = F.linear(features.to(weight.dtype), of_features, layer.get_parameter("bias"))
+    read = F.linear(features.to(weight.dtype), of_features, layer.bias)
     return read + F.linear(others.to(weight.dtype), of_others)

@@ -54,6 +54,11 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the first weights. torch's DataParallel, which a Trainer uses, makes copies without parameters."""
+        return self.get_input_embeddings().weight.dtype
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
@@ -265,7 +270,13 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             states = self.model.decoder(latents.to(self.dtype), words)[0]
             return self._reconstruction(states[-1], words, counted)
 
-        return head.refine(start, costs, [*self.model.decoder.parameters(), *self.lm_head.parameters()], kl_weight)
+        weights = [*self.model.decoder.parameters(), *self.lm_head.parameters()]
+        if not weights:
+            raise ValueError(
+                f"posterior={self.config.posterior!r} cannot run in DataParallel, whose copies of a model have no "
+                "parameters: start a process for each GPU, by torchrun"
+            )
+        return head.refine(start, costs, weights, kl_weight)
 
     def _refined(
         self,
@@ -305,10 +316,13 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
 
         `labels` (B, T) stand at the positions of the decoder's input and are shifted inside; a target counts where its
         label is not -100 and its token not masked. `kl_weight` defaults to `self.kl_weight`. `return_logits=None`
-        leaves the logits out when labels are given in training mode. In training mode a decoder that has one adds its
-        `auxiliary_loss` to the output, not to the loss. Other arguments: SeqVAEModel.forward.
+        leaves the logits out when labels are given in training mode, and `use_cache=None` the cache in either mode. In
+        training mode a decoder that has one adds its `auxiliary_loss` to the output, not to the loss. Other arguments:
+        SeqVAEModel.forward.
         """
         weight = self.kl_weight if kl_weight is None else kl_weight
+        if use_cache is None and labels is not None:
+            use_cache = False  # which DataParallel could not put together
         if self.refines and encoder_outputs is None and (input_ids is not None or inputs_embeds is not None):
             encoder_outputs = self._refined(
                 input_ids,

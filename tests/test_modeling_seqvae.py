@@ -1,5 +1,10 @@
 """The forward pass: what the loss is, which targets count, where z comes from, and that padding changes nothing."""
 
+from collections.abc import Callable
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -310,6 +315,51 @@ def test_encoder_and_decoder_run_through_their_forward(make_model, batch, change
         module.register_forward_pre_hook(lambda module, inputs: called.append(type(module).__name__))
     model(**batch)
     assert called == ["SeqVAEEncoder" if model.config.latent_size else "NoEncoder", "LSTMDecoder"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"latent_size": 0}, {"decoder": "unigram"}, {"posterior": "implicit"}], ids=str
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_copies_of_data_parallel_give_what_the_model_gives(make_model, batch, data_parallel, changes, training) -> None:
+    model = make_model(embedding_dropout=0.0, output_dropout=0.0, **changes).train(training)
+    given = batch | {"latents": torch.randn(4, model.config.latent_size)}
+    together = model(**given, sample_posterior=False)
+    together.loss.backward()
+    expected = {name: weight.grad for name, weight in model.named_parameters()}
+    model.zero_grad()
+    halves = [{name: of[rows] for name, of in given.items()} for rows in ([0, 1], [2, 3])]
+    found = data_parallel(model, halves)
+    found.loss.mean().backward()
+    torch.testing.assert_close(found.loss.mean(), together.loss)
+    torch.testing.assert_close({name: weight.grad for name, weight in model.named_parameters()}, expected)
+
+
+def test_copies_of_data_parallel_cannot_refine(make_model, batch, data_parallel) -> None:
+    with pytest.raises(ValueError, match="'refined' cannot run in DataParallel"):
+        data_parallel(make_model(posterior="refined"), [batch, batch])
+
+
+@pytest.fixture
+def data_parallel(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What torch.nn.DataParallel makes of the outputs of a model's copies, without the GPUs that it copies to."""
+    replicate, gather = (import_module(f"torch.nn.parallel.{name}") for name in ("replicate", "scatter_gather"))
+
+    def copies(tensors, devices, detach=False):
+        return [[tensor.detach() if detach else tensor * 1 for tensor in tensors] for _ in devices]
+
+    monkeypatch.setattr(replicate, "_broadcast_coalesced_reshape", copies)
+    monkeypatch.setattr(replicate, "_get_device_index", lambda device, *unused: device)
+    together = SimpleNamespace(apply=lambda target, dim, *of: torch.cat([torch.atleast_1d(one) for one in of], dim))
+    monkeypatch.setattr(gather, "Gather", together)
+
+    def run(model, batches):
+        models = replicate.replicate(model, list(range(len(batches))))
+        return gather.gather(
+            [copy(**part, sample_posterior=False) for copy, part in zip(models, batches, strict=True)], 0
+        )
+
+    return run
 
 
 def test_a_misspelt_argument_is_refused(make_model, batch):
