@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .decoders import Decoder, LSTMDecoder
-from .kernels import Dropout, linear_nll
+from .decoders import Decoder, LSTMDecoder, layer_nll
+from .kernels import Dropout, is_bare
 from .outputs import SeqVAECache
 from .registry import DECODERS
 
@@ -47,8 +47,11 @@ class Deconvolution(nn.Module):
         for _ in self.layers:
             needed.append(needed[-1] // 2 + 1)
         rows = needed[-1] * self.width
-        states = torch.relu(F.linear(latents, self.blocks.weight[:rows], self.blocks.bias[:rows]))
-        states = states.unflatten(1, (-1, self.width))
+        if is_bare(self.blocks, nn.Linear):
+            states = F.linear(latents, self.blocks.weight[:rows], self.blocks.bias[:rows])
+        else:
+            states = self.blocks(latents)[:, :rows]
+        states = torch.relu(states).unflatten(1, (-1, self.width))
         for layer, norm, length in zip(self.layers, self.norms, reversed(needed[:-1]), strict=True):
             states = torch.relu(norm(layer(states.transpose(1, 2)).transpose(1, 2)[:, :length]))
         return F.pad(states, (0, 0, 0, count - wanted))
@@ -95,7 +98,7 @@ class HybridDecoder(LSTMDecoder):
         """-log p of the words by the deconvolution alone, each from its position, times `auxiliary_weight`: (B,)."""
         within = min(targets.shape[1], self.config.deconv_length)
         states = self.deconvolution(latents, within)
-        nll = linear_nll(states, self.auxiliary.weight, targets[:, :within], counted[:, :within])
+        nll = layer_nll(self.auxiliary, states, targets[:, :within], counted[:, :within])
         return self.config.auxiliary_weight * nll.sum(1)
 
 

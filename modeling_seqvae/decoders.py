@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .kernels import Dropout, linear_nll, run_layer, states_under_latents, token_nll, upcast
+from .kernels import Dropout, is_bare, linear_nll, run_layer, states_under_latents, token_nll, upcast
 from .outputs import SeqVAECache
 from .registry import DECODERS, subclass_of
 
@@ -30,6 +30,14 @@ def drop_words(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
         return input_ids
     dropped = torch.rand(input_ids.shape, device=input_ids.device) < config.word_dropout
     return input_ids.masked_fill(dropped & (input_ids != config.bos_token_id), config.unk_token_id)
+
+
+def layer_nll(layer: Any, states: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """-log p of targets (B, T) by the logits of a layer over the vocabulary, in nats, (B, T): 0 where not counted."""
+    if is_bare(layer, nn.Linear) and layer.bias is None:
+        return linear_nll(states, layer.weight, targets, counted)
+    # A layer that someone has wrapped or replaced is called, not taken apart.
+    return token_nll(layer(states), targets, counted)
 
 
 class Decoder(nn.Module, ABC):
@@ -122,10 +130,8 @@ class Decoder(nn.Module, ABC):
         `states` (B, T, .), and `logits` (B, T, V) where they have been made, stand at the tokens before; `targets` are
         (B, T - 1).
         """
-        if logits is None and type(vocabulary_layer) is nn.Linear and vocabulary_layer.bias is None:
-            return linear_nll(states[:, :-1], vocabulary_layer.weight, targets, counted)
-        # A layer that someone has wrapped or replaced is called, not taken apart.
-        logits = vocabulary_layer(states) if logits is None else logits
+        if logits is None:
+            return layer_nll(vocabulary_layer, states[:, :-1], targets, counted)
         return token_nll(logits[:, :-1], targets, counted)
 
 

@@ -36,6 +36,15 @@ def _is_plain() -> bool:
     return _plain or torch.compiler.is_exporting()
 
 
+def is_bare(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer is torch's own of this type and nothing more, so that its weights are all that a call would use.
+
+    One that was replaced or wrapped, or that a hook prepares, as for weights that are offloaded, has to be called.
+    """
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    return type(layer) is kind and "forward" not in vars(layer) and not any(hooks)
+
+
 def upcast(tensor: torch.Tensor) -> torch.Tensor:
     """Half-precision tensors as float32, others unchanged: where rounding would cost nats."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
@@ -265,7 +274,7 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
     """
     if torch.compiler.is_exporting():
         return _exported_layer(layer, inputs, state)
-    if _is_plain() or not _own_backward_is_faster(layer, inputs):
+    if _is_plain() or not _own_backward_is_faster(layer, inputs) or not is_bare(layer, nn.LSTM):
         return layer(inputs, state)
     if state is None:
         zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
@@ -313,7 +322,7 @@ def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor,
     latents, the latents' once for all words.
     """
     samples, sentences, _ = latents.shape
-    if _is_plain() or words.device.type != "cpu":
+    if _is_plain() or words.device.type != "cpu" or not is_bare(layer, nn.LSTM):
         z = latents[:, :, None].expand(-1, -1, words.shape[1], -1)  # (S, B, T, Z)
         inputs = torch.cat([words.expand(samples, -1, -1, -1), z], -1).flatten(0, 1)
         return layer(inputs, (state[0][None], state[1][None]))[0].unflatten(0, (samples, sentences))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from torch.nn import functional as F
 
 from modeling_seqvae.modeling_seqvae import SeqVAEEncoderOutput
@@ -408,3 +409,37 @@ def test_a_wrapped_vocabulary_layer_is_part_of_the_loss(make_model, batch):
     loss = model(**given).loss
     assert loss != plain
     torch.testing.assert_close(loss, model(**{**given, "return_logits": True}).loss)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_hidden_layers": 2}, {"decoder": "dilated_cnn"}, {"decoder": "hybrid"}], ids=str
+)
+def test_offloaded_weights_give_the_same_values(make_model, batch, changes):
+    """They are in place while their layer is called, and there only."""
+    model = make_model(embedding_dropout=0.0, output_dropout=0.0, **changes)
+    given = batch | {"latents": torch.randn(4, 3), "return_logits": False, "sample_posterior": False}
+    draws = torch.randn(5, 4, 3)
+
+    @torch.no_grad()
+    def values():
+        out = model.train()(**given)
+        nll = model.eval().iw_nll(batch["input_ids"], latents=draws)
+        return out.loss, out.auxiliary_loss, nll
+
+    expected = values()
+    cpu_offload(model, torch.device("cpu"))
+    assert model.lm_head.weight.device.type == "meta"
+    torch.testing.assert_close(values(), expected)
+
+
+@pytest.mark.parametrize("name", ["lm_head", "model.decoder.auxiliary", "model.decoder.deconvolution.blocks"])
+def test_what_a_hook_changes_is_part_of_the_loss(make_model, batch, name):
+    model = make_model(decoder="hybrid", embedding_dropout=0.0, output_dropout=0.0).train()
+
+    def losses():
+        out = model(**batch, sample_posterior=False)
+        return (out.loss + out.auxiliary_loss.mean()).item()
+
+    before = losses()
+    model.get_submodule(name).register_forward_hook(lambda layer, inputs, output: 2 * output)
+    assert losses() != pytest.approx(before)
