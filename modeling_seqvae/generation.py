@@ -1,6 +1,7 @@
 """What transformers' `generate` does not know of this model: draws from a generator, prompts, lengths, stop strings."""
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +13,21 @@ from .tokenization import decode_sentences
 
 PROMPT = ("decoder_input_ids", "decoder_attention_mask")
 """Arguments of `generate` that hold one row for each sentence, or a single row for all of them."""
+
+
+def with_defaults(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
+    """Arguments of `generate` with defaults for those that are not given, neither by name nor in a `generation_config`.
+
+    Of a configuration that is given there comes a copy: arguments by name would override it.
+    """
+    config = options.get("generation_config")
+    if config is None:
+        return {**defaults, **options}
+    config = copy.deepcopy(config)
+    for name, value in defaults.items():
+        if getattr(config, name, None) is None:
+            setattr(config, name, value)
+    return {**options, "generation_config": config}
 
 
 class DrawingFrom(TorchFunctionMode):

@@ -15,7 +15,7 @@ from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS
 from .encoders import ENCODERS, NoEncoder, mask_of
 from .gaussian import NormalisedGaussianPosterior
-from .generation import DrawingFrom, SeqVAEGenerationMixin
+from .generation import DrawingFrom, SeqVAEGenerationMixin, with_defaults
 from .kernels import batch_mean
 from .likelihood import importance_weighted_nll
 from .noise import Generators
@@ -445,11 +445,12 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             latents = prior_of(getattr(self.model.encoder, "posterior", None)).rsample(1, like, generator)[0]
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(f"latents must be (N, {self.config.latent_size}), got {tuple(latents.shape)}")
-        if generation_kwargs.get("do_sample", True):
-            generation_kwargs = {"do_sample": True, "top_k": 0, "top_p": 1.0, **generation_kwargs}
+        options = with_defaults(generation_kwargs, do_sample=True)
+        if options.get("do_sample", getattr(options.get("generation_config"), "do_sample", True)):
+            options = with_defaults(options, top_k=0, top_p=1.0)
         start = SeqVAEEncoderOutput(last_hidden_state=latents[:, None], latents=latents)
         with DrawingFrom(generator):
-            return self.generate(encoder_outputs=start, **generation_kwargs)
+            return self.generate(encoder_outputs=start, **options)
 
     @torch.no_grad()
     def reconstruct(
@@ -461,7 +462,9 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         """
         self.model._require_latent("reconstruct")
         mask = mask_of(input_ids, attention_mask, self.config)
-        return self.generate(input_ids=input_ids, attention_mask=mask, **{"do_sample": False, **generation_kwargs})
+        return self.generate(
+            input_ids=input_ids, attention_mask=mask, **with_defaults(generation_kwargs, do_sample=False)
+        )
 
     @torch.no_grad()
     def iw_nll(

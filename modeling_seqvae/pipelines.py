@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .generation import with_defaults
 from .posteriors import prior_of
 from .sharing import add_code
 from .text import SeqVAE
@@ -95,7 +96,7 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
             self.model.model._require_latent("reconstruct")
             centre = self.model.encode(ids, inputs["attention_mask"]).centre
             z = torch.where(from_prior[:, None], z, centre)
-        options = {"do_sample": False, "tokenizer": self.tokenizer, **generation_kwargs}
+        options = {"tokenizer": self.tokenizer, **with_defaults(generation_kwargs, do_sample=False)}
         written = self.model.sample(latents=z, **options)
         return {"written": written.unflatten(0, (len(ids), -1))}  # (B, N, T)
 

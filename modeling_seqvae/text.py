@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
 from .aggregate import FILE as AGGREGATE
-from .generation import PROMPT, one_each
+from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
@@ -324,7 +324,7 @@ class SeqVAE(LatentOperations):
                 f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that float32 can hold"
             )
         z = prior_of(self.model.get_encoder().posterior).project(z)
-        return self._write(z, _generator(seed), {"do_sample": False, **generation_kwargs})
+        return self._write(z, _generator(seed), with_defaults(generation_kwargs, do_sample=False))
 
     @overload
     def reconstruct(self, texts: str, seed: int | None = ..., **generation_kwargs: Any) -> str: ...

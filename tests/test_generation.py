@@ -263,7 +263,30 @@ def test_greedy_and_beam_samples_need_only_be_asked_for(make_model, latents) -> 
     assert torch.equal(beams, model.generate(encoder_outputs=start_from(latents), num_beams=3, max_length=9))
 
 
+@pytest.mark.parametrize("chosen", [{"do_sample": False}, {"do_sample": False, "num_beams": 3}, {"top_k": 1}], ids=str)
+def test_a_generation_configuration_says_as_much_as_arguments_do(make_model, latents, caplog, chosen) -> None:
+    model, own = make_model(), GenerationConfig(**chosen, max_length=9, eos_token_id=END, pad_token_id=0)
+    before = own.to_dict()
+    with _libraries_heard(caplog):
+        ids = model.sample(latents=latents, generation_config=own)
+    assert torch.equal(ids, model.sample(latents=latents, **chosen, max_length=9))
+    assert own.to_dict() == before and "generation_config" not in caplog.text
+
+
+def test_a_configuration_without_limits_samples_from_all_words(make_model) -> None:
+    model, own = make_model(vocab_size=80, initializer_range=0.05), GenerationConfig(max_new_tokens=1)
+    ids = model.sample(latents=torch.zeros(2000, 3), generation_config=own)
+    assert (ids[:, 1].bincount(minlength=80) > 0).sum() > 70
+
+
 # Reconstruction
+
+
+def test_reconstruction_is_greedy_unless_a_configuration_is_given_that_samples(make_model, batch) -> None:
+    model, ids, drawn = make_model(), batch["input_ids"], GenerationConfig(do_sample=True, max_length=10)
+    assert not torch.equal(model.reconstruct(ids, generation_config=drawn), model.reconstruct(ids, max_length=10))
+    greedy = model.reconstruct(ids, generation_config=GenerationConfig(max_length=10))
+    assert torch.equal(greedy, model.reconstruct(ids, max_length=10))
 
 
 def test_reconstruction_is_greedy_from_the_posterior_mean(make_model, batch) -> None:

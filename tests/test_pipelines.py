@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, pipeline, set_seed
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, pipeline, set_seed
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from modeling_seqvae import SeqVAE
@@ -92,6 +92,13 @@ def test_several_sentences_a_text_stay_together(generation: Any, vae: SeqVAE) ->
     found = generation(TEXTS[:2], batch_size=2, **options)
     sentences = [sentence["generated_text"] for several in found for sentence in several]
     assert sentences == vae.reconstruct(TEXTS[:2], **options)
+
+
+def test_a_generation_configuration_decides_whether_words_are_drawn(generation: Any, vae: SeqVAE) -> None:
+    drawn = GenerationConfig(do_sample=True, max_length=8)
+    assert len({generation(TEXTS[0], generation_config=drawn)[0]["generated_text"] for _ in range(9)}) > 1
+    assert len({vae.reconstruct(TEXTS[0], generation_config=drawn) for _ in range(9)}) > 1
+    assert vae.reconstruct(TEXTS[0], generation_config=GenerationConfig()) == vae.reconstruct(TEXTS[0])
 
 
 def test_bad_input_is_told(features: Any, generation: Any) -> None:
