@@ -120,7 +120,8 @@ class SeqVAE(LatentOperations):
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         require_checkpoint(source, hub_arguments)
         with connection_kept(source):
-            model = load_model(source, **{"dtype": torch.float32, **kwargs})
+            default = {} if "torch_dtype" in kwargs else {"dtype": torch.float32}  # an earlier name of it
+            model = load_model(source, **{**default, **kwargs})
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
             except (OSError, ValueError) as error:

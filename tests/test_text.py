@@ -255,6 +255,7 @@ def test_the_empty_text_is_a_sentence_without_words(vae):
 
 def test_features_of_a_half_precision_model_are_float32(checkpoint):
     half = SeqVAE.from_pretrained(checkpoint, dtype=torch.bfloat16)
+    assert SeqVAE.from_pretrained(checkpoint, torch_dtype=torch.bfloat16).model.dtype == torch.bfloat16
     texts = random_texts(4)
     assert half.model.dtype == torch.bfloat16
     for features in ("mean_variance", "pooled"):
