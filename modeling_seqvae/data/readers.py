@@ -334,7 +334,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turns what a reader raises about a file's content into a ValueError that names the file and the line."""
     try:
         yield
-    except (DatasetGenerationError, csv.Error, ValueError) as error:  # pyarrow's errors are ValueErrors
+    except (DatasetGenerationError, csv.Error, ValueError, Warning) as error:  # most of pyarrow's are ValueErrors
         cause = error.__cause__ or error
         if refuses_to_write(cause):
             raise cause from None

@@ -545,6 +545,14 @@ def test_what_is_wrong_behind_the_limit_does_not_matter(tmp_path, name):
         limited(path, None, None, 4)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_a_limited_reading_refuses_fields_that_would_be_dropped(tmp_path, name):
+    path = tmp_path / name
+    path.write_text("text,label\na,1,x\nb,2,y\n".replace(",", "," if name == "a.csv" else "\t"))
+    with pytest.raises(ValueError, match=f"{name} cannot be read: its rows have more fields than its header"):
+        limited(path, None, None, 2)
+
+
 def test_no_line_is_read_behind_the_limit_but_for_a_look_at_what_lines_are(tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("a b\n\n" * 20_000)
