@@ -226,15 +226,16 @@ def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     with _explained(path):
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
-        features = Features.from_arrow_schema(schema)
     if metadata.num_rows == 0:
         raise ValueError(f"{path} holds no documents.")
-    columns = _columns(str(path), schema.names, _text_columns(features), wanted)
+    columns = _columns(str(path), schema.names, [field.name for field in schema if _is_text(field.type)], wanted)
     names = list(columns.values())
     most = wanted.limit("label" in columns)
+    with _explained(path):  # of these alone: `datasets` does not know every type that another column may have
+        features = Features.from_arrow_schema(pa.schema([schema.field(name) for name in names], schema.metadata))
     if most is None:
-        return _table(str(path), _load(path, "parquet", columns=names), columns, wanted)
-    arrow = Features({name: features[name] for name in names}).arrow_schema
+        return _table(str(path), _load(path, "parquet", columns=names, features=features), columns, wanted)
+    arrow = features.arrow_schema
 
     def tables() -> Iterator[pa.Table]:
         for table in parquet_tables(path, names, columns["text"], Countdown(most)):
@@ -300,6 +301,10 @@ def _unnamed(columns: dict[str, str], wanted: Wanted) -> str | None:
 
 def _text_columns(features: Features) -> list[str]:
     return [name for name, feature in features.items() if _dtype(feature) in _TEXT_TYPES]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in _TEXT_TYPES
 
 
 def _dtype(feature: Any) -> str | None:

@@ -380,6 +380,22 @@ FILES = {
     "columns that nobody asked for": File(
         "a.parquet", parquet(text=["a b", "c d"], label=[1, 2], x=[[1], []], y=[{"z": 1}, {"z": None}]), **AB
     ),
+    "columns of types that datasets does not know": File(
+        "a.parquet",
+        parquet(
+            text=["a b", "c d"],
+            label=[1, 2],
+            x=pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64())),
+            y=pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * 2, pa.binary(16))),
+        ),
+        **AB,
+    ),
+    "a map as text": File(
+        "a.parquet",
+        parquet(text=pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64()))),
+        error="cannot be read: Arrow type map",
+        text_column="text",
+    ),
     "NaN in Parquet": File(
         "a.parquet",
         parquet(text=["a b", "c d"], label=[1.0, float("nan")]),
