@@ -339,8 +339,10 @@ def _explained(path: Path) -> Iterator[None]:
     """Turns what a reader raises about a file's content into a ValueError that names the file and the line."""
     try:
         yield
-    except (DatasetGenerationError, csv.Error, ValueError, Warning) as error:  # most of pyarrow's are ValueErrors
+    except (DatasetGenerationError, csv.Error, ValueError, Warning, OSError) as error:
         cause = error.__cause__ or error
+        if isinstance(error, OSError) and getattr(cause, "errno", None) is not None:
+            raise  # the system's, which names its file; pyarrow's, of damaged content, have no number
         if refuses_to_write(cause):
             raise cause from None
         if isinstance(cause, RowError):

@@ -44,6 +44,13 @@ def parquet(**columns: Any) -> Callable[[Path], object]:
     return lambda path: pq.write_table(pa.table(columns), path)
 
 
+def damage(path: Path, place: int) -> None:
+    pq.write_table(pa.table({"text": [f"a text {i}" for i in range(100)]}), path, compression="zstd")
+    content = bytearray(path.read_bytes())
+    content[place : place + 30] = b"\xff" * 30
+    path.write_bytes(content)
+
+
 def mixed(count: int, odd: Any) -> list[dict[str, Any]]:
     return [{"text": f"a text {i}" if i != count - 2 else odd} for i in range(count)]
 
@@ -438,6 +445,10 @@ FILES = {
         error="several columns 'text'",
     ),
     "no rows": File("a.parquet", parquet(text=pa.array([], pa.string())), error="holds no documents"),
+    "damaged Parquet": File("a.parquet", lambda path: damage(path, 20), error="cannot be read"),
+    "damaged Parquet, whose columns are not known": File(
+        "a.parquet", lambda path: damage(path, -60), error="cannot be read"
+    ),
     "no Parquet": File("a.parquet", b"PAR1", error="cannot be read"),
 }
 
@@ -567,6 +578,12 @@ def test_a_limited_reading_refuses_fields_that_would_be_dropped(tmp_path, name):
     path.write_text("text,label\na,1,x\nb,2,y\n".replace(",", "," if name == "a.csv" else "\t"))
     with pytest.raises(ValueError, match=f"{name} cannot be read: its rows have more fields than its header"):
         limited(path, None, None, 2)
+
+
+def test_a_limited_reading_names_a_damaged_file(tmp_path):
+    damage(tmp_path / "a.parquet", 20)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: "):
+        limited(tmp_path / "a.parquet", None, None, 2)
 
 
 def test_no_line_is_read_behind_the_limit_but_for_a_look_at_what_lines_are(tmp_path, monkeypatch):
