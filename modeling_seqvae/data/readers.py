@@ -187,6 +187,8 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
             f"them? A {path.suffix.lower()} is separated by {options['sep']!r}."
         )
     text, label = columns["text"], columns.get("label")
+    if not text:  # pandas calls it otherwise
+        raise ValueError(f"{path}: the column that must be the text has no name: write one into the header.")
     most = wanted.limit(label is not None)
     if most is None:
         rows = _load(path, "csv", features=Features({name: Value("string") for name in columns.values()}), **options)

@@ -172,6 +172,9 @@ FILES = {
     "header only": File("a.csv", "text,label\n", error="holds no documents", label_column="label"),
     "one column twice": File("a.csv", "text,text,label\na,b,1\n", error="several columns 'text'"),
     "a column without a name": File("a.csv", ",review,stars\n0,a b,1\n", error="its columns are '', review, stars"),
+    "texts without a name": File(
+        "a.csv", ",label\na b,1\nc d,2\n", error="must be the text has no name", label_column="label"
+    ),
     "a space before a name": File(
         "a.csv", "text, label\na,1\n", ["a"], label_error="text, ' label'", label_column="label"
     ),
