@@ -510,6 +510,13 @@ MISTAKES = {
     "text that is not UTF-8": (("reconstruct", "run", "caf\udce9"), "not UTF-8"),
     "end that is not UTF-8": (("interpolate", "run", "a", "caf\udce9"), "not UTF-8"),
     "input that is not there": (("reconstruct", "run", "--input", "none.txt"), "no file none.txt"),
+    "columns of no file for the mixture": (
+        ("sample", "run", "--prior", "aggregate", "--label-column", "stars"),
+        "--texts FILE",
+    ),
+    "a folder for texts that the mixture is not fitted to": (("sample", "run", "--data-dir", "."), "--prior aggregate"),
+    "columns of no file to reconstruct": (("reconstruct", "run", "fine", "--text-column", "review"), "--input FILE"),
+    "columns of no file to export": (("export", "run", "--output", "new", "--text-column", "review"), "of FILE"),
     "unknown split": (("evaluate", "run", "--split", "dev"), "validation"),
     "unknown precision": (("evaluate", "run", "--precision", "fp8"), "no, bf16"),
     "evaluation into a folder": (("evaluate", "run", "--output", "empty"), "empty is a folder"),

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .app import app, imported, note, require_device, require_file, require_unicode, require_writable
-from .inputs import corpus_named, limits_of, load_model, read_texts, training_texts, write_report
+from .inputs import corpus_named, limits_of, load_model, read_texts, refuse_columns, training_texts, write_report
 from .options import (
     PAPER,
     TRAIN,
@@ -239,6 +239,10 @@ def sample(
     """
     if texts and prior != "aggregate":
         raise ValueError("--texts needs --prior aggregate: the mixture is fitted to these texts")
+    if data_dir and (texts or prior != "aggregate"):
+        raise ValueError("--data-dir needs --prior aggregate without --texts: the mixture is fitted to the run's texts")
+    if not texts:
+        refuse_columns("--texts FILE", text_column, label_column)
     vae = load_model(checkpoint, device)
     if prior == "aggregate" and (texts or vae.aggregate is None):
         listed = (
@@ -271,6 +275,8 @@ def reconstruct(
     """
     if bool(texts) == bool(input_file):
         raise typer.BadParameter("give either sentences or --input FILE")
+    if not input_file:
+        refuse_columns("--input FILE", text_column, label_column)
     listed = (
         read_texts(input_file, checkpoint, text_column, label_column) if input_file else require_unicode(texts or [])
     )

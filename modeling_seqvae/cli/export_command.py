@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .app import app, note, require_writable
-from .inputs import load_model, read_texts
+from .inputs import load_model, read_texts, refuse_columns
 from .options import SHARE, Checkpoint, LabelColumn, TextColumn
 
 
@@ -37,6 +37,8 @@ def export(
     """
     from ..hub.export import export_onnx
 
+    if texts is None:
+        refuse_columns("FILE", text_column, label_column)
     require_writable(output)
     listed = None if texts is None else read_texts(texts, checkpoint, text_column, label_column)
     facts = export_onnx(load_model(checkpoint, None), output, listed, int8=not no_int8)

@@ -40,6 +40,12 @@ def corpus_named(
     return name
 
 
+def refuse_columns(name: str, text_column: str | None, label_column: str | None) -> None:
+    """Refuse columns where the file that would have them is not given."""
+    if text_column or label_column:
+        raise ValueError(f"--text-column and --label-column are of {name}: give that file, or leave them out")
+
+
 def limits_of(limits: list[str] | None) -> dict[str, int]:
     """The counts of `--limit SPLIT=COUNT`. Raises ValueError where one is malformed."""
     from ..data.corpus_spec import SPLITS
