@@ -225,7 +225,8 @@ class Evaluation:
         return (self.training,)
 
     def done(self, output_dir: Path) -> bool:
-        return self._file(output_dir / self.folder) is not None
+        ended = self.training.ended(output_dir)  # a run that goes on gets other weights
+        return ended and self._file(output_dir / self.folder) is not None
 
     def state(self, output_dir: Path) -> str:
         return "to measure"

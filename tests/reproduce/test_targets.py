@@ -272,6 +272,7 @@ def test_figures_of_a_run_that_goes_on_are_not_its_figures(tmp_path):
     training = PTB.training("seqvae", 0)
     evaluated(tmp_path, training, 101.0)
     (tmp_path / training.folder / FINISHED).unlink()
+    assert not PTB.evaluation(training).done(tmp_path)  # or nothing would measure it at its end
     assert "SeqVAE (missing)" in document("table1", replace(PTB, methods=("seqvae",)), tmp_path)
 
 
