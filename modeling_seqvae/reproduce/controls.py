@@ -28,8 +28,8 @@ TRAIN_DOCUMENTS = 20_000
 """Training documents, at most, that classifiers are fitted to; of more, this many random ones, the same for all."""
 
 ENCODER = (
-    "embedding_size", "hidden_size", "encoder_hidden_size", "num_hidden_layers", "latent_size", "pooling_mode",
-    "initializer_range", "embedding_initializer_range",
+    "embedding_size", "encoder", "conv_layers", "hidden_size", "encoder_hidden_size", "num_hidden_layers",
+    "latent_size", "pooling_mode", "initializer_range", "embedding_initializer_range",
 )  # fmt: skip
 """Fields of a recipe's model that say what its encoder is before training, but for the posterior: a Gaussian."""
 
@@ -47,7 +47,8 @@ class Control:
 def controls(request: Request, methods: Sequence[str]) -> list[Control]:
     """The systems that latents of these methods are compared with.
 
-    Untrained encoders are as those of the methods: one for each pooling among them, and for other sizes.
+    Untrained encoders are as those of the methods: one for each pooling among them, and for other kinds and
+    sizes.
     """
     runs = {method: request.trainings(method) for method in methods}
     first = next(iter(runs.values()))
@@ -75,7 +76,7 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
 
 
 def _shape(method: str, training: Training) -> str:
-    """What tells a method's untrained encoder from others: its pooling, and sizes that the method's own file sets."""
+    """What tells a method's untrained encoder from others: its pooling, and what else its own file sets of it."""
     own = method_settings(method).get("model", {})
     sizes = [f"{name}={own[name]}" for name in ENCODER if name in own and name != "pooling_mode"]
     return ", ".join([training.recipe.sizes.pooling_mode, *sizes])

@@ -134,6 +134,14 @@ def test_an_encoder_of_other_sizes_has_a_control_of_its_own(request_, tmp_path):
     assert len(set(keys)) == len(keys)
 
 
+def test_an_encoder_of_another_kind_has_a_control_of_its_kind(request_for):
+    request = request_for(overrides=(), limits=LIMITS)
+    found = {one.name: one for one in controls(request, ["max_pool", "hybrid"]) if one.key == "mean"}
+    assert list(found) == ["untrained max, mean", "untrained max, encoder=convolutional, mean"]
+    (step,) = found["untrained max, encoder=convolutional, mean"].measurements
+    assert step.settings["model"]["encoder"] == "convolutional"
+
+
 def test_lsa_has_the_dimensions_of_the_latent(request_, measured):
     row = rows_by(TARGET.report(request_, measured), 1, "name")["lsa4"]
     assert request_.training("max_pool", 0).recipe.sizes.latent_size == 4
