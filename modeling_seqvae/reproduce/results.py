@@ -37,8 +37,11 @@ class Run:
 
     @property
     def but_for_the_seed(self) -> str:
-        """What runs of several seeds have in common: the recipe without the seed and without where its texts are."""
-        fields = self.recipe.model_dump(mode="json", exclude={"data_dir": True, "texts": True})
+        """What runs of several seeds have in common: the recipe without the seed and without where its texts are.
+
+        The texts themselves are part of it, but for the test set, which a run need not know.
+        """
+        fields = self.recipe.model_dump(mode="json", exclude={"data_dir": True, "texts": {"test"}})
         fields["training"].pop("seed")
         return json.dumps(fields, sort_keys=True)
 

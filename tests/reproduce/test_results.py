@@ -3,7 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
+from modeling_seqvae.data.columns import identity_of
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.training.recipe import resolve
 
@@ -95,6 +97,17 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path):
     add_run(tmp_path / "ptb" / "abs_pool" / "seed1", "abs_pool", record(1, 26.0, 0.9), seed=1)
     found = [title for title in rows(results_markdown(tmp_path)) if title.endswith("seeds")]
     assert found == ["SeqVAE + MaxPool, 2 seeds"]
+
+
+def test_runs_on_other_texts_are_not_averaged(tmp_path):
+    texts = {name: Dataset.from_dict({"text": [name, "a b"]}) for name in ("one", "other")}
+    for seed, (train, test) in enumerate([("one", "one"), ("one", "other"), ("other", "one")]):
+        run = tmp_path / "mine" / f"run{seed}"
+        add_run(run, "max_pool", record(1, 26.0 + seed, 0.9))
+        recipe = resolve("max_pool", overrides=[f"training.seed={seed}"]).of_data(texts[train], texts[train])
+        recipe.model_copy(update={"texts": recipe.texts | {"test": identity_of(texts[test])}}).save(run / "recipe.yaml")
+    found = rows(results_markdown(tmp_path))
+    assert [found[title]["-ELBO"] for title in found if title.endswith("seeds")] == ["26.50 ± 0.71"]
 
 
 def test_a_language_model_is_not_counted_as_collapsed(tmp_path):
