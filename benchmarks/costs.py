@@ -65,6 +65,7 @@ def _arguments() -> argparse.Namespace:
 
 def _main() -> None:
     given = _arguments()
+    torch.set_num_threads(given.threads)  # which is what the report tells of the machine
     limits = {"train": given.train, "validation": given.validation}
     recipes = {
         method: resolve(method, given.corpus, given.preset, limits=limits)

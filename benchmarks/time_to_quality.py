@@ -172,6 +172,7 @@ def _arguments() -> argparse.Namespace:
 
 def _main() -> None:
     given = _arguments()
+    torch.set_num_threads(given.threads)  # which is what the report tells of the machine
     runs = {side: [Run.read(folder) for folder in getattr(given, side)] for side in SIDES}
     recipes = {side: recipe_of(runs[side], side) for side in SIDES}
     require_comparable(*recipes.values())

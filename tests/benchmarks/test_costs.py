@@ -1,8 +1,11 @@
 """Costs: ratios within rounds, and the table of them."""
 
+import json
+
 import costs
 import pytest
 import report as report_page
+import torch
 from turns import Turns
 
 from modeling_seqvae.training.recipe import resolve
@@ -32,3 +35,16 @@ def test_the_table_has_a_row_for_each_system_and_the_seconds_of_the_first():
     assert lines == [["SeqVAE", "1.00 (1.00 to 1.00)", "1.00 (1.00 to 1.00)"]]
     (vmf,) = (each for each in report["rows"] if each["method"] == "vmf")
     assert vmf["update"]["median"] == pytest.approx(1.75) and "1.75 (1.50 to 2.00)" in told
+
+
+def test_the_report_tells_the_threads_that_were_asked_for(tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    asked = ["costs.py", "--methods", "vmf", "--threads", str(threads + 1), "--output", str(tmp_path / "costs.json")]
+    monkeypatch.setattr("sys.argv", asked)
+    epochs, seconds = dict.fromkeys(("seqvae", "vmf"), (10, 1000)), {"seqvae": [1.0], "vmf": [1.5]}
+    monkeypatch.setattr(costs, "take_turns", lambda *_: Turns(epochs, seconds, seconds))
+    try:
+        costs._main()
+    finally:
+        torch.set_num_threads(threads)
+    assert json.loads((tmp_path / "costs.json").read_text("utf-8"))["machine"]["threads"] == threads + 1
