@@ -124,7 +124,8 @@ def _systems(request: Request) -> list[System]:
         )
     runs = [(seeds[0].recipe.method, seeds) for seeds in encoder_runs(request, "table5")]
     bi_lstm = [supervised(request, corpus, training) for training in runs[0][1]]
-    own = paper_settings("rows")["transfer"].get(corpus.name)
+    named = request.corpus if isinstance(request.corpus, str) else None  # a file of one's own may have any name
+    own = paper_settings("rows")["transfer"].get(named)
     other = request.transfer or own
     if other == corpus.name:
         raise ValueError(f"--transfer {other} is the corpus itself: name another one, or leave it out")

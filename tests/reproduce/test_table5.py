@@ -13,6 +13,7 @@ from modeling_seqvae.reproduce import table5 as module
 from modeling_seqvae.reproduce.rows import best_encoder
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.table5 import Table5
+from modeling_seqvae.training.recipe import corpus_spec
 from modeling_seqvae.training.run_directory import weights_hash
 
 TARGET = Table5()
@@ -118,6 +119,8 @@ def test_the_corpus_to_transfer_from_is_known_for_the_paper_s(request_for):
     assert corpora == ["yelp_stars", "yelp_stars", "yelp_sentiment"]
     other = TARGET.steps(request_for(corpus="yelp_stars", transfer="yahoo"))[-1].trainings[0].recipe
     assert (other.corpus.name, other.method) == ("yahoo", "max_pool")
+    own = request_for(corpus=corpus_spec("demo").model_copy(update={"name": "yelp_stars"}))  # a file of that name
+    assert len(TARGET.steps(own)) == 3
     assert [step.title for step in TARGET.steps(request_for())][1:] == [
         "SeqVAE, seed 0: labels of labelled",
         "SeqVAE + MaxPool, seed 0: labels of labelled",
