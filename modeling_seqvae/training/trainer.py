@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,7 +347,9 @@ class SeqVAETrainer:
         )
 
     def _continue(self) -> None:
-        self.progress, self.plateau = self.directory.load_last()
+        self.progress, there = self.directory.load_last()
+        rule = self.spec.plateau()  # not that of last/, where a run that is now longer had another last epoch
+        self.plateau = replace(there, begin=rule.begin, patience=rule.patience, ignored=rule.ignored)
         self.recipe = self.directory.recipe
         self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)

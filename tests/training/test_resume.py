@@ -13,6 +13,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 
 from modeling_seqvae.data.files import exclusive_lock, write_checksums
+from modeling_seqvae.training import trainer as trainer_module
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import fingerprint
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
@@ -194,6 +195,19 @@ def test_best_is_of_the_histories_best_epoch_though_epochs_are_remade_otherwise(
     assert best["epoch"] == (1 if (write, later) == ("save_last", False) else 2)
     assert all(torch.equal(found[name], weights[best["epoch"]][name]) for name in found)
     assert f"{best['bound']:.2f}" in (tmp_path / "best" / "README.md").read_text("utf-8")
+
+
+def test_a_rate_that_falls_by_the_clock_is_not_halved_in_a_run_made_longer(make_trainer, tmp_path, monkeypatch):
+    """As the documents say: `epochs` is changed in recipe.yaml and in the command."""
+    falling = ("training.lr_schedule=linear", "training.plateau_patience=1", "training.max_halvings=2")
+    make_trainer(tmp_path, *falling, "training.epochs=2").train()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(path.read_text("utf-8").replace("  epochs: 2\n", "  epochs: 6\n"), "utf-8")
+    longer = make_trainer(tmp_path, *falling, "training.epochs=6")
+    monkeypatch.setattr(trainer_module, "summarise", lambda *_: longer.history[-1])  # no epoch is better
+    longer.train(resume=True)
+    expected = [0.5 * (1 - (8 * epoch - 0.5) / 48) for epoch in range(3, 7)]
+    assert [record["lr"] for record in longer.history[2:]] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "one bit"])
