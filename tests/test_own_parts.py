@@ -117,6 +117,35 @@ def test_an_objectives_options_are_those_of_its_function() -> None:
             resolve("max_pool", "demo", overrides=[*OWN, f"training.objective_options={options}"])
 
 
+OF_ALL_KINDS = """
+from __future__ import annotations
+from typing import Annotated
+from pydantic import Field
+from modeling_seqvae.registry import OBJECTIVES
+
+@OBJECTIVES.register("of_all_kinds")
+def of_all_kinds(output, kl_weight, *, floor: Annotated[float, Field(ge=0)], scale=1.0):
+    return output.loss
+"""
+
+
+@pytest.mark.usefixtures("registered")
+def test_annotations_of_options_may_be_strings_or_missing_and_options_required(tmp_path: Path) -> None:
+    (tmp_path / "options_of_all_kinds.py").write_text(OF_ALL_KINDS, "utf-8")
+    import_parts([str(tmp_path / "options_of_all_kinds.py")])
+
+    def options(*given: str) -> dict:
+        overrides = ["training.objective=of_all_kinds", *(f"training.objective_options={{{one}}}" for one in given)]
+        return resolve("max_pool", "demo", overrides=overrides).training.objective_options
+
+    assert options("floor: 1, scale: 2") == {"floor": 1, "scale": 2}
+    with pytest.raises(ValueError, match=r"floor: .*greater than or equal to 0, not -1"):
+        options("floor: -1")
+    for missing in ((), ("scale: 2",)):
+        with pytest.raises(ValueError, match=r"training\.objective_options: of_all_kinds needs the option 'floor'"):
+            options(*missing)
+
+
 @pytest.mark.usefixtures("registered")
 def test_a_function_of_the_output_is_the_loss() -> None:
     output = SimpleNamespace(reconstruction_loss=torch.tensor([4.0, 6.0]), kl=torch.tensor([1.0, 3.0]))

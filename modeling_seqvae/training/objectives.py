@@ -54,16 +54,30 @@ def objective_class(name: str) -> type[Elbo]:
 
 
 def require_objective_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where an objective has no such keyword-only argument, or not of such a value."""
-    parameters = inspect.signature(OBJECTIVES[name]).parameters.values()
-    known = {each.name: (each.annotation, each.default) for each in parameters if each.kind is each.KEYWORD_ONLY}
+    """Raise ValueError where an objective has no such keyword-only argument, or not of such a value, or needs another.
+
+    Arguments without an annotation take any value.
+    """
+    part = OBJECTIVES[name]
+    known = {
+        each.name: (
+            Any if each.annotation is each.empty else each.annotation,
+            ... if each.default is each.empty else each.default,
+        )
+        for each in inspect.signature(part).parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    }
     for option in options:
         if option not in known:
             choices = f"only {', '.join(known)}" if known else "nor any other"
             raise ValueError(f"{name} has no option {option!r}, {choices}")
-    checked = create_model(name, __config__=ConfigDict(strict=True, allow_inf_nan=False), **known)  # type: ignore[call-overload]
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    # The module tells what annotations mean that are strings, as under `from __future__ import annotations`.
+    checked = create_model(name, __config__=config, __module__=part.__module__, **known)  # type: ignore[call-overload]
     try:
         checked.model_validate(dict(options))
     except ValidationError as error:
         problem = error.errors()[0]
+        if problem["type"] == "missing":
+            raise ValueError(f"{name} needs the option {problem['loc'][0]!r}") from None
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, not {problem['input']!r}") from None

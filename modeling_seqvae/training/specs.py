@@ -38,7 +38,7 @@ class TrainingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     objective: str = "elbo"
-    objective_options: dict[str, Any] = {}
+    objective_options: dict[str, Any] = Field({}, validate_default=True)  # an objective may need some
     scheme: str = "joint"
     optimizer: str = "sgd"
     optimizer_options: dict[str, Any] = {}
