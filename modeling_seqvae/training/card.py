@@ -203,7 +203,8 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
         f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
     )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
-    chosen = {"bound": "-ELBO", "rec": "reconstruction loss"}[objective_class(training.objective).selects_by]
+    by = objective_class(training.objective).selects_by
+    chosen = {"rec": "reconstruction loss"}.get(by, MEASURES[by][0])
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
         f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`; KL weight "

@@ -15,12 +15,21 @@ from modeling_seqvae.evaluation.dual import FILE, DualNetworks
 from modeling_seqvae.noise import seed_of
 from modeling_seqvae.training import schemes
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint
+from modeling_seqvae.training.elbo import Elbo
 from modeling_seqvae.training.free_bits import MinimumRate
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.trainer import Interrupted
 from modeling_seqvae.training.wae_rnf import mmd
 
 SHORT = ("training.anneal_epochs=1", "training.epochs=2")
+
+
+def test_an_own_objective_may_select_by_any_figure_of_the_history(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "nearest_to_the_prior", type("Own", (Elbo,), {"selects_by": "kl"}))
+    history = make_trainer(tmp_path, *SHORT, "training.objective=nearest_to_the_prior").train()
+    config = json.loads((tmp_path / "best" / "config.json").read_text("utf-8"))
+    assert config["validation_kl"] == pytest.approx(min(record["kl"] for record in history), abs=1e-4)
+    assert "the lowest validation KL." in (tmp_path / "best" / "README.md").read_text("utf-8")
 
 
 def first_batch(trainer):
