@@ -86,6 +86,11 @@ class Recipe(BaseModel):
                 f"model.posterior {config.posterior} needs the whole batch at once: "
                 "training.accumulation_steps must be 1"
             )
+        if self.pretraining is not None and self.encoder_from is not None:
+            raise ValueError(
+                "a run begins with a pretraining or with the encoder of encoder_from, not with both: change nothing of "
+                "pretraining, or leave out --encoder-from"
+            )
         if self.starts_from_encoder and config.latent_size == 0:
             raise ValueError("pretraining and encoder_from need an encoder: model.latent_size is 0")
         return self

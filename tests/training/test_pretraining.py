@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.training import run
 from modeling_seqvae.training.objectives import OBJECTIVES
-from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.trainer import Interrupted
 
 UNIGRAM_METHOD = "unigram_pretraining_elbo"
@@ -264,6 +264,13 @@ def test_the_whole_model_goes_on_where_the_decoder_is_not_reset(make_recipe, tmp
 def test_what_cannot_be_is_refused_by_field(make_recipe, method, override, told):
     with pytest.raises(ValueError, match=told):
         make_recipe(override, method=method)
+
+
+def test_an_encoder_from_elsewhere_has_no_pretraining_to_change():
+    chosen = {"preset": "tiny", "encoder_from": "somewhere"}
+    assert resolve(UNIGRAM_METHOD, **chosen).pretraining is None
+    with pytest.raises(ValueError, match=r"--set: .* with a pretraining or with the encoder of encoder_from, not"):
+        resolve(UNIGRAM_METHOD, **chosen, overrides=["pretraining.training.epochs=2"])
 
 
 def test_a_stage_shares_what_it_does_not_change_but_for_what_is_the_main_run_s(make_recipe):
