@@ -92,6 +92,7 @@ class Progress:
     phase_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
     history: list[dict[str, Any]] = field(default_factory=list)
     scheme: dict[str, Any] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)  # what it cost when the run began
 
     @property
     def at_its_best(self) -> bool:

@@ -134,7 +134,11 @@ class SeqVAETrainer:
             "pretraining_seconds": before["seconds"],
             "pretraining_updates": before["encoder_updates"],
         }
-        self.progress = Progress(learning_rate=self.spec.learning_rate, seconds=self.pretraining["pretraining_seconds"])
+        self.progress = Progress(
+            learning_rate=self.spec.learning_rate,
+            seconds=self.pretraining["pretraining_seconds"],
+            pretraining=self.pretraining,
+        )
         self.clock = PhaseClock(self.progress.phase_seconds)
         self.signals = NotedSignals()
         self._saved_at = time.monotonic()
@@ -351,6 +355,7 @@ class SeqVAETrainer:
         rule = self.spec.plateau()  # not that of last/, where a run that is now longer had another last epoch
         self.plateau = replace(there, begin=rule.begin, patience=rule.patience, ignored=rule.ignored)
         self.recipe = self.directory.recipe
+        self.pretraining = self.progress.pretraining or self.pretraining  # whose run may have gone, or gone on
         self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)
         if self.progress.at_its_best:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -14,7 +15,7 @@ from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.training import run
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.recipe import Recipe, resolve
-from modeling_seqvae.training.trainer import Interrupted
+from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
 
 UNIGRAM_METHOD = "unigram_pretraining_elbo"
 SHORT = ("training.epochs=2", "training.anneal_epochs=1")
@@ -178,6 +179,18 @@ def test_the_encoder_of_any_run_can_start_another(pretrained, make_recipe, tmp_p
     assert trainer.history[-1]["pretraining_updates"] == 16
     last = json.loads((pretrained / "history.jsonl").read_text("utf-8").splitlines()[-1])
     assert trainer.history[-1]["bound"] == last["bound"]
+
+
+def test_the_cost_of_an_encoder_stays_where_its_run_is_gone(pretrained, make_recipe, tmp_path, monkeypatch):
+    shutil.copytree(pretrained / "pretraining", tmp_path / "first")
+    recipe = make_recipe(*SHORT).model_copy(update={"encoder_from": str(tmp_path / "first")})
+    with monkeypatch.context() as patched:
+        patched.setattr(SeqVAETrainer, "finished", property(lambda trainer: trainer.progress.epoch == 1))
+        train(recipe, tmp_path / "run")
+    shutil.rmtree(tmp_path / "first")
+    trainer = train(recipe, tmp_path / "run", resume=True)
+    assert [record["encoder_updates"] for record in trainer.history] == [16 + 8, 16 + 16]
+    assert [record["pretraining_updates"] for record in trainer.history] == [16, 16]
 
 
 @pytest.mark.parametrize(
