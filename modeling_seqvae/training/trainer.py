@@ -331,7 +331,7 @@ class SeqVAETrainer:
             "kl_weight": self.spec.kl_weight((progress.updates - 1) / len(self.batches)),  # of the last update
             **summary,
             **(self.pretraining if self.recipe.starts_from_encoder else {}),
-            "lr": self.optimizers[0].param_groups[0]["lr"],
+            "lr": self.optimizers[-1].param_groups[0]["lr"],  # the decoder's
             "words_per_second": round(words / max(seconds["train"], 1e-9)),
             **{f"{phase}_seconds": round(passed, 2) for phase, passed in seconds.items()},
             "peak_memory_mb": round(peak),

@@ -231,3 +231,10 @@ def test_inner_batches_are_of_the_update_s_own_epoch(eager, update, epoch):
     drawn = eager.loader.random_batches(update, np.random.default_rng(0))
     read = {tuple(next(drawn).numbers) for _ in range(40)}
     assert read <= batches[epoch] and all(read - other for other in batches if other is not batches[epoch])
+
+
+def test_the_history_has_the_rate_of_the_decoder(make_trainer, tmp_path):
+    overrides = ("training.epochs=1", "training.encoder_rate=0.1")
+    for scheme in ("joint", "aggressive"):
+        (record,) = make_trainer(tmp_path / scheme, *overrides, f"training.scheme={scheme}").train()
+        assert record["lr"] == 0.5
