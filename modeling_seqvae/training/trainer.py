@@ -31,7 +31,7 @@ from ..kernels import release_freed_memory
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import PopulationHead
 from .callbacks import Callback
-from .loader import BatchLoader
+from .loader import Batch, BatchLoader
 from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, profiled
 from .objectives import objective_class
 from .optimizers import OPTIMIZERS, grouped
@@ -247,7 +247,7 @@ class SeqVAETrainer:
                 if self.show and progress.updates % SHOW_EVERY == 0:
                     self._show(bar, kl_weight, *figures.tolist())
                 if self.spec.log_updates and progress.updates % self.spec.log_updates == 0:
-                    self._log_update(kl_weight, *figures.tolist())
+                    self._log_update(kl_weight, batch, figures)
                 if progress.updates % RELEASE_EVERY == 0:
                     release_freed_memory()
                 self._save_when_asked()
@@ -265,11 +265,13 @@ class SeqVAETrainer:
         figures = f"bound {reconstruction + kl:.1f}, kl {kl:.2f}, {speed:,.0f} words/s"
         bar.set_postfix_str(f"kl weight {kl_weight:.2f}, {figures}", refresh=False)
 
-    def _log_update(self, kl_weight: float, reconstruction: float, kl: float) -> None:
-        """Give the trackers the means of the batch just trained on, of all processes."""
+    def _log_update(self, kl_weight: float, batch: Batch, figures: torch.Tensor) -> None:
+        """Give the trackers the means of the batch just trained on, of all processes; `figures` are this one's."""
+        sums = figures * sum(part.sentences for part in batch.parts)
+        reconstruction, kl = (self.accelerator.reduce(sums, "sum") / len(batch.numbers)).tolist()
         lr = self.optimizers[-1].param_groups[0]["lr"]
-        figures = {"bound": reconstruction + kl, "rec": reconstruction, "kl": kl, "kl_weight": kl_weight, "lr": lr}
-        self.accelerator.log({f"train/{name}": value for name, value in figures.items()}, step=self.progress.updates)
+        told = {"bound": reconstruction + kl, "rec": reconstruction, "kl": kl, "kl_weight": kl_weight, "lr": lr}
+        self.accelerator.log({f"train/{name}": value for name, value in told.items()}, step=self.progress.updates)
 
     def _end_epoch(self) -> None:
         """Evaluate, keep the best, apply the learning-rate rule, and write everything down."""

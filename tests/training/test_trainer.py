@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.evaluation.evaluate import Evaluator, summarise
 from modeling_seqvae.training import loader, monitor, run, trainer
+from modeling_seqvae.training.loader import Batch, Part
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.trainer import TrainingDiverged
 
@@ -452,6 +453,14 @@ def test_trackers_get_every_field_of_the_recipe_and_figures_between_evaluations(
     for _, figures in logged:
         if "train/kl" in figures:
             assert figures["train/bound"] == pytest.approx(figures["train/rec"] + figures["train/kl"])
+
+
+def test_figures_between_evaluations_are_means_over_all_processes(make_trainer, tmp_path, monkeypatch):
+    made, logged = make_trainer(tmp_path), {}
+    monkeypatch.setattr(made.accelerator, "log", lambda figures, step: logged.update(figures))
+    monkeypatch.setattr(made.accelerator, "reduce", lambda sums, how: sums + torch.tensor([60.0, 6.0]))  # another's 3
+    made._log_update(1.0, Batch(np.arange(8), [Part(0, 5, {})]), torch.tensor([10.0, 1.0]))
+    assert (logged["train/rec"], logged["train/kl"]) == (110 / 8, 11 / 8)
 
 
 def test_a_run_for_weights_and_biases_is_called_like_its_directory(make_trainer, tmp_path, monkeypatch):
