@@ -56,7 +56,7 @@ class Elbo:
     def before_update(self, batch: Batch, update: int) -> None:
         """Called before the model's own update on a batch, the update-th of the run."""
 
-    def before_gradient(self, batch: Batch) -> None:
+    def before_gradient(self, batch: Batch, kl_weight: float) -> None:
         """Called before the gradient of a batch is taken, with this process's parts of it."""
 
     def after_update(self, batch: Batch, sums: torch.Tensor) -> None:

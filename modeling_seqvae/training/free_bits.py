@@ -52,7 +52,7 @@ class FreeBits(Elbo):
         self.hinge = hinge
         self.above: torch.Tensor | None = None  # (D,), where the global batch's mean KL is above the floor
 
-    def before_gradient(self, batch: Batch) -> None:
+    def before_gradient(self, batch: Batch, kl_weight: float) -> None:
         self.above = None
         if self.hinge == "sentence" or self.accelerator.num_processes == len(batch.parts) == 1:  # all is in one part
             return
@@ -61,7 +61,9 @@ class FreeBits(Elbo):
             for part in batch.parts:
                 # for posteriors that draw, as refined ones do: a shard's numbers, whichever process computes it
                 seed_torch(seed_of(self.seed, part.shard, *map(int, batch.numbers)), self.accelerator.device)
-                posterior = self.model.encode(part.tensors["input_ids"], part.tensors["attention_mask"])
+                words = part.tensors["input_ids"], part.tensors["attention_mask"]
+                pooled = self.model.get_encoder().read(*words)[1]
+                posterior = self.model.posterior(pooled, *words, kl_weight)  # refined by the bound that is trained on
                 if part.sentences:  # else one stands in that does not count
                     total = total + self._terms(posterior.kl_per_dimension()).sum(0)
         terms = 1 if self.floor == "total" else self.model.config.latent_size

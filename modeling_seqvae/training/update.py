@@ -84,7 +84,7 @@ class JointUpdate:
         KL and loss over this process's sentences, (3,).
         """
         with fast_matmul(self.accelerator.device):
-            self.objective.before_gradient(batch)
+            self.objective.before_gradient(batch, kl_weight)
             sums = self._accumulate(batch, kl_weight, noise)
             if self.encoder_frozen:  # no gradient, so that neither the norm nor an optimiser's averages know of it
                 for weight in self.accelerator.unwrap_model(self.model).get_encoder().parameters():

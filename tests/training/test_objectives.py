@@ -262,7 +262,7 @@ def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_
     terms = kl if floor == "dimension" else kl.sum(1, keepdim=True)
     terms = terms.mean(0, keepdim=True) if hinge == "batch" else terms
     assert floor == "total" or ((terms < 0.05).any() and (terms > 0.05).any())
-    trainer.objective.before_gradient(batch)
+    trainer.objective.before_gradient(batch, 1.0)
     found, plain = output_of(trainer, 0.6)
     expected = plain.reconstruction_loss.mean() + 0.6 * terms.clamp_min(0.05).sum(1).mean()
     torch.testing.assert_close(found.loss, expected)
@@ -271,7 +271,7 @@ def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_
 
 def test_below_the_floor_the_kl_has_no_gradient(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path, *FREE, "training.objective_options={nats: 100}")
-    trainer.objective.before_gradient(first_batch(trainer))
+    trainer.objective.before_gradient(first_batch(trainer), 1.0)
     part = first_batch(trainer).parts[0]
     gradients = []
     for kl_weight in (0.0, 1.0):
@@ -288,7 +288,7 @@ def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
         trainer = make_trainer(tmp_path / str(steps), *FREE, parts)
         kl, batch = kl_of(trainer)
         trainer.objective.nats = float(kl[:2].mean(0)[0] + kl.mean(0)[0]) / 2  # between a part's mean and the whole's
-        trainer.objective.before_gradient(batch)
+        trainer.objective.before_gradient(batch, 1.0)
         assert torch.equal(trainer.objective.above, kl.mean(0) > trainer.objective.nats)
     assert (kl[:2].mean(0) > trainer.objective.nats)[0] != trainer.objective.above[0]
 
@@ -302,14 +302,26 @@ def test_the_hinge_on_the_batch_is_the_same_whichever_process_looks(make_trainer
     monkeypatch.setattr(trainer.accelerator, "reduce", lambda total, how: totals.append(total) or reduce(total, how))
     for state in (1, 2):
         torch.manual_seed(state)
-        trainer.objective.before_gradient(first_batch(trainer))
+        trainer.objective.before_gradient(first_batch(trainer), 1.0)
     assert torch.equal(*totals)
+
+
+def test_the_hinge_is_on_posteriors_that_the_weighted_bound_refines(make_trainer, tmp_path, monkeypatch):
+    refined = ("model.posterior=refined", "model.refinement_steps=2", "training.accumulation_steps=2")
+    trainer = make_trainer(tmp_path, *FREE, *refined)
+    head, weights = trainer.model.get_encoder().posterior, []
+    refine = head.refine
+    monkeypatch.setattr(head, "refine", lambda *given: weights.append(given[-1]) or refine(*given))
+    batch = first_batch(trainer)
+    trainer.objective.before_gradient(batch, 0.25)
+    trainer.objective.output(trainer.model, batch.parts[0].tensors, 0.25)
+    assert weights == [0.25, 0.25, 0.25]
 
 
 def test_a_batch_that_is_here_as_a_whole_is_encoded_once(make_trainer, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, *FREE)
-    monkeypatch.setattr(trainer.objective.model, "encode", None)
-    trainer.objective.before_gradient(first_batch(trainer))
+    monkeypatch.setattr(trainer.objective.model, "posterior", None)
+    trainer.objective.before_gradient(first_batch(trainer), 1.0)
     assert trainer.objective.above is None
 
 
