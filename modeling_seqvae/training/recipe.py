@@ -165,7 +165,13 @@ class Recipe(BaseModel):
         return self.model_copy(update={"texts": {name: identity_of(rows) for name, rows in splits.items()}})
 
     def of_data(self, train: Dataset, validation: Dataset) -> "Recipe":
-        """The recipe of a run on these data: itself where they are its texts, or else one of data in memory."""
+        """The recipe of a run on these data: itself where they are its texts, or else one of data in memory.
+
+        Raises ValueError for an empty one of the two.
+        """
+        for split, rows in {"training": train, "validation": validation}.items():
+            if len(rows) == 0:
+                raise ValueError(f"the {split} set has no texts")
         found = {"train": identity_of(train), "validation": identity_of(validation)}
         if found.items() <= self.texts.items():
             return self

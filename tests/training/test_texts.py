@@ -334,3 +334,11 @@ def test_a_run_remembers_the_folder_of_relative_files(tmp_path, preset, monkeypa
     monkeypatch.chdir(tmp_path / "other")
     assert evaluated(tmp_path / "run") == tmp_path / "run" / "evaluation.json"
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["bound"] == own
+
+
+@pytest.mark.parametrize("preset", ["tiny", "auto"])
+def test_data_sets_without_texts_are_refused_by_name(tmp_path, preset):
+    some, none = (Dataset.from_dict({"text": texts}) for texts in (["one two"] * 9, []))
+    for train, validation, told in ((none, some, "training"), (some, none, "validation")):
+        with pytest.raises(ValueError, match=f"the {told} set has no texts"):
+            runs.train_on(resolve("max_pool", preset=preset), tmp_path, train, validation, progress=False)
