@@ -128,7 +128,8 @@ class Recipe(BaseModel):
         fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
         fields["model"] |= self.pretraining.model
         shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
-        fields["training"] = shared | self.pretraining.training
+        counted = {"updates": None} if "epochs" in self.pretraining.training else {}  # they are meant as they are
+        fields["training"] = shared | counted | self.pretraining.training
         return Recipe.model_validate(fields)
 
     @property

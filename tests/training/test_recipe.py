@@ -147,6 +147,14 @@ def test_a_method_changes_single_fields_of_the_pretraining_in_its_base(tmp_path)
         resolve(str(tmp_path / "mine.yaml"), "ptb")
 
 
+def test_epochs_of_a_pretraining_that_is_given_as_a_whole_are_meant_as_they_are():
+    for overrides in (["pretraining.training={epochs: 2}"], {"pretraining.training": {"epochs": 2}}):
+        recipe = resolve("unigram_pretraining", preset="auto", overrides=overrides).settled(3000)
+        assert recipe.pretraining_recipe().training.epochs == 2
+    longer = resolve("unigram_pretraining", preset="auto", overrides=["pretraining.training={batch_size: 8}"])
+    assert longer.pretraining_recipe().training.updates == longer.training.updates
+
+
 @pytest.mark.parametrize(("preset", "epochs"), [("paper", 40), ("small", 20), ("demo", 8)])
 def test_the_cycles_of_cyclical_end_well_before_the_run(preset, epochs):
     training = resolve("cyclical", "ptb", preset).training
