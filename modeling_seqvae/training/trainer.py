@@ -40,6 +40,8 @@ from .report import EpochTable, progress_bar, quiet_libraries
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
 
+PRECISIONS = ("no", "bf16")
+"""Others scale the loss, and count on updates that are left out, which a training here stops at."""
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""
 RELEASE_EVERY = 100
@@ -93,6 +95,12 @@ class SeqVAETrainer:
         if self.accelerator.distributed_type == DistributedType.FSDP:
             raise ValueError(
                 "FSDP shards the weights that one process writes to best/: launch with DDP (multi_gpu.yaml)"
+            )
+        has, wanted = self.accelerator.mixed_precision, self.spec.mixed_precision
+        if has not in (PRECISIONS if wanted is None else (wanted,)):
+            raise ValueError(
+                f"the Accelerator or the launcher asks for {has}, where training.precision is {self.spec.precision}: "
+                f"let both be one of {', '.join(PRECISIONS)}"
             )
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process

@@ -418,6 +418,14 @@ def test_an_accelerator_that_accumulates_on_its_own_is_refused(make_trainer, tmp
         make_trainer(tmp_path, accelerator=Accelerator(gradient_accumulation_steps=4, cpu=True))
 
 
+@pytest.mark.parametrize(("recipe", "has"), [("bf16", "no"), ("no", "bf16"), ("auto", "fp16")])
+def test_a_precision_other_than_the_recipe_s_is_refused(make_trainer, tmp_path, monkeypatch, recipe, has):
+    accelerator = Accelerator(cpu=True)
+    monkeypatch.setitem(AcceleratorState._shared_state, "_mixed_precision", has)
+    with pytest.raises(ValueError, match=rf"asks for {has}, where training\.precision is {recipe}: .*one of no, bf16"):
+        make_trainer(tmp_path, f"training.precision={recipe}", accelerator=accelerator)
+
+
 def test_sharded_weights_are_refused(make_trainer, tmp_path, monkeypatch):
     accelerator = Accelerator(cpu=True)
     monkeypatch.setitem(AcceleratorState._shared_state, "distributed_type", DistributedType.FSDP)
