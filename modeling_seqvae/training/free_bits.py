@@ -136,6 +136,6 @@ class MinimumRate(Elbo):
 
     def after_update(self, batch: Batch, sums: torch.Tensor) -> None:
         kl = self.accelerator.reduce(sums[1], "sum") / len(batch.numbers)
+        self.optimizer.zero_grad()
         (self.multiplier.value.abs() * (kl - self.nats)).backward()  # minimised here, so that the penalty is maximised
         self.optimizer.step()
-        self.optimizer.zero_grad()

@@ -77,6 +77,7 @@ class IVae(Elbo):
                 encoder.read(part.tensors["input_ids"], part.tensors["attention_mask"])[1] for part in batch.parts
             ]
         for step in range(1, DUAL_UPDATES + 1):
+            self.optimizer.zero_grad()
             for part, features in zip(batch.parts, pooled, strict=True):
                 seed = seed_of(self.seed, update, part.shard, step, DUAL_UPDATES)
                 seed_torch(seed, self.accelerator.device)
@@ -88,7 +89,6 @@ class IVae(Elbo):
                     share = part.sentences * self.accelerator.num_processes / len(batch.numbers)
                     self.accelerator.backward(loss * share)
             self.optimizer.step()
-            self.optimizer.zero_grad()
 
     def save(self, directory: Path) -> None:
         self._own.save(directory)

@@ -197,6 +197,29 @@ def test_best_is_of_the_histories_best_epoch_though_epochs_are_remade_otherwise(
     assert f"{best['bound']:.2f}" in (tmp_path / "best" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize("method", ["max_pool", "ivae", "minimum_rate"])
+def test_a_trainer_that_was_broken_off_amid_an_update_goes_on_as_if_it_was_not(
+    make_trainer, tmp_path, monkeypatch, assert_same_run, method
+):
+    """As by a second Ctrl-C in a notebook, where the same trainer may go on."""
+    make_trainer(tmp_path / "whole", "training.epochs=2", method=method).train()
+    broken = make_trainer(tmp_path / "run", "training.epochs=2", method=method)
+    optimizer = broken.optimizers[0] if method == "max_pool" else broken.objective.optimizer
+    step = optimizer.step
+    with monkeypatch.context() as patched:
+
+        def interrupted():
+            if broken.progress.updates == 11:
+                raise KeyboardInterrupt
+            step()
+
+        patched.setattr(optimizer, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            broken.train()
+    broken.train(resume=True)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_rate_that_falls_by_the_clock_is_not_halved_in_a_run_made_longer(make_trainer, tmp_path, monkeypatch):
     """As the documents say: `epochs` is changed in recipe.yaml and in the command."""
     falling = ("training.lr_schedule=linear", "training.plateau_patience=1", "training.max_halvings=2")
