@@ -109,8 +109,11 @@ class BatchLoader:
         )
 
     def _choose_device(self) -> None:
-        """A new thread's GPU is the first, where pinned memory would cost every process a second context."""
-        if self.device.type == "cuda":
+        """A new thread's GPU is the first, where pinned memory would cost every process a second context.
+
+        Without an index, which is what accelerate calls the only process's GPU, torch has nothing to choose.
+        """
+        if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)
 
 

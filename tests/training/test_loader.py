@@ -97,6 +97,13 @@ def test_on_a_gpu_memory_is_pinned_by_the_thread_and_copies_do_not_wait(dataset,
     assert copies == [(True, {"non_blocking": True})] * 3 * 5
 
 
+def test_the_only_gpu_has_no_number(dataset, monkeypatch):
+    """accelerate calls it "cuda", which torch's own set_device refuses."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *arguments, **options: tensor)
+    assert len(list(loader(dataset, device="cuda").epoch(0))) == 5
+
+
 def wait_until(condition) -> None:
     deadline = time.monotonic() + 10
     while not condition():
