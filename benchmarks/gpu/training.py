@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from measuring import Machine, median_seconds, seconds
 from results import keep_run
@@ -168,6 +169,7 @@ def _costs(recipe: Recipe, vocabulary: int, texts: dict[str, int], device: torch
     )
     mixed = recipe.training.mixed_precision == "bf16"
     bench = Bench(shapes, device, "bfloat16" if mixed else "float32", decoder=sizes.decoder)
+    AcceleratorState._reset_state(reset_partial_state=True)  # its precision is not the run's
     update = median_seconds(bench.train, device, 5)
     with tempfile.TemporaryDirectory() as folder:
         once = seconds(lambda: bench.model.save_pretrained(folder), device)

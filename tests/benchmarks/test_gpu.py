@@ -53,6 +53,7 @@ def left(toy, packed, tmp_path_factory) -> Path:
     told = ["--device", "cpu", "--size", "tiny", "--preset", "tiny", "--batch-size", "16", "--sentences", "4"]
     told += ["--corpus", str(toy / "toy.yaml"), "--pack", str(packed), "--nll-sentences", "8", "--nll-samples", "4"]
     told += ["--set", "training.updates=[8, 8]", "--set", "pretraining.training.updates=[4, 4]"]
+    told += ["--set", "training.precision=bf16"]  # as the preset that is trained on a GPU
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "LIMITS", {})  # a busy machine is slow
         ended = _called("run", "--output-dir", str(folder), "--minutes", "30", *told)
