@@ -16,6 +16,7 @@ A second call trains another model:  run --output-dir OUT --parts training --met
 import argparse
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
     part = commands.add_parser("part")  # of `run`, in a process of its own
     part.add_argument("name", choices=MODULES)
     part.add_argument("output_dir", type=Path)
-    part.add_argument("seconds", type=float)
+    part.add_argument("until", type=float)  # by time.monotonic(), which is one for all processes
     return parser.parse_args()
 
 
@@ -89,7 +90,8 @@ def _run(given: argparse.Namespace) -> int:
 def _part(given: argparse.Namespace) -> None:
     settings = Settings.read(given.output_dir / SETTINGS)
     sys.path.append(str(Path(settings.work_dir) / "packages"))  # behind all that the machine has
-    import_module(f"benchmarks.gpu.{MODULES[given.name]}").main(settings, given.output_dir, given.seconds)
+    part = import_module(f"benchmarks.gpu.{MODULES[given.name]}")
+    part.main(settings, given.output_dir, given.until - time.monotonic())
 
 
 def _keep(given: argparse.Namespace) -> None:

@@ -4,8 +4,10 @@ import bz2
 import json
 import random
 import sys
+import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import report
@@ -154,6 +156,18 @@ def test_a_corpus_that_is_nowhere_is_told_before_anything_is_packed(toy, tmp_pat
     with pytest.raises(ValueError, match="demo is no corpus of files"):
         packing.pack(tmp_path / "pack", "demo", tmp_path, wheels=False)
     assert not (tmp_path / "pack").exists()
+
+
+def test_what_a_part_takes_to_begin_is_of_its_own_time(monkeypatch, tmp_path):
+    """Its libraries alone take seconds, and it is ended by the clock of those who started it."""
+    told = []
+    slow = SimpleNamespace(main=lambda settings, output_dir, seconds: told.append(seconds))
+    monkeypatch.setattr("benchmarks.gpu.__main__.import_module", lambda name: time.sleep(0.5) or slow)
+    (tmp_path / "settings.json").write_text("{}", "utf-8")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(driver.subprocess, "Popen", lambda command, **options: _called(*command[3:]))
+    driver.Part("training", 100.0, tmp_path, tmp_path, "cpu")
+    assert 90 < told[0] <= 99.5
 
 
 def test_a_part_that_fails_or_is_late_stops_no_other(monkeypatch, tmp_path):
