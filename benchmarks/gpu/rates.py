@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 from waits import Waits
 
+from modeling_seqvae.training.monitor import events_of
 from modeling_seqvae.training.recipe import named_settings
 
 from .driver import Settings
@@ -66,7 +67,7 @@ def _profile(work: Callable[[], object], device: torch.device) -> dict[str, Any]
     with profile(activities=[ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])) as profiler:
         traced = seconds(work, device)
     own = "self_device_time_total" if cuda else "self_cpu_time_total"
-    events = profiler.key_averages()
+    events = events_of(profiler)
     longest = sorted(events, key=lambda event: getattr(event, own), reverse=True)[:ROWS]
     return {
         "milliseconds": 1e3 * elapsed,

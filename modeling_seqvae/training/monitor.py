@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 from tqdm import tqdm
 
@@ -133,9 +134,17 @@ def _report(profiler: profile, directory: Path, device: torch.device, show: bool
     return table
 
 
+def events_of(profiler: profile) -> list[Any]:
+    """What the host has recorded, averaged by name, with the time of the kernels that each launched.
+
+    A GPU's own events tell of the same kernels once more, and of each range from its first one to its last.
+    """
+    return [event for event in profiler.key_averages() if event.device_type == DeviceType.CPU]
+
+
 def summary(profiler: profile, device: torch.device) -> str:
     """Where the recorded updates' time went: parts of an update by the clock, operations by the time of their own."""
-    events = profiler.key_averages()
+    events = events_of(profiler)
     steps = [event for event in events if event.key.startswith("ProfilerStep")]
     parts = {event.key: event for event in events if event.key in RANGES}
     operations = [event for event in events if event.key not in RANGES and event not in steps]

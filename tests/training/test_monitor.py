@@ -5,14 +5,19 @@ import json
 import mmap
 import os
 import re
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import EventList, FunctionEvent
 from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
 from modeling_seqvae.training import monitor
-from modeling_seqvae.training.monitor import ACTIVE, PHASES, RANGES, WAIT, WARMUP, PhaseClock, peak_megabytes
+from modeling_seqvae.training.monitor import ACTIVE, PHASES, RANGES, WAIT, WARMUP, PhaseClock, peak_megabytes, summary
 
 CPU = torch.device("cpu")
 
@@ -120,6 +125,32 @@ def test_the_table_tells_shares_of_an_update(make_trainer, tmp_path, capfd):
     assert 30 < sum(parts.values()) <= 100.5
     operations = [float(share) for share, _, _, name in rows if name not in RANGES]
     assert len(operations) == 12 and operations == sorted(operations, reverse=True)
+
+
+def test_a_gpus_kernels_count_once_and_updates_too():
+    """What kineto gives of two updates: ranges and kernels are there for the host and for the GPU."""
+    numbers, events = count(1), EventList([], use_device="cuda")
+
+    def event(name: str, start: int, end: int, device: DeviceType = DeviceType.CPU, marked: bool = False) -> Any:
+        options = {"use_device": "cuda", "device_type": device, "is_user_annotation": marked, "stack": []}
+        events.append(FunctionEvent(next(numbers), name, 1, start, end, **options))
+        return events[-1]
+
+    for start in (0, 1000):
+        event(f"ProfilerStep#{start // 1000}", start, start + 900)
+        event("forward", start + 100, start + 700)
+        for place, operation, kernel in ((200, "aten::mm", 300), (400, "aten::add", 100)):
+            event(operation, start + place, start + place + 50).append_kernel(f"kernel of {operation}", 0, kernel)
+            event(f"kernel of {operation}", start + place, start + place + kernel, DeviceType.CUDA)
+        for name in (f"ProfilerStep#{start // 1000}", "forward"):
+            event(name, start + 200, start + 700, DeviceType.CUDA, True)
+    events._build_tree()
+    told = summary(SimpleNamespace(key_averages=events.key_averages), torch.device("cuda")).splitlines()
+    assert told[0] == "2 updates of 0.9 ms; of one:"
+    rows = {line.split("  ")[-1]: line.split()[:3] for line in told[1:]}
+    assert rows["forward"] == ["66.7%", "0.60", "1"]
+    assert rows["aten::mm"] == ["75.0%", "0.30", "1"] and rows["aten::add"] == ["25.0%", "0.10", "1"]
+    assert "kernel of aten::mm" not in rows
 
 
 def test_a_run_too_short_for_it_says_so(make_trainer, tmp_path, capfd):
