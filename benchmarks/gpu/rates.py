@@ -22,6 +22,8 @@ from .findings import Findings
 
 ROWS = 25
 """Operations of a profile that are kept."""
+SYNCHRONISES = "called a synchronizing"
+"""What torch warns of at each wait; another warning tells once that this way to see them is a prototype."""
 
 
 def main(settings: Settings, output_dir: Path, seconds: float) -> None:
@@ -98,5 +100,5 @@ def waits_of(work: Callable[[], object], device: torch.device) -> dict[str, int]
             work()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    places = Counter(f"{Path(each.filename).name}:{each.lineno}" for each in told if "synchroniz" in str(each.message))
-    return dict(places)
+    waits = [each for each in told if SYNCHRONISES in str(each.message)]
+    return dict(Counter(f"{Path(each.filename).name}:{each.lineno}" for each in waits))

@@ -5,6 +5,7 @@ import json
 import random
 import sys
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 import report
 import results
 
-from benchmarks.gpu import correctness, driver, keeping, packing, training
+from benchmarks.gpu import correctness, driver, keeping, packing, rates, training
 from benchmarks.gpu.__main__ import _main
 from benchmarks.gpu.driver import Settings
 
@@ -156,6 +157,21 @@ def test_a_corpus_that_is_nowhere_is_told_before_anything_is_packed(toy, tmp_pat
     with pytest.raises(ValueError, match="demo is no corpus of files"):
         packing.pack(tmp_path / "pack", "demo", tmp_path, wheels=False)
     assert not (tmp_path / "pack").exists()
+
+
+def test_a_wait_is_what_torch_warns_of_and_not_that_it_may_miss_some(monkeypatch):
+    """Without a GPU: torch's two warnings, of which the one of the way to see them comes once."""
+
+    def mode(name: str) -> None:
+        if name == "warn":
+            warnings.warn("Synchronization debug mode does not yet detect all synchronizing operations", stacklevel=1)
+
+    def work() -> None:
+        for _ in range(2):
+            warnings.warn_explicit("called a synchronizing CUDA operation", UserWarning, "package/kernels.py", 7)
+
+    monkeypatch.setattr(rates.torch.cuda, "set_sync_debug_mode", mode)
+    assert rates.waits_of(work, rates.torch.device("cuda")) == {"kernels.py:7": 2}
 
 
 def test_what_a_part_takes_to_begin_is_of_its_own_time(monkeypatch, tmp_path):
