@@ -32,7 +32,8 @@ def computed_in(precision: str, device: torch.device) -> Iterator[None]:
 def products_in(precision: str, device: torch.device) -> Iterator[None]:
     """Inside, float32 products on a GPU are in TF32 or not, on a CPU as the package has them done.
 
-    By default torch's LSTM uses TF32 on a GPU while its matrix products do not: here both do, or neither.
+    By default torch's LSTM uses TF32 on a GPU while its matrix products do not: here both do, or neither. In bfloat16
+    the LSTM that learns is as in a training.
     """
     short = precision == "tf32"
     if short and device.type != "cuda":
@@ -40,7 +41,7 @@ def products_in(precision: str, device: torch.device) -> Iterator[None]:
     recurrent, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     with fast_matmul(device):
         if device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = short
+            torch.backends.cudnn.allow_tf32 = short or precision == "bfloat16"
             torch.set_float32_matmul_precision("high" if short else "highest")
         try:
             yield

@@ -274,7 +274,11 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
     """
     if torch.compiler.is_exporting():
         return _exported_layer(layer, inputs, state)
-    if _is_plain() or not _own_backward_is_faster(layer, inputs) or not is_bare(layer, nn.LSTM):
+    if _is_plain() or not is_bare(layer, nn.LSTM):
+        return layer(inputs, state)
+    if _learns_on_a_gpu(inputs):
+        return _learning_layer(layer, inputs, state)
+    if not _own_backward_is_faster(layer, inputs):
         return layer(inputs, state)
     if state is None:
         zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
@@ -302,6 +306,25 @@ def _exported_layer(layer: Any, inputs: torch.Tensor, state: State | None) -> tu
     word_gates = F.linear(inputs, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0).transpose(0, 1)
     last, states = scan(read, (hidden[0].clone(), cell[0].clone()), word_gates)
     return states.transpose(0, 1), (last[0][None], last[1][None])
+
+
+def _learns_on_a_gpu(inputs: torch.Tensor) -> bool:
+    return inputs.device.type == "cuda" and torch.is_grad_enabled()
+
+
+def _learning_layer(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+    """The layer by cuDNN, in the weights' dtype and in training mode, of whichever mode the layer is.
+
+    Under autocast torch has cuDNN compute in float16, also where products are to be in bfloat16: most gradients of an
+    encoder, of a mean over a batch, would be 0 there. And from a call in evaluation mode cuDNN has no way back.
+    """
+    dtype = layer.weight_hh_l0.dtype
+    zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size, dtype=dtype)
+    start = [part.to(dtype) for part in (state or (zeros, zeros))]
+    with torch.autocast(inputs.device.type, enabled=False):
+        # with biases, 1 layer, no dropout, in training mode, one direction, batch first
+        states, *last = torch.lstm(inputs.to(dtype), start, layer._flat_weights, True, 1, 0.0, True, False, True)
+    return states, (last[0], last[1])
 
 
 def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:

@@ -74,7 +74,6 @@ def forward_and_backward(device: torch.device) -> Iterator[Finding]:
     here, ids, mask = _model(), *_sentences()
 
     def take(model: SeqVAEForTextModeling, precision: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        model.train()  # a recurrence on a GPU has no way back otherwise
         words, seen = ids.to(model.device), mask.to(model.device)
         with products_in(precision, model.device):
             with computed_in(precision, model.device):

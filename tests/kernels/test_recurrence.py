@@ -1,5 +1,7 @@
 """Our recurrences are nn.LSTM's, forward and backward."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -111,3 +113,33 @@ def test_the_state_to_start_from_is_left_alone() -> None:
     words, latents = torch.randn(B, T, E, dtype=torch.float64), torch.randn(S, B, Z, dtype=torch.float64)
     states_under_latents(layer, words, latents, start)
     assert all(torch.equal(part, copy) for part, copy in zip(start, before, strict=True))
+
+
+@pytest.mark.parametrize(("device", "learns"), [("cuda", True), ("cuda:1", True), ("cpu", False)])
+def test_gradients_on_a_gpu_are_asked_for_where_there_will_be_some(device: str, learns: bool) -> None:
+    inputs = SimpleNamespace(device=torch.device(device))
+    assert kernels._learns_on_a_gpu(inputs) is learns
+    with torch.no_grad():
+        assert not kernels._learns_on_a_gpu(inputs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_gradients_on_a_gpu_are_not_in_autocasts_precision(
+    monkeypatch: pytest.MonkeyPatch, training: bool, begun: bool
+) -> None:
+    """Without a GPU: that cuDNN is called in training mode, without autocast, and that this changes nothing else."""
+    layer = layer_of(E, torch.float32).train(training)
+    inputs = torch.randn(B, T, E, requires_grad=True)
+    state = tuple(torch.randn(1, B, H).bfloat16() for _ in range(2)) if begun else None
+    wide = tuple(part.float() for part in state) if state else None
+    states, last = layer(inputs, wide)
+    expected = [states, *last, *torch.autograd.grad(states.square().sum(), [inputs, *layer.parameters()])]
+    modes, lstm = [], torch.lstm
+    monkeypatch.setattr(kernels, "_learns_on_a_gpu", lambda inputs: True)
+    monkeypatch.setattr(torch, "lstm", lambda *arguments: modes.append(arguments[6]) or lstm(*arguments))
+    with torch.autocast("cpu", torch.bfloat16):
+        states, last = run_layer(layer, inputs, state)
+    found = [states, *last, *torch.autograd.grad(states.square().sum(), [inputs, *layer.parameters()])]
+    torch.testing.assert_close(found, expected)
+    assert modes == [True] and layer.training is training
