@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,13 @@ def test_every_command_has_help(command: str) -> None:
     described = invoke(command, "-h").stdout
     assert described == invoke(command, "--help").stdout
     assert f"Usage: seqvae {command} " in described
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_what_stands_in_brackets(command: str) -> None:
+    (registered,) = (it for it in app.registered_commands if command in (it.name, it.callback.__name__))
+    for name in re.findall(r"\[(\w+)\]", registered.callback.__doc__):
+        assert f"[{name}]" in invoke(command, "--help").stdout
 
 
 def test_names_that_help_mentions_exist() -> None:
