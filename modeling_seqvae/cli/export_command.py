@@ -28,10 +28,10 @@ def export(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
 ) -> None:
-    """Export the encoder to ONNX, for services without PyTorch.
+    r"""Export the encoder to ONNX, for services without PyTorch.
 
     Writes encoder.onnx, encoder.int8.onnx, tokenizer.json and export.json, and prints by how much the values of the two
-    encoders differ from the model's. Needs the extra: pip install 'seqvae\\[onnx]'.
+    encoders differ from the model's. Needs the extra: pip install 'seqvae\[onnx]'.
 
     Example: seqvae export RUN reviews.csv --output encoder
     """
