@@ -102,7 +102,8 @@ class Explorer:
         return self._once("nll", lambda: self.vae.nll(self.texts, DRAWS_OF_MANY).tolist())
 
     def _nll_per_token(self) -> list[float]:
-        return [nll / length for nll, length in zip(self.nll(), self.lengths, strict=True)]
+        read = self.vae.tokenizer.model_max_length - 1  # of a longer text the NLL is that of its beginning
+        return [nll / min(length, read) for nll, length in zip(self.nll(), self.lengths, strict=True)]
 
     def text_at(self, position: Any) -> str:
         """The text of a point on the map."""

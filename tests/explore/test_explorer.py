@@ -63,6 +63,14 @@ def test_colours_are_of_every_text(explorer: Explorer, vae: SeqVAE) -> None:
     assert ratio == pytest.approx(explorer.lengths[3])
 
 
+@pytest.mark.filterwarnings("ignore:.*were cut there")
+def test_of_a_text_that_is_cut_the_tokens_that_were_read_count(vae: SeqVAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae.tokenizer, "model_max_length", 8)
+    cut = Explorer(vae, ["the food was good , and the room was clean .", "the food was good , and"])
+    assert cut.lengths == [12, 7]
+    assert cut.coloured("NLL per token") == pytest.approx([cut.nll()[0] / 7, cut.nll()[1] / 7])
+
+
 def test_the_labels_are_measured_or_not_told(explorer: Explorer, vae: SeqVAE) -> None:
     found = explorer.disentanglement()
     assert found is not None and 0 <= found["mig"] <= 1 and 0 <= found["sap"] <= 1
