@@ -10,7 +10,7 @@ import pandas as pd
 from ..data.files import write_json, write_text, writing
 from ..evaluation.projection import TITLES
 from ..hub.push import curves
-from ..reproduce.plots import STYLES, require_matplotlib
+from ..reproduce.plots import STYLES, as_written, require_matplotlib
 from .explorer import Explorer
 
 MOST_CLASSES = 7
@@ -124,7 +124,7 @@ def map_figure(explorer: Explorer, places: Any, colour: str, values: Sequence[An
     axis.set_xticks([])
     axis.set_yticks([])
     figure.suptitle(f"{explorer.title}: {len(places):,} texts, {TITLES[method]} of the posteriors", fontsize=9)
-    figure.savefig(path, dpi=200)
+    as_written(figure).savefig(path, dpi=200)
 
 
 def dimension_figure(table: pd.DataFrame, title: str, path: Path) -> None:
@@ -139,7 +139,7 @@ def dimension_figure(table: pd.DataFrame, title: str, path: Path) -> None:
     axis.grid(axis="y", alpha=0.3, linewidth=0.5)
     axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{title}: what each dimension holds", fontsize=9)
-    figure.savefig(path, dpi=200)
+    as_written(figure).savefig(path, dpi=200)
 
 
 def traversal_figure(table: pd.DataFrame, title: str, path: Path, shown: int = 4) -> None:
@@ -150,7 +150,7 @@ def traversal_figure(table: pd.DataFrame, title: str, path: Path, shown: int = 4
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_axis_off()
     height = 1 / (len(values) + 2.2)
-    axis.text(0.01, 1 - 0.7 * height, title, fontsize=9, va="center", parse_math=False)
+    axis.text(0.01, 1 - 0.7 * height, title, fontsize=9, va="center")
     width = 0.94 / len(numbers)
     for column, number in enumerate(numbers):
         left = 0.06 + column * width
@@ -158,14 +158,14 @@ def traversal_figure(table: pd.DataFrame, title: str, path: Path, shown: int = 4
         sentences = table[table["dimension"] == number]["sentence"]
         for line, sentence in enumerate(sentences):
             place = 1 - (line + 2.7) * height
-            axis.text(left, place, _short(sentence, 44), fontsize=8, va="center", parse_math=False)
+            axis.text(left, place, _short(sentence, 44), fontsize=8, va="center")
     for line, value in enumerate(values):
         place = 1 - (line + 2.7) * height
         axis.text(0.01, place, f"{value:+.0f}", fontsize=8, va="center", color="0.4")
         axis.axhline(place + height / 2, color="0.88", linewidth=0.6, xmin=0.01, xmax=0.99)
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
-    figure.savefig(path, dpi=200)
+    as_written(figure).savefig(path, dpi=200)
 
 
 def _short(text: str, most: int = 24) -> str:

@@ -16,7 +16,7 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpus_spec import CorpusFiles
 from ..data.files import CHECKSUMS, dump_yaml, read_json
 from ..data.subwords import BPE, GIVEN, WORDS, hub_name
-from ..reproduce.plots import STYLES, require_matplotlib
+from ..reproduce.plots import STYLES, as_written, require_matplotlib
 from ..sharing import SharingError, code_files, prepare_repository, push_files, sentence_files, with_auto_map
 from ..text import SeqVAE
 from ..training.callbacks import Callback
@@ -184,7 +184,7 @@ def curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
         axis.legend(fontsize=8, frameon=False)
     figure.suptitle(f"{title}, validation set", fontsize=9)
     picture = BytesIO()
-    figure.savefig(picture, dpi=150, metadata={"Software": None})
+    as_written(figure).savefig(picture, dpi=150, metadata={"Software": None})
     return picture.getvalue()
 
 

@@ -67,7 +67,7 @@ def save(figure: Any, path: Path, caption: str) -> None:
     if caption:
         figure.suptitle(fill(caption, CAPTION_WIDTH), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=200)
+    as_written(figure).savefig(path, dpi=200)
 
 
 def _draw_curves(axis: Any, histories: Sequence[History], key: str, title: str, style: tuple[str, str, str]) -> None:
@@ -89,6 +89,13 @@ def require_matplotlib() -> Any:
     except ModuleNotFoundError:
         raise ModuleNotFoundError("figures need matplotlib: pip install matplotlib") from None
     return Figure
+
+
+def as_written(figure: Any) -> Any:
+    """The figure, in whose texts a `$` is one: names, labels and titles are the user's own and no formulas."""
+    for text in figure.findobj(lambda part: hasattr(part, "set_parse_math")):
+        text.set_parse_math(False)
+    return figure
 
 
 BAND = 2

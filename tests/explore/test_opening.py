@@ -117,6 +117,12 @@ def test_a_map_is_drawn_without_labels_and_history(
     assert "curves.png" not in written and colour in pd.read_csv(tmp_path / "map.csv")
 
 
+def test_prices_are_labels_and_no_formulas(vae: SeqVAE, explorer: Explorer, tmp_path: Path) -> None:
+    history = [dict.fromkeys(("epoch", "bound", "rec", "kl", "mi"), 1.0)]
+    priced = Explorer(vae, explorer.texts[:9], ["$", "$$", "$x_$"] * 3, title="a $$ model", history=history)
+    assert {"map.png", "curves.png"} <= set(write_pictures(priced, tmp_path))
+
+
 def test_the_command_draws_and_refuses_in_a_sentence(table: Path, tmp_path: Path) -> None:
     columns = ("--text-column", "review", "--label-column", "stars")
     done = invoke("plot", CHECKPOINT, table, "-o", tmp_path / "out", *columns)
