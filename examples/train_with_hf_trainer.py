@@ -1,10 +1,11 @@
 """Training with transformers' own Trainer: its arguments, callbacks and checkpoints, and the paper's KL annealing.
 
-python examples/train_with_hf_trainer.py RUN [--method max_pool] [--corpus demo] [--limit train=5000] \
-    [--set training.epochs=3 ...]
+python examples/train_with_hf_trainer.py RUN [--method max_pool] [--corpus demo] [--preset fast] \
+    [--limit train=5000] [--set training.epochs=3 ...]
 
-RUN/best is a checkpoint for SeqVAE.from_pretrained. What this Trainer does not know of is left out: aggressive training
-of the encoder, plateau schedules, and the history and card of a run. `seqvae train` has them.
+RUN/best is a checkpoint for SeqVAE.from_pretrained. This Trainer minimises -ELBO by AdamW. Methods with a pretraining,
+another objective or another scheme, and presets for SGD, are refused; rates that fall, and the history and card of a
+run, are left out. `seqvae train` has them all.
 """
 
 import argparse
@@ -22,8 +23,16 @@ def main() -> None:
     """Train, and write the best checkpoint with its tokenizer."""
     options = _options()
     limits = {split: int(count) for split, _, count in (limit.partition("=") for limit in options.limit)}
-    recipe = resolve(options.method, options.corpus, overrides=options.set, limits=limits)
+    recipe = resolve(options.method, options.corpus, options.preset, overrides=options.set, limits=limits)
     training = recipe.training
+    if recipe.pretraining or (training.objective, training.scheme) != ("elbo", "joint"):
+        raise SystemExit(
+            f"{options.method} is not trained by -ELBO alone: seqvae train --method {options.method} does it"
+        )
+    if training.optimizer != "adam":
+        raise SystemExit(
+            f"the recipe's learning rate is one for {training.optimizer}: choose another preset, as --preset fast"
+        )
     corpus, tokenizer = read_corpus(recipe, options.data_dir)
     train, validation = (tokenise(corpus.splits[name], tokenizer) for name in ("train", "validation"))
     model = SeqVAEForTextModeling(recipe.config(tokenizer))
@@ -62,6 +71,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("run", help="folder for checkpoints")
     parser.add_argument("--method", default="max_pool")
     parser.add_argument("--corpus", default="demo")
+    parser.add_argument("--preset", help="sizes and rates; default: the corpus's own")
     parser.add_argument("--data-dir")
     parser.add_argument("--limit", action="append", default=[], help="only the first documents: train=5000")
     parser.add_argument("--set", action="append", default=[], help="one field of the recipe: training.epochs=3")

@@ -58,6 +58,7 @@ SENTENCE_FEATURES = "sentence_seqvae_config.json"
 OURS = (
     "README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json",
     "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors",
+    SENTENCE_FEATURES, "config_sentence_transformers.json", "modules.json",
 )  # fmt: skip
 """Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
 

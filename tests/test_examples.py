@@ -60,14 +60,20 @@ def run_notebook(path: Path) -> str:
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_ablation_changes_the_recommended_method_in_one_place(path: Path) -> None:
     recommended, changed = resolve("unigram_pretraining", "demo"), resolve(str(path), "demo")
-    here, there = recommended.model_dump(), changed.model_dump()
-    fields = [name for name in ("model", "training") if here[name] != there[name]]
     if path.stem == "no_pretraining":
-        assert not fields and changed.pretraining is None
-    else:
-        assert len(fields) == 1 and here["pretraining"] == there["pretraining"]
-        (section,) = fields
-        assert sum(here[section][name] != value for name, value in there[section].items()) == 1
+        assert (changed.model, changed.training, changed.pretraining) == (recommended.model, recommended.training, None)
+        return
+    before, after = (
+        {
+            (part, section, name): value
+            for part, fields in (("run", recipe.model_dump()), ("pretraining", recipe.model_dump()["pretraining"]))
+            for section in ("model", "training")
+            for name, value in fields[section].items()
+        }
+        for recipe in (recommended, changed)
+    )
+    # epochs that are given leave no `updates` to bound them
+    assert sum(before.get(field) != value is not None for field, value in after.items()) == 1
 
 
 def test_train(run: Any, tmp_path: Path) -> None:
@@ -79,6 +85,20 @@ def test_train_with_hf_trainer(run: Any, tmp_path: Path) -> None:
     printed = run("train_with_hf_trainer", str(tmp_path / "run"), *SMALL, *FEW)
     assert "nats per sentence" in printed and "written from the prior" in printed
     assert SeqVAE.from_pretrained(tmp_path / "run" / "best").encode(["the food"]).shape == (1, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--method", "unigram_pretraining"), "not trained by -ELBO alone"),
+        (("--preset", "small"), "one for sgd: choose another preset"),
+    ],
+    ids=str,
+)
+def test_the_hf_trainer_refuses_recipes_that_it_cannot_follow(monkeypatch, tmp_path, arguments, told) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_with_hf_trainer", str(tmp_path / "run"), *arguments, *FEW])
+    with pytest.raises(SystemExit, match=told):
+        runpy.run_path(str(EXAMPLES / "train_with_hf_trainer.py"), run_name="__main__")
 
 
 def test_encode_for_classification(run: Any) -> None:

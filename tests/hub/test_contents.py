@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard
 
 from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.hub.push import contents
-from modeling_seqvae.sharing import code_files
+from modeling_seqvae.sharing import OURS, code_files
 from modeling_seqvae.training.recipe import Recipe
 
 CHECKPOINT = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -54,6 +54,7 @@ def test_for_sentence_transformers_three_files_are_added_which_name_our_module(m
     plain, shared = contents(run, "user/name"), contents(run, "user/name", sentence_features="mean", samples=0)
     added = {"modules.json", "config_sentence_transformers.json", "sentence_seqvae_config.json"}
     assert set(shared.files) - set(plain.files) == added
+    assert added < set(OURS)  # so that an update without them removes them
     (module,) = json.loads(read(shared.files["modules.json"]))
     source = Path(__file__).resolve().parents[2].joinpath(*module["type"].split(".")[:-1]).with_suffix(".py")
     assert f"class {module['type'].split('.')[-1]}(" in source.read_text("utf-8")
