@@ -18,8 +18,8 @@ STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "^", "--"), 
           ("#E69F00", "v", ":"), ("#56B4E9", "P", ":"), ("#000000", "X", "-."), ("#999999", "*", "-."))  # fmt: skip
 """Colours that colour-blind readers tell apart (Okabe and Ito), with markers and lines for print."""
 
-CAPTION_WIDTH = 100
-"""Characters of nine points in the narrowest figure's 7.2 inches."""
+CHARACTERS = 13.5
+"""Of a caption's nine points, in an inch."""
 
 PANELS = (("kl", "KL(q(z|x) || p(z)), nats per sentence"), ("cosine", "mean pairwise cosine similarity"))
 
@@ -65,7 +65,7 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
 def save(figure: Any, path: Path, caption: str) -> None:
     """Write a figure under its caption, in as many lines as that needs."""
     if caption:
-        figure.suptitle(fill(caption, CAPTION_WIDTH), fontsize=9)
+        figure.suptitle(fill(caption, int(CHARACTERS * figure.get_figwidth())), fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     as_written(figure).savefig(path, dpi=200)
 

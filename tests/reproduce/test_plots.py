@@ -2,9 +2,11 @@ import sys
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from modeling_seqvae.reproduce import plots
-from modeling_seqvae.reproduce.plots import STYLES, figure3, require_matplotlib
+from modeling_seqvae.reproduce.plots import STYLES, figure3, price_figure, require_matplotlib
+from modeling_seqvae.reproduce.rows import Spread
 
 
 def history(*kls: float, first: int = 1) -> list[dict[str, Any]]:
@@ -59,8 +61,12 @@ def test_nothing_but_zeros_is_drawn_as_well(tmp_path, drawn):
 def test_a_long_caption_takes_several_lines(tmp_path, drawn):
     caption = "ptb, " + ", ".join(f"training.option_{number}=0.5" for number in range(9))
     figure3({"last": history(2.0, 3.0)}, tmp_path / "figure.png", caption)
-    title = drawn[0].get_suptitle()
-    assert title.replace("\n", " ") == caption and max(map(len, title.splitlines())) <= 100
+    point = {"kl": Spread((1.0,)), "cost": Spread((0.0,)), "accuracy": None}
+    price_figure({"max": point}, tmp_path / "price.png", "NLL", caption=caption)
+    for figure in drawn:
+        assert figure.get_suptitle().replace("\n", " ") == caption
+        within = next(part for part in figure.texts if part.get_text() == figure.get_suptitle())
+        assert within.get_window_extent(FigureCanvasAgg(figure).get_renderer()).width <= figure.bbox.width
 
 
 def test_epochs_are_whole_numbers(tmp_path, drawn):
