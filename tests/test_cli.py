@@ -123,6 +123,7 @@ def test_every_command_has_help(command: str) -> None:
     described = invoke(command, "-h").stdout
     assert described == invoke(command, "--help").stdout
     assert f"Usage: seqvae {command} " in described
+    assert "[[" not in described and "...}" not in described
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -11,7 +11,7 @@ from .options import USE, Checkpoint, DataDir, Device, LabelColumn, TextColumn
 TextsToSee = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[TEXTS]",
+        metavar="TEXTS",
         help="The texts on the map: a file as for encode. Default: the validation set of the run.",
     ),
 ]

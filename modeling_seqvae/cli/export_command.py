@@ -16,7 +16,7 @@ def export(
     texts: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[FILE]",
+            metavar="FILE",
             help="Texts to compare the exported encoder on: a file as for encode, or -. Default: sentences that the "
             "model writes.",
         ),

@@ -73,7 +73,7 @@ def encode(
 def classify(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT...", help="One or more runs, checkpoints or models on the hub."),
+        typer.Argument(metavar="CHECKPOINT", help="One or more runs, checkpoints or models on the hub."),
     ],
     corpus: Annotated[
         str,
