@@ -143,9 +143,9 @@ def test_a_training_that_fails_is_named_with_its_log(tmp_path: Path, monkeypatch
     assert result.exit_code == 1 and f"SeqVAE + MaxPool, seed 0: the loss is not a number (log: {log})" in result.stderr
 
 
-def outcome(title: str, kl: float, nll: float) -> demo.Outcome:
+def outcome(title: str, kl: float, nll: float, mi: float = 0.5) -> demo.Outcome:
     vae: Any = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(latent_size=16)))
-    return demo.Outcome(title, vae, [], {"kl": kl, "au": 3, "mi": 0.5, "nll": nll})
+    return demo.Outcome(title, vae, [], {"kl": kl, "au": 3, "mi": mi, "nll": nll})
 
 
 @pytest.mark.parametrize("better", [0, 1])
@@ -155,6 +155,11 @@ def test_the_verdict_follows_the_figures_whichever_model_they_are_of(better: int
     _, _, plain, pooled, comparison, _ = demo._verdict(outcomes)
     assert "SeqVAE: collapsed" in plain and "SeqVAE + MaxPool: not collapsed" in pooled
     assert comparison.strip().startswith(f"{titles[better]} has a lower NLL than {titles[1 - better]} by 4.00 ±")
+
+
+def test_a_kl_without_information_is_no_success() -> None:
+    outcomes = [outcome("SeqVAE", 0.9, 24.0), outcome("SeqVAE + MaxPool", 6.0, 24.0, mi=0.01)]
+    assert "SeqVAE + MaxPool: all but collapsed (KL 6.000 nats" in demo._verdict(outcomes)[3]
 
 
 def test_without_matplotlib_it_says_so_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

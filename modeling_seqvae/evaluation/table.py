@@ -138,6 +138,19 @@ def collapsed(report: Mapping[str, Any]) -> bool:
     return report["au"] is not None and report["kl"] < COLLAPSED_BELOW
 
 
+def state_of(report: Mapping[str, Any]) -> str:
+    """`collapsed`, `not collapsed`, or, where all texts have much the same posterior, `all but collapsed`."""
+    if collapsed(report):
+        return "collapsed"
+    return "not collapsed" if report["au"] and not uninformative(report) else "all but collapsed"
+
+
+def uninformative(report: Mapping[str, Any]) -> bool:
+    """Whether the mutual information of text and latent is known, and next to nothing: so it can be at any KL."""
+    information = report.get("mi")
+    return report["au"] is not None and information is not None and information < COLLAPSED_BELOW
+
+
 def warning_of(figures: Mapping[str, Any]) -> str:
     """What is wrong where the latent says next to nothing of a text, and what to do; empty where it says something.
 
@@ -145,12 +158,11 @@ def warning_of(figures: Mapping[str, Any]) -> str:
     """
     if collapsed(figures):
         return collapse_told(figures["kl"])
-    information = figures.get("mi")
-    if figures["au"] is None or information is None or information >= COLLAPSED_BELOW:
+    if not uninformative(figures):
         return ""
     return (
         f"the KL is {figures['kl']:.2f} nats a text, but all texts have much the same posterior: the mutual "
-        f"information of text and latent is {max(0.0, information):.2f} nats, and {figures['au']} units are active. "
+        f"information of text and latent is {max(0.0, figures['mi']):.2f} nats, and {figures['au']} units are active. "
         f"{INFORMATIVE_METHOD}"
     )
 

@@ -19,7 +19,7 @@ from ..data.subwords import WORDS
 from ..evaluation.evaluate import Evaluator, nll_figures, row
 from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
-from ..evaluation.table import collapsed, compare, how_likelihoods, table
+from ..evaluation.table import compare, how_likelihoods, state_of, table
 from ..text import SeqVAE
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
@@ -135,8 +135,8 @@ def _caption(outcomes: Sequence[Outcome], truth: np.ndarray, corpus: DatasetDict
 def _verdict(outcomes: Sequence[Outcome]) -> list[str]:
     lines = ["", "Verdict"]
     for outcome in outcomes:
-        state = "collapsed" if collapsed(outcome.report) else "not collapsed"
         kl, active, size = outcome.report["kl"], outcome.report["au"], outcome.vae.model.config.latent_size
+        state = state_of(outcome.report)
         lines.append(f"  {outcome.title}: {state} (KL {kl:.3f} nats, {active} of {size} units active)")
     spread = paper_settings("demo")["nll_spread"]
     pairs = zip(outcomes[1:], outcomes, strict=False)

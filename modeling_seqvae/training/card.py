@@ -17,7 +17,7 @@ from ..data.corpus_spec import CorpusSpec
 from ..data.subwords import BPE, WORDS, hub_name
 from ..decoders import DECODERS
 from ..encoders import ENCODERS
-from ..evaluation.table import collapsed, how_likelihoods
+from ..evaluation.table import how_likelihoods, state_of, uninformative
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .objectives import objective_class
 from .recipe import Recipe
@@ -259,8 +259,11 @@ def _verdict(splits: Sequence[str], figures: Mapping[str, Any], latent_size: int
     """Whether the posterior collapsed, by the last of the splits."""
     if not latent_size:
         return ""
-    state = "has collapsed" if collapsed(figures) else "has not collapsed" if figures["au"] else "has all but collapsed"
+    state = state_of(figures)
+    why = state == "all but collapsed" and uninformative(figures)
+    information = f", the mutual information of sentence and latent {max(0.0, figures['mi']):.2f} nats" if why else ""
     return (
-        f"The posterior {state}: on the {splits[-1]} set the KL is {figures['kl']:.2f} nats a sentence (below "
-        f"{COLLAPSED_BELOW} the latent is as good as ignored), and {figures['au']} of {latent_size} units are active."
+        f"The posterior has {state}: on the {splits[-1]} set the KL is {figures['kl']:.2f} nats a sentence (below "
+        f"{COLLAPSED_BELOW} the latent is as good as ignored){information}, and {figures['au']} of {latent_size} units "
+        "are active."
     )

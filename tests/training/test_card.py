@@ -112,9 +112,11 @@ def test_an_evaluation_adds_a_column_and_its_own_metadata(tmp_path: Path, make_r
 @pytest.mark.parametrize(
     ("figures", "verdict"),
     [
-        ({}, "The posterior has not collapsed: on the validation set the KL is 0.88 nats"),
+        ({"mi": 0.5}, "The posterior has not collapsed: on the validation set the KL is 0.88 nats"),
         ({"kl": 0.02}, "The posterior has collapsed: on the validation set the KL is 0.02 nats"),
         ({"kl": 0.12, "au": 0}, "The posterior has all but collapsed"),
+        ({}, "The posterior has all but collapsed: on the validation set the KL is 0.88 nats a sentence"),
+        ({}, "ignored), the mutual information of sentence and latent 0.00 nats, and"),
     ],
 )
 def test_the_verdict_is_that_of_the_figures(
