@@ -470,6 +470,7 @@ MISTAKES = {
         "ptb.train.txt",
     ),
     "unknown preset": (("train", "--training", "huge", "--output-dir", "new"), "paper"),
+    "private without a model to push": ((*TRAIN, "new", "--private"), "--push-to"),
     "override without a field": ((*TRAIN, "new", "--set", "nonsense"), "section.field=value"),
     "override of an unknown field": ((*TRAIN, "new", "--set", "training.epoch=3"), "epochs"),
     "override of the wrong kind": ((*TRAIN, "new", "--set", "training.epochs=many"), "training.epochs"),

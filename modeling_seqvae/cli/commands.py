@@ -89,6 +89,8 @@ def train(
     from ..training import run
     from ..training.recipe import resolve
 
+    if private and push_to is None:
+        raise ValueError("--private needs --push-to: without it nothing is shared")
     spec = corpus_named(corpus, text_column, label_column)
     changes = [*(overrides or ()), *([f"corpus.tokenizer={json.dumps(tokenizer)}"] if tokenizer else [])]
     modules = imported(ctx, imports)
