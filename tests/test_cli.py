@@ -458,6 +458,10 @@ MISTAKES = {
     "method that is not there": ((*TRAIN, "new", "--method", "none.yaml"), "no file none.yaml"),
     "unknown corpus": (("train", "--corpus", "pbt", "--output-dir", "new"), "ptb"),
     "corpus that is not there": (("train", "--corpus", "none.txt", "--output-dir", "new"), "none.txt"),
+    "folder as a corpus that is not there": (
+        ("train", "--corpus", "none/texts", "--output-dir", "new"),
+        "/none/texts",
+    ),
     "empty corpus": (("train", "--corpus", "empty.txt", "--output-dir", "new"), "empty.txt is empty"),
     "corpus in an empty folder": (("train", "--corpus", "empty", "--output-dir", "new"), "train.txt"),
     "corpus without a suffix": (("train", "--corpus", "file", "--output-dir", "new"), "suffix"),

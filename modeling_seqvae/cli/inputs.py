@@ -30,8 +30,8 @@ def corpus_named(
     from ..training.configuration import available
 
     path = Path(name)
-    own = name not in available("corpora") and path.suffix not in (".yaml", ".yml") and (path.suffix or path.exists())
-    if own:
+    a_path = path.suffix or path.exists() or path.name != name
+    if a_path and name not in available("corpora") and path.suffix not in (".yaml", ".yml"):
         readings = [reading_of(checkpoint) for checkpoint in checkpoints]
         reading = max(readings, key=lambda reading: reading.most_words, default=None)
         return spec_from_path(path, text_column, label_column, reading=reading, evaluated=evaluated)
