@@ -513,6 +513,10 @@ MISTAKES = {
         ("score", "run", "three.txt", "-o", "new.csv", "--reference", "none.txt"),
         "no file none.txt",
     ),
+    "quantiles among a set that is not there": (
+        ("score", "run", "three.txt", "-o", "new.csv", "--reference", "dev"),
+        "nor a set of this name: train, validation, test",
+    ),
     "quantiles among texts that are not known": (
         ("score", "run/best", "three.txt", "-o", "new.csv", "--reference", "train"),
         "the training texts of run/best",

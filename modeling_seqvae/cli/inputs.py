@@ -144,6 +144,10 @@ def reference_rows(
     from ..training.report import quiet_libraries
 
     if name not in SPLITS:
+        if name != "-" and not Path(name).exists():
+            raise FileNotFoundError(
+                f"--reference: there is no file {name}, nor a set of this name: {', '.join(SPLITS)}"
+            )
         rows = shared_rows(Path(name), checkpoint, text_column, label_column, state).rows
         with state.main_process_first(), quiet_libraries():
             rows = some_of(rows.filter(bool, input_columns="text"), REFERENCE_TEXTS)
