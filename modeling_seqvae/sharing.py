@@ -191,9 +191,7 @@ def push_files(
     longer writes, and keeps other files. Raises ValueError for an invalid name or combination, and SharingError where
     the hub refuses, the connection breaks or there are files: then the repository's files have not changed.
     """
-    _require_name(repo_id)
-    if revision and create_pr:
-        raise ValueError("a pull request is made against main: give either a branch or a pull request")
+    require_destination(repo_id, revision, create_pr)
     api = HfApi(token=token)
     with _explained(api, repo_id) as created:
         base = _destination(api, repo_id, private, revision, create_pr, update, created, space)
@@ -215,7 +213,7 @@ def prepare_repository(repo_id: str, *, private: bool = False, update: bool = Fa
 
     Raises what push_files raises.
     """
-    _require_name(repo_id)
+    require_destination(repo_id)
     api = HfApi(token=token)
     with _explained(api, repo_id) as created:
         _destination(api, repo_id, private, None, False, update, created)
@@ -285,7 +283,8 @@ def _deletions(
     return [CommitOperationDelete(name) for name in sorted(old - files.keys())]
 
 
-def _require_name(repo_id: str) -> None:
+def require_destination(repo_id: str, revision: str | None = None, create_pr: bool = False) -> None:
+    """Raise ValueError, without asking the hub, for what cannot be a name, and for a pull request to a branch."""
     try:
         validate_repo_id(repo_id)
         valid = repo_id.count("/") == 1
@@ -295,6 +294,8 @@ def _require_name(repo_id: str) -> None:
         raise ValueError(
             f"{repo_id!r} cannot be the name of a model on the hub, which is user/name, of letters, digits, -, _ and ."
         )
+    if revision and create_pr:
+        raise ValueError("a pull request is made against main: give either a branch or a pull request")
 
 
 @contextmanager

@@ -81,12 +81,13 @@ def push(
     """
     from ..hub.push import contents
     from ..hub.space import space_contents
-    from ..sharing import push_files
+    from ..sharing import push_files, require_destination
 
     if not space and (texts or text_column or label_column):
         raise ValueError("--texts, --text-column and --label-column are for --space: a model is shared without texts")
     if space and sentence_features:
         raise ValueError("--sentence-transformers is for a model, and --space shares a page: push twice")
+    require_destination(name, branch, pull_request)
     if space:
         columns = {"text_column": text_column, "label_column": label_column}
         shared = space_contents(run, texts=texts, **columns, code=not no_code, licence=licence)

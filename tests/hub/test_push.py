@@ -73,6 +73,14 @@ def test_a_dry_run_lists_the_files_and_calls_nobody(hub: Any, push: Any, make_ru
     assert "# SeqVAE + Attention on demo" in output and 'SeqVAE.from_pretrained("user/dry")' in output
 
 
+@pytest.mark.parametrize(("name", "options"), [("name", []), ("user/a/b", ["--space"])])
+def test_a_dry_run_refuses_what_a_push_would(refused: Any, make_run: MakeRun, name: str, options: list[str]) -> None:
+    run = make_run()
+    assert f"{name!r} cannot be the name" in refused(run, name, "--dry-run", *options)
+    both = ("--branch", "try", "--pull-request")
+    assert "give either a branch or a pull request" in refused(run, "user/dry", "--dry-run", *options, *both)
+
+
 def test_a_dry_run_for_sentence_transformers_lists_its_files(hub: Any, push: Any, make_run: MakeRun) -> None:
     run = make_run()
     code, output, _ = push(run, "user/dry", "--dry-run", "--sentence-transformers", "mean", "--samples", "0")
