@@ -100,9 +100,11 @@ def contents(
 
 def require_run(run: Path) -> Path:
     """The recipe of a run's directory. Raises FileNotFoundError for what is none."""
-    if not (run / RECIPE).is_file():
+    alone = (run / "config.json").is_file() and not (run / HISTORY).is_file()  # a checkpoint with its recipe
+    missing = HISTORY if alone and (run / RECIPE).is_file() else RECIPE
+    if not (run / missing).is_file():
         raise FileNotFoundError(
-            f"{run} is not a run's directory: it holds no {RECIPE}. (A checkpoint alone is shared from Python, by "
+            f"{run} is not a run's directory: it holds no {missing}. (A checkpoint alone is shared from Python, by "
             "SeqVAE.from_pretrained(...).push_to_hub.)"
         )
     return run / RECIPE

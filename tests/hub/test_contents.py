@@ -150,6 +150,9 @@ def test_what_is_no_run_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run()
     with pytest.raises(FileNotFoundError, match="is not a run's directory"):
         contents(run / "best", "user/name")
+    (run / "best" / "recipe.yaml").write_bytes((run / "recipe.yaml").read_bytes())  # as a shared model has it
+    with pytest.raises(FileNotFoundError, match=r"is not a run's directory: it holds no history\.jsonl\. \(A check"):
+        contents(run / "best", "user/name")
     (run / "history.jsonl").write_text("not json\n", "utf-8")
     with pytest.raises(ValueError, match=r"history\.jsonl is not readable as JSON"):
         contents(run, "user/name")
