@@ -94,7 +94,9 @@ class Explorer:
         return own | {"length": lambda: self.lengths, "NLL": self.nll, "NLL per token": self._nll_per_token}
 
     def coloured(self, by: Any) -> Sequence[Any]:
-        """A label or number for each text."""
+        """A label or number for each text. Raises ValueError for another name, and for labels that are not there."""
+        if by == "label" and self.labels is None:
+            raise ValueError("the texts have no labels to colour them by: name the column with --label-column")
         return one_of(self.colours, by, "colour")()
 
     def nll(self) -> list[float]:

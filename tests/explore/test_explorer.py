@@ -61,6 +61,8 @@ def test_colours_are_of_every_text(explorer: Explorer, vae: SeqVAE) -> None:
     assert explorer.lengths[3] == len(ids) - 1
     ratio = explorer.coloured("NLL")[3] / explorer.coloured("NLL per token")[3]
     assert ratio == pytest.approx(explorer.lengths[3])
+    with pytest.raises(ValueError, match="the texts have no labels to colour them by"):
+        Explorer(vae, [TEXT]).coloured("label")
 
 
 @pytest.mark.filterwarnings("ignore:.*were cut there")
