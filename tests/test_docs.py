@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from modeling_seqvae import SeqVAE
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.runner import target_named
 
@@ -35,6 +36,13 @@ def test_the_readme_states_what_its_checkpoints_do():
     assert run_in_checkout(first + 'print(vae.reconstruct("I lost my keys this morning."))').strip() == stated
     stated = float(re.search(r"print\(classifier\.score.*# (0\.\d+)", second).group(1))
     assert float(run_in_checkout(second)) == pytest.approx(stated, abs=0.005)
+
+
+def test_the_path_in_the_readme_is_what_its_command_writes():
+    command = r'\$ seqvae interpolate (\S+) \\\n +"(.*)" "(.*)"\n((?:.+\n)+)```'
+    block = re.search(command, (ROOT / "README.md").read_text("utf-8"))
+    checkpoint, start, end, path = block.groups()
+    assert SeqVAE.from_pretrained(ROOT / checkpoint).interpolate(start, end) == path.splitlines()
 
 
 @pytest.mark.parametrize(
