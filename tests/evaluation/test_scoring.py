@@ -143,7 +143,8 @@ def test_quantiles_are_shares_of_the_reference(vae, tmp_path):
     nats = scores["nll"] / scores["tokens"]
     among = scored(vae, reference, tmp_path / "b.csv", 5)
     among = (among["nll"] / among["tokens"]).to_numpy()
-    expected = [((among < value - 1e-6).sum() + (among < value + 1e-6).sum()) / 10 for value in nats]
+    # the same text in another batch has another rounding
+    expected = [((among < value * (1 - 1e-5)).sum() + (among < value * (1 + 1e-5)).sum()) / 10 for value in nats]
     np.testing.assert_allclose(scores["quantile"], expected)
     assert quantiles(np.array([1.0, 2.0, np.nan]), np.array([0.0, 1.0, 1.5, 2.0, 9.0, np.nan])).tolist()[:5] == [
         0, 0.25, 0.5, 0.75, 1,
