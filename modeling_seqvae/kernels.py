@@ -276,13 +276,14 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
         return _exported_layer(layer, inputs, state)
     if _is_plain() or not is_bare(layer, nn.LSTM):
         return layer(inputs, state)
-    if _learns_on_a_gpu(inputs):
-        return _learning_layer(layer, inputs, state)
-    if not _own_backward_is_faster(layer, inputs):
+    by_cudnn = _learns_on_a_gpu(inputs)
+    if not by_cudnn and not _own_backward_is_faster(layer, inputs):
         return layer(inputs, state)
     if state is None:
         zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
         state = (zeros, zeros)
+    if by_cudnn:
+        return _learning_layer(layer, inputs, state)
     gates = _time_first(inputs, layer.weight_ih_l0, layer.bias_ih_l0 + layer.bias_hh_l0)  # (T, B, 4H)
     weight = layer.weight_hh_l0.to(gates.dtype)
     hidden, cell = (part[0].to(dtype) for part, dtype in zip(state, (gates.dtype, torch.float32), strict=True))
@@ -312,15 +313,14 @@ def _learns_on_a_gpu(inputs: torch.Tensor) -> bool:
     return inputs.device.type == "cuda" and torch.is_grad_enabled()
 
 
-def _learning_layer(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+def _learning_layer(layer: Any, inputs: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
     """The layer by cuDNN, in the weights' dtype and in training mode, of whichever mode the layer is.
 
     Under autocast torch has cuDNN compute in float16, also where products are to be in bfloat16: most gradients of an
     encoder, of a mean over a batch, would be 0 there. And from a call in evaluation mode cuDNN has no way back.
     """
     dtype = layer.weight_hh_l0.dtype
-    zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size, dtype=dtype)
-    start = [part.to(dtype) for part in (state or (zeros, zeros))]
+    start = [part.to(dtype) for part in state]
     with torch.autocast(inputs.device.type, enabled=False):
         # with biases, 1 layer, no dropout, in training mode, one direction, batch first
         states, *last = torch.lstm(inputs.to(dtype), start, layer._flat_weights, True, 1, 0.0, True, False, True)
