@@ -80,6 +80,7 @@ class SeqVAEConfig(PreTrainedConfig):
         validation_kl: The KL of these weights on their validation set in nats per sentence, which `SeqVAETrainer` notes
             in a checkpoint; `SeqVAE` warns where it says that the posterior has collapsed. None is unknown, as it is
             once the model is trained further.
+        validation_mi: The same for the mutual information of sentence and latent, which tells where the KL has a floor.
 
     Raises ValueError that names the field when a value is not usable, and huggingface_hub's
     StrictDataclassFieldValidationError when it is of the wrong type. What is saved also holds `format_version`.
@@ -121,6 +122,7 @@ class SeqVAEConfig(PreTrainedConfig):
     embedding_initializer_range: float | int = 0.1
     vocabulary_hash: str | None = None
     validation_kl: float | int | None = None
+    validation_mi: float | int | None = None
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -166,11 +168,6 @@ class SeqVAEConfig(PreTrainedConfig):
     def _format(self) -> int:
         """The oldest format that has what this model needs."""
         return 1 if (self.encoder, self.decoder) == ("lstm", "lstm") else FORMAT_VERSION
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the posterior is known to have collapsed onto the prior."""
-        return self.validation_kl is not None and self.validation_kl < COLLAPSED_BELOW
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Any:
         """Itself: `decoder` is a name here, where composite models of transformers have a configuration."""

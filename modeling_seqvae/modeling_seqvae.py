@@ -219,7 +219,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
     def train(self, mode: bool = True) -> Self:
         """As in torch. In training mode weights change, so that what was measured of them no longer holds."""
         if mode:
-            self.config.validation_kl = None
+            self.config.validation_kl = self.config.validation_mi = None
         return super().train(mode)
 
     def encode(

@@ -32,9 +32,9 @@ from .text_batches import (
     at_least,
     batches_by_length,
     bound_of,
-    collapse_told,
     cosines,
     evaluating,
+    latent_warning,
     nll_of,
     one_of,
     progress_bar,
@@ -393,11 +393,12 @@ class SeqVAE(LatentOperations):
         self._warn_if_collapsed(level)
 
     def _warn_if_collapsed(self, level: int) -> None:
-        """One warning for this object's life where the checkpoint says that its posterior has collapsed."""
+        """One warning for this object's life where the checkpoint says that its latent says next to nothing."""
         kl = self.model.config.validation_kl
-        if kl is not None and self.model.config.collapsed and not self._warned:
+        warning = "" if kl is None or self._warned else latent_warning(kl, self.model.config.validation_mi)
+        if warning:
             self._warned = True
-            warnings.warn(f"{self.model.name_or_path or 'this model'}: {collapse_told(kl)}", stacklevel=level + 1)
+            warnings.warn(f"{self.model.name_or_path or 'this model'}: {warning}", stacklevel=level + 1)
 
     def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from .configuration_seqvae import COLLAPSED_BELOW
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
 from .outputs import SeqVAEEncoderOutput
@@ -115,12 +116,23 @@ INFORMATIVE_METHOD = (
 """What to do about a latent that says next to nothing."""
 
 
-def collapse_told(kl: float) -> str:
-    """A warning for a model whose posterior has this KL, in nats per text, and so says next to nothing of a text."""
-    return (
-        f"the posterior has collapsed: the latent holds {max(0.0, kl):.2f} nats a text, so that features, and what is "
-        f"written from latents, say next to nothing of it. {INFORMATIVE_METHOD}"
-    )
+def latent_warning(kl: float, mi: float | None) -> str:
+    """What is wrong where the latent says next to nothing of a text, and what to do; empty where it says something.
+
+    The KL and the mutual information of text and latent are in nats per text. A posterior whose KL has a floor, or is
+    constant, need not have collapsed to say nothing: the mutual information tells, where it is known.
+    """
+    if kl < COLLAPSED_BELOW:
+        return (
+            f"the posterior has collapsed: the latent holds {max(0.0, kl):.2f} nats a text, so that features, and what "
+            f"is written from latents, say next to nothing of it. {INFORMATIVE_METHOD}"
+        )
+    if mi is not None and mi < COLLAPSED_BELOW:
+        return (
+            f"the KL is {kl:.2f} nats a text, but all texts have much the same posterior: the mutual information of "
+            f"text and latent is {max(0.0, mi):.2f} nats. {INFORMATIVE_METHOD}"
+        )
+    return ""
 
 
 def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tally, start: int) -> list[list[int]]:

@@ -892,9 +892,17 @@ USES = {
 @pytest.mark.parametrize("use", USES)
 def test_a_checkpoint_that_knows_of_its_collapse_warns_once_where_its_latent_is_used(checkpoint, use):
     config = json.loads((checkpoint / "config.json").read_text())
-    assert "validation_kl" not in config or config["validation_kl"] is None
-    for kl, expected in ((None, 0), (0.1, 0), (0.02, 1)):
-        (checkpoint / "config.json").write_text(json.dumps({**config, "validation_kl": kl}))
+    assert config.get("validation_kl") is None
+    alike = "the KL is 4.00 nats a text, but all texts have much the same posterior"
+    known = [
+        (None, None, []),
+        (0.1, 0.1, []),
+        (4.0, None, []),
+        (0.02, None, ["collapsed: the latent holds 0.02 nats a text"]),
+        (4.0, 0.02, [alike]),  # a KL that has a floor, or is constant
+    ]
+    for kl, mi, expected in known:
+        (checkpoint / "config.json").write_text(json.dumps({**config, "validation_kl": kl, "validation_mi": mi}))
         vae = SeqVAE.from_pretrained(checkpoint)
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -903,17 +911,16 @@ def test_a_checkpoint_that_knows_of_its_collapse_warns_once_where_its_latent_is_
             USES[use](vae)
             USES[use](vae)
             vae.encode(SENTENCE)
-        assert [warning.filename for warning in told] == [__file__] * expected
-        assert all("collapsed: the latent holds 0.02 nats a text" in str(warning.message) for warning in told)
+        assert [warning.filename for warning in told] == [__file__] * len(expected)
+        assert all(said in str(warning.message) for said, warning in zip(expected, told, strict=True))
 
 
 def test_what_is_known_of_the_weights_is_saved_and_forgotten_when_they_are_trained_on(checkpoint, tmp_path):
     vae = SeqVAE.from_pretrained(checkpoint)
-    vae.model.config.validation_kl = 0.02
+    vae.model.config.validation_kl, vae.model.config.validation_mi = 0.02, 0.01
     vae.save_pretrained(tmp_path / "copy")
     copied = SeqVAE.from_pretrained(tmp_path / "copy")
-    assert copied.model.config.validation_kl == 0.02 and copied.model.config.collapsed
     copied.model.eval()
-    assert copied.model.config.collapsed
+    assert (copied.model.config.validation_kl, copied.model.config.validation_mi) == (0.02, 0.01)
     copied.model.train()
-    assert copied.model.config.validation_kl is None and not copied.model.config.collapsed
+    assert copied.model.config.validation_kl is copied.model.config.validation_mi is None

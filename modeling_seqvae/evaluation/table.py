@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..configuration_seqvae import COLLAPSED_BELOW
-from ..text_batches import INFORMATIVE_METHOD, collapse_told
+from ..text_batches import latent_warning
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "title": ("model", "{}"),
@@ -152,19 +152,8 @@ def uninformative(report: Mapping[str, Any]) -> bool:
 
 
 def warning_of(figures: Mapping[str, Any]) -> str:
-    """What is wrong where the latent says next to nothing of a text, and what to do; empty where it says something.
-
-    A posterior whose KL has a floor, or is constant, need not have collapsed to do so: its mutual information tells.
-    """
-    if collapsed(figures):
-        return collapse_told(figures["kl"])
-    if not uninformative(figures):
-        return ""
-    return (
-        f"the KL is {figures['kl']:.2f} nats a text, but all texts have much the same posterior: the mutual "
-        f"information of text and latent is {max(0.0, figures['mi']):.2f} nats, and {figures['au']} units are active. "
-        f"{INFORMATIVE_METHOD}"
-    )
+    """`latent_warning` of a report; empty for a language model."""
+    return "" if figures["au"] is None else latent_warning(figures["kl"], figures.get("mi"))
 
 
 def latent_verdict(figures: Mapping[str, Any], latent_size: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..data.files import read_json
-from ..evaluation.table import COLUMNS, collapsed, how_likelihoods, markdown, numbers, precision_note
+from ..evaluation.table import COLUMNS, how_likelihoods, markdown, numbers, precision_note, warning_of
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, of_these_weights, require_history
 from .rows import spread
@@ -92,8 +92,9 @@ def _validation(runs: Sequence[Run]) -> str:
             seeds.setdefault(run.title.removesuffix(f", {run.folder.name}"), []).append(best)
     if not rows:
         return ""
-    counts = "; ".join(f"{title} {sum(map(collapsed, found))} of {len(found)}" for title, found in seeds.items())
-    verdict = f" Collapsed (KL below {COLLAPSED_BELOW} nats): {counts}." if counts else ""
+    collapsed = {title: sum(warning_of(best) != "" for best in found) for title, found in seeds.items()}
+    counts = "; ".join(f"{title} {collapsed[title]} of {len(found)}" for title, found in seeds.items())
+    verdict = f" Collapsed (KL or MI below {COLLAPSED_BELOW} nats): {counts}." if counts else ""
     caption = f"Validation set, best epoch of those run.{verdict}"
     return "\n\n".join([caption, markdown(list(rows.values())), *_over_seeds(rows, "Validation set, best epochs")])
 

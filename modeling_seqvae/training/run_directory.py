@@ -189,6 +189,7 @@ class RunDirectory:
         if not self.accelerator.is_main_process:
             return
         model.config.validation_kl = None if record["au"] is None else round(record["kl"], 4)
+        model.config.validation_mi = None if record["mi"] is None else round(record["mi"], 4)
         with quiet_libraries(), replacing(self.best) as directory:
             model.save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
