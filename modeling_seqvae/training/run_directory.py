@@ -151,6 +151,7 @@ class RunDirectory:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             state = asdict(progress) | {"plateau": asdict(plateau), "corpus": self.corpus, "shards": self.shards}
+            state |= {"precision": self.accelerator.mixed_precision}
             with replacing(self.last) as directory:
                 for path in staging.iterdir():
                     path.rename(directory / path.name)
@@ -164,14 +165,15 @@ class RunDirectory:
         """Where the run stands; its weights and optimisers go to what the accelerator has prepared.
 
         best/ may be one epoch behind where the run is `at_its_best`. Raises ValueError for damaged files, another
-        corpus or another number of shards; nothing on disk has changed.
+        corpus, another number of shards or another precision; nothing on disk has changed.
         """
         with self._damage_reported(self.last):
             state = self._read_progress()
             corpus, shards = state.pop("corpus"), state.pop("shards")
+            precision = state.pop("precision", self.accelerator.mixed_precision)  # older runs have not noted it
             plateau = Plateau(**state.pop("plateau"))
             progress = Progress(**state)
-        self._require_same(corpus, shards)
+        self._require_same(corpus, shards, precision)
         if progress.history and not progress.at_its_best:
             with self._damage_reported(self.best):
                 self._require_best()
@@ -226,9 +228,14 @@ class RunDirectory:
     def _require_best(self) -> None:
         verify_checksums(self.best, [WEIGHTS])
 
-    def _require_same(self, corpus: str, shards: int) -> None:
+    def _require_same(self, corpus: str, shards: int, precision: str) -> None:
         if corpus != self.corpus:
             raise self._other_texts()
+        if precision != self.accelerator.mixed_precision:  # the recipe leaves it to the launcher
+            raise ValueError(
+                f"{self.path} holds a run with mixed precision {precision}, and this launch has "
+                f"{self.accelerator.mixed_precision}: continue it with accelerate launch --mixed_precision {precision}"
+            )
         if shards != self.shards:
             processes, steps = self.accelerator.num_processes, self.recipe.training.accumulation_steps
             ways = [f"launch {_count(shards // steps, 'process')}"] if shards % steps == 0 else []

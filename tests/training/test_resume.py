@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 
@@ -363,6 +364,16 @@ def test_a_run_may_split_its_batches_otherwise_if_the_shards_stay(make_trainer, 
     }.items():
         with pytest.raises(ValueError, match=told.format(steps, steps, ways)):
             make_trainer(tmp_path, "training.epochs=1", f"training.accumulation_steps={steps}").train(resume=True)
+
+
+def test_a_run_goes_on_in_the_precision_that_its_launcher_asked_for(make_trainer, tmp_path, monkeypatch):
+    """`training.precision: auto` leaves it to the launcher, and half a run in bf16 is no run of either."""
+    make_trainer(tmp_path, "training.epochs=1").train()
+    with monkeypatch.context() as launch:
+        launch.setitem(AcceleratorState._shared_state, "_mixed_precision", "bf16")
+        with pytest.raises(ValueError, match=r"mixed precision no, and this launch has bf16: .*--mixed_precision no$"):
+            make_trainer(tmp_path, "training.epochs=1").train(resume=True)
+    make_trainer(tmp_path, "training.epochs=1").train(resume=True)
 
 
 def test_a_run_without_a_state_yet_may_begin_with_other_shards(make_trainer, tmp_path):
