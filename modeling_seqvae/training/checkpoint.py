@@ -92,7 +92,7 @@ def evaluate_checkpoint(
     if corpus is not None and is_word_level(vae.tokenizer) != (corpus_spec(corpus).tokenizer == WORDS):
         corpus = corpus_spec(corpus).model_copy(update={"tokenizer": WORDS if is_word_level(vae.tokenizer) else GIVEN})
     loaded, texts, own = _to_measure(checkpoint, recipe, corpus, data_dir, split, limits)
-    sentences = tokenise(loaded.splits[split], vae.tokenizer)
+    sentences, told = tokenise(loaded.splits[split], vae.tokenizer), loaded.report.splits[split]
     evaluator = Evaluator(vae.model, sentences, seed, batch_size, shuffle_words, accelerator, precision=precision)
     return {
         "title": recipe.title if recipe else checkpoint,
@@ -101,12 +101,12 @@ def evaluate_checkpoint(
         "texts": texts.sha256,
         "split": split,
         "limit": limits.get(split),
-        "read": str(loaded.report.splits[split]),
-        "file": loaded.report.splits[split].source if loaded.spec.test_alone else None,
+        "read": str(told),
+        "file": told.source if loaded.spec.test_alone else None,
         **evaluate(evaluator, nll_samples, nll_sentences, _dual_networks(checkpoint, vae)),
         "tokenizer": kind_of(vae.tokenizer),
         "unknown_share": unknown_share_of(sentences),
-        "cut_share": cut_share_of(sentences),
+        "cut_share": max(told.truncated / told.documents, cut_share_of(sentences)),  # words are cut when they are read
         "seed": seed,
         "precision": evaluator.precision,
         "weights": read,

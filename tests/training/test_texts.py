@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 
 from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec, spec_from_path
+from modeling_seqvae.evaluation.table import caption
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs
@@ -219,6 +220,15 @@ def test_what_stands_in_evaluation_json_by_hand_is_not_shared_as_the_test_set(tm
     (trained / "evaluation.json").write_text(json.dumps(report))
     assert evaluated(trained) == trained / "evaluation.json"  # and what stood there is kept
     assert json.loads((trained / f"evaluation-{report['texts'][:8]}.json").read_text()) == report
+
+
+def test_words_that_were_cut_off_when_the_texts_were_read_count_as_cut(tmp_path, preset):
+    spec, run = spec_from_path(write_corpus(tmp_path)), tmp_path / "run"
+    runs.train(resolve("max_pool", spec, preset, [*SHORT, "corpus.max_words=5"]), run, progress=False)
+    report = evaluate_checkpoint(str(run), nll_samples=2, device="cpu")
+    lengths = [len(line.split()) for line in (tmp_path / "reviews" / "test.txt").read_text("utf-8").splitlines()]
+    share = sum(length > 5 for length in lengths) / len(lengths)
+    assert 0 < share < 1 and report["cut_share"] == share and f", {share:.1%} cut" in caption(report)
 
 
 def test_a_data_folder_that_has_nothing_of_the_runs_does_not_hide_its_files(tmp_path, trained):
