@@ -138,9 +138,10 @@ def reference_rows(
     name: str, checkpoint: str, text_column: str | None, label_column: str | None, data_dir: Path | None, state: Any
 ) -> Any:
     """The texts that `--reference` names, some of them: those of a split of the run's corpus, or of a file."""
+    from ..data.columns import some_of
     from ..data.corpus_spec import SPLITS
     from ..evaluation.scoring import REFERENCE_TEXTS
-    from ..training.checkpoint import own_texts, some_of
+    from ..training.checkpoint import own_texts
     from ..training.report import quiet_libraries
 
     if name not in SPLITS:

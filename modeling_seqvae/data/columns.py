@@ -54,6 +54,13 @@ def texts_of(rows: Dataset) -> Iterator[str]:
         yield from batch["text"]
 
 
+def some_of(rows: Dataset, at_most: int | None) -> Dataset:
+    """The rows, or `at_most` random ones of them, the same every time, in order."""
+    if at_most is None or len(rows) <= at_most:
+        return rows
+    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:at_most]))
+
+
 def labels_of(rows: Dataset) -> list[str] | None:
     """The names of the classes of all rows; None where there are no labels."""
     if "label" not in rows.column_names:

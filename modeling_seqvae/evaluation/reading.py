@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..data.batching import sentence_lengths, tokenise
-from ..data.columns import array_of, texts_of
+from ..data.columns import array_of, some_of, texts_of
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of
 from ..text import SeqVAE
@@ -23,18 +23,18 @@ FIRST_WORDS = 20
 """First words that are told apart: the most frequent ones in training."""
 
 TRAIN_SENTENCES = 10_000
-"""Training sentences, at most, that the probes are fitted to."""
+"""Training sentences, at most, that the probes are fitted to; of more, random ones: files are sorted by labels."""
 
 
 def read_from_means(vae: SeqVAE, train: Dataset, test: Dataset, show_progress: bool | None = None) -> dict[str, Any]:
-    """Linear probes on μ, standardised, fitted to the first training sentences and scored on `test`; fit for JSON.
+    """Linear probes on μ, standardised, fitted to training sentences and scored on `test`; fit for JSON.
 
     `length`: R² of a ridge regression of the number of words, and of answering the training mean. `first_word` and
     `label`: accuracy of a logistic regression, and of the training majority; sentences that begin with none of the
     most frequent words are left out (`share` are not). None for what does not vary in training, and for labels that
     there are not. Raises ValueError for a language model.
     """
-    train = train.select(range(min(TRAIN_SENTENCES, len(train))))
+    train = some_of(train, TRAIN_SENTENCES)
     means = [vae.encode(texts_of(rows), "mean", show_progress=show_progress) for rows in (train, test)]
     tokenised = [tokenise(rows, vae.tokenizer) for rows in (train, test)]
     lengths = [sentence_lengths(rows).astype(np.float64) - 2 for rows in tokenised]

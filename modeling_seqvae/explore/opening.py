@@ -9,11 +9,11 @@ from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from ..data.columns import labels_of, texts_of
+from ..data.columns import labels_of, some_of, texts_of
 from ..data.corpora import read_labelled, read_texts
 from ..data.files import read_json_lines
 from ..loading import RECIPE
-from ..training.checkpoint import load_best, own_texts, reading_of, some_of
+from ..training.checkpoint import load_best, own_texts, reading_of
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
 from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history

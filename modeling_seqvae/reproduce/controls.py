@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import tokenise
+from ..data.columns import some_of
 from ..data.corpora import Corpus, load_corpus
 from ..data.corpus_spec import CorpusSpec
 from ..data.vocabulary import corpus_tokenizer
@@ -18,7 +19,6 @@ from ..evaluation.classify import require_labels
 from ..evaluation.reading import labels_from_features, labels_from_lsa, labels_from_words
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_torch
-from ..training.checkpoint import some_of
 from ..training.configuration import method_settings
 from .request import Request
 from .steps import Inputs, Measurement, Training

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from datasets import Dataset
 from huggingface_hub import hf_hub_download
@@ -12,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer
 
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
-from ..data.columns import Texts, identity_of
+from ..data.columns import Texts, identity_of, some_of
 from ..data.corpora import Corpus, load_corpus
 from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
 from ..data.files import CHECKSUMS, read_yaml, verify_checksums
@@ -128,13 +127,6 @@ def own_texts(checkpoint: str, split: str, data_dir: str | Path | None = None, a
         of = "training" if split == "train" else split
         raise ValueError(f"the {of} texts of {checkpoint} are not known here: give a file of them, or of others")
     return some_of(_to_measure(checkpoint, recipe, None, data_dir, split, recipe.limits)[0].splits[split], at_most)
-
-
-def some_of(rows: Dataset, at_most: int | None) -> Dataset:
-    """The rows, or `at_most` random ones of them, the same every time, in order."""
-    if at_most is None or len(rows) <= at_most:
-        return rows
-    return rows.select(np.sort(np.random.default_rng(0).permutation(len(rows))[:at_most]))
 
 
 def reading_of(checkpoint: str) -> Reading:

@@ -116,11 +116,13 @@ def test_a_real_encoder_s_means_tell_the_length_and_the_report_is_plain_json(vae
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_no_more_than_the_first_training_sentences_are_used(vae, train, test, monkeypatch) -> None:
+def test_of_many_training_sentences_random_ones_are_used(means_are, train, test, monkeypatch) -> None:
+    vae = means_are(lambda words: [float(words[-1:] == ["soup"])])
     monkeypatch.setattr(module, "TRAIN_SENTENCES", 50)
-    found = read_from_means(vae, train, test)
-    assert found["trained_on"] == 50
-    assert found == read_from_means(vae, train.select(range(50)), test)
+    for label in (0, 1):  # also those at the end of a set that is sorted by its labels
+        found = read_from_means(vae, train.sort("label", reverse=label == 1), test)
+        assert found["trained_on"] == 50
+        assert found["label"]["accuracy"] == 1 and found["label"]["classes"] == 2
 
 
 def test_what_does_not_vary_is_not_reported(vae) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from modeling_seqvae.data.batching import tokenise
+from modeling_seqvae.data.columns import some_of
 from modeling_seqvae.data.corpora import load_corpus
 from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.evaluation.reading import labels_from_features
@@ -19,7 +20,6 @@ from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import Evaluation, Measurement, Training
 from modeling_seqvae.reproduce.table5 import Table5
 from modeling_seqvae.reproduce.table6 import Table6
-from modeling_seqvae.training.checkpoint import some_of
 
 TARGET = Table6()
 METHODS = ("lstm_lm", "seqvae", "max_pool", "unigram_pretraining")
