@@ -61,7 +61,7 @@ class BiLSTMClassifier(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         nn.init.uniform_(self.embed_tokens.weight, -EMBEDDING_RANGE, EMBEDDING_RANGE)
         self.lstm = nn.LSTM(config.embedding_size, hidden_size, batch_first=True, bidirectional=True)
-        self.mlp = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(widths))
+        self.mlp: Any = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(widths))
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -108,6 +108,8 @@ def train_classifier(
     with torch.random.fork_rng([device] if on_gpu else []):
         seed_torch(seed, torch.device(device))
         classifier = BiLSTMClassifier(config, int(labels.max()) + 1).to(device)
+        with torch.no_grad():  # a class that no training document has is never predicted
+            classifier.mlp[-1].bias.masked_fill_(labels.bincount() == 0, -math.inf)
         optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
         passes = _Passes(classifier, optimizer, _what(config, train, validation, seed, batch_size), device)
         if kept and kept.is_file():

@@ -161,3 +161,13 @@ def test_predictions_do_not_depend_on_the_batch_size(classifier) -> None:
 def test_no_documents_are_refused() -> None:
     with pytest.raises(ValueError, match="no sentences to train on"):
         train_classifier(CONFIG, documents(5, 0).select([]), documents(5, 1), show_progress=False)
+
+
+def test_a_class_without_training_documents_is_never_predicted() -> None:
+    train, test = (
+        rows.map(lambda row: {"label": 9 if row["label"] else 0}) for rows in (documents(12, 0), documents(30, 1))
+    )
+    for seed in range(12):  # with some of these one of the eight between would be the likeliest after one step
+        trained = train_classifier(CONFIG, train, test, seed, epochs=1, show_progress=False)
+        assert set(predict(trained.classifier, test)) <= {0, 9}
+        assert all(weight.isfinite().all() for weight in trained.classifier.mlp[-1].weight)
