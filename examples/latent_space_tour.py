@@ -3,7 +3,7 @@
 python examples/latent_space_tour.py [CHECKPOINT] [--texts 2000]
 
 The labelled texts that edits need are reviews of the embedded corpus, labelled by their length and by their stars. The
-default checkpoint holds much of the first and little of the second: docs/latent_space.md has the figures.
+default checkpoint holds more of the second; docs/latent_space.md has its figures, and those of one that holds lengths.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.data import demo
 
-CHECKPOINT = Path(__file__).resolve().parents[1] / "model_cards" / "demo-max-pool"
+CHECKPOINT = Path(__file__).resolve().parents[1] / "model_cards" / "demo-unigram-pretraining"
 SENTENCES = (
     "we had lunch at this lovely bistro, and the soup was delicious.",
     "what a dull museum, never again.",

@@ -45,6 +45,12 @@ def test_the_path_in_the_readme_is_what_its_command_writes():
     assert SeqVAE.from_pretrained(ROOT / checkpoint).interpolate(start, end) == path.splitlines()
 
 
+def test_the_edit_and_the_analogy_on_their_page_are_what_its_example_prints():
+    printed = run_in_checkout(python_blocks("docs/latent_space.md")[0]).splitlines()
+    stated = re.search(r"The last lines.*\n\n```\n((?:.+\n)+)```", (ROOT / "docs/latent_space.md").read_text("utf-8"))
+    assert printed[-3:] == stated.group(1).splitlines()
+
+
 @pytest.mark.parametrize(
     ("name", "mebibytes"),
     [("demo-max-pool", 1), ("demo-unigram-pretraining", 1), ("sentences-unigram-pretraining", 12)],
