@@ -113,8 +113,8 @@ class CorpusSpec(BaseModel):
         }
 
 
-IN_MEMORY = CorpusSpec(name="data in memory", in_memory=True)
-"""What stands for a corpus in the recipe of a run on data sets of the user's own."""
+IN_MEMORY = CorpusSpec(name="data in memory", in_memory=True, normalisation="words")
+"""What stands for a corpus in the recipe of a run on data sets of the user's own, read as files are."""
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ class Recipe(BaseModel):
     def of_data(self, train: Dataset, validation: Dataset) -> "Recipe":
         """The recipe of a run on these data: itself where they are its texts, or else one of data in memory.
 
-        Raises ValueError for an empty one of the two.
+        Those are read as the recipe's own texts would be. Raises ValueError for an empty one of the two.
         """
         for split, rows in {"training": train, "validation": validation}.items():
             if len(rows) == 0:
@@ -176,10 +176,10 @@ class Recipe(BaseModel):
         found = {"train": identity_of(train), "validation": identity_of(validation)}
         if found.items() <= self.texts.items():
             return self
-        corpus = self.corpus if self.corpus.in_memory else IN_MEMORY
-        if self.corpus.tokenizer != WORDS:
-            kept = ("tokenizer", "tokenizer_sha256", "vocabulary_size", "min_frequency", "max_words")
-            corpus = corpus.model_copy(update={name: getattr(self.corpus, name) for name in kept})
+        places = {
+            name: getattr(IN_MEMORY, name) for name in CorpusSpec.model_fields if f"corpus.{name}".startswith(PLACES)
+        }
+        corpus = self.corpus if self.corpus.in_memory else self.corpus.model_copy(update=places)
         return self.model_copy(update={"corpus": corpus, "limits": {}, "data_dir": None, "texts": found})
 
     def of_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> "Recipe":

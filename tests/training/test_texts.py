@@ -10,7 +10,8 @@ from datasets import Dataset
 from huggingface_hub import ModelCard
 
 from modeling_seqvae import SeqVAEForTextModeling
-from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec, spec_from_path
+from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec, Reading, spec_from_path
+from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.evaluation.table import caption
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
@@ -55,6 +56,21 @@ def evaluated(run: Path, *arguments: object, **options: object) -> Path | None:
 
 
 # data in memory
+
+
+def test_data_of_ones_own_are_read_as_the_recipe_says_and_else_as_files_are():
+    rows = Dataset.from_dict({"text": ["Good food.", "good food !", "Good staff .", "bad staff."]})
+    read = CorpusSpec(name="own", files=CorpusFiles(train="own.txt"), normalisation=Reading().normalisation)
+    assert set(corpus_tokenizer(resolve("max_pool").of_data(rows, rows).corpus, rows).get_vocab()) == set(
+        corpus_tokenizer(read, rows).get_vocab()
+    )
+    assert "good" in corpus_tokenizer(resolve("max_pool").of_data(rows, rows).corpus, rows).get_vocab()
+    settings = {"vocabulary_size": 500, "max_words": 20, "min_frequency": 3, "normalisation": "whitespace"}
+    overrides = {f"corpus.{name}": value for name, value in settings.items()}
+    for corpus in (None, "demo"):
+        found = resolve("max_pool", corpus, overrides=overrides).of_data(rows, rows).corpus
+        assert found.in_memory and found.embedded is None
+        assert {name: getattr(found, name) for name in settings} == settings
 
 
 @pytest.mark.parametrize("corpus", ["demo", "ptb", None])
