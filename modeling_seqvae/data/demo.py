@@ -15,9 +15,9 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
+from .corpus_spec import SPLITS
 from .grammar import Grammar
 
-SPLITS = ("train", "validation", "test")
 SIZES = (20_000, 2_000, 2_000)
 
 GRAMMAR = """
