@@ -55,10 +55,22 @@ NOTICE = "# Copied from the package seqvae (Apache-2.0), so that this checkpoint
 SENTENCE_FEATURES = "sentence_seqvae_config.json"
 """Says which features sentence-transformers gets; beside config.json, in the checkpoint's own folder."""
 
+SENTENCE_FILES: dict[str, Any] = {
+    "config_sentence_transformers.json": {
+        "model_type": "SentenceTransformer",
+        "prompts": {},
+        "default_prompt_name": None,
+        "similarity_fn_name": None,
+    },
+    "modules.json": [
+        {"idx": 0, "name": "0", "path": "", "type": "modeling_seqvae.hub.sentence_transformers.SeqVAEModule"}
+    ],  # last: it says that the others exist
+}
+"""Names and content of the other files that sentence-transformers reads, which are the same for all features."""
+
 OURS = (
     "README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json",
-    "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors",
-    SENTENCE_FEATURES, "config_sentence_transformers.json", "modules.json",
+    "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors", SENTENCE_FEATURES, *SENTENCE_FILES,
 )  # fmt: skip
 """Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
 
@@ -155,17 +167,7 @@ def add_code(checkpoint: str | os.PathLike[str]) -> list[str]:
 
 def sentence_files(features: str) -> dict[str, Any]:
     """Names and content, as JSON, of the files that let sentence-transformers load a checkpoint for these features."""
-    module = "modeling_seqvae.hub.sentence_transformers.SeqVAEModule"
-    return {
-        SENTENCE_FEATURES: {"features": features},
-        "config_sentence_transformers.json": {
-            "model_type": "SentenceTransformer",
-            "prompts": {},
-            "default_prompt_name": None,
-            "similarity_fn_name": None,
-        },
-        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": module}],  # last: it says that the others exist
-    }
+    return {SENTENCE_FEATURES: {"features": features}, **SENTENCE_FILES}
 
 
 # Pushing
