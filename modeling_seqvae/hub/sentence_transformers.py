@@ -3,7 +3,6 @@
 Needs sentence-transformers: `pip install 'seqvae[sentence-transformers]'`.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from transformers import PreTrainedTokenizerBase
 
+from ..data.files import write_json
 from ..sharing import SENTENCE_FEATURES, sentence_files
 from ..text import SeqVAE
 from ..text_batches import read_features
@@ -102,9 +102,7 @@ def export(checkpoint: str | os.PathLike[str], features: str = "mean") -> list[s
     SeqVAEModule(SeqVAE.from_pretrained(checkpoint), features)  # refuses what would not load
     files = sentence_files(features)
     for name, content in files.items():
-        fresh = Path(checkpoint) / f".{name}.new"
-        fresh.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-        os.replace(fresh, Path(checkpoint) / name)
+        write_json(Path(checkpoint) / name, content)
     return list(files)
 
 
