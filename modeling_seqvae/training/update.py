@@ -83,24 +83,21 @@ class JointUpdate:
         `noise`, with the seed and the shard, is what noise and dropout depend on. Returns the sums of reconstruction,
         KL and loss over this process's sentences, (3,).
         """
-        try:
-            with fast_matmul(self.accelerator.device):
-                self.objective.before_gradient(batch, kl_weight)
-                sums = self._accumulate(batch, kl_weight, noise)
-                if self.encoder_frozen:  # no gradient, so that neither the norm nor an optimiser's averages know of it
-                    for weight in self.accelerator.unwrap_model(self.model).get_encoder().parameters():
-                        weight.grad = None
-                with record_function("clip and step"):
-                    norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-                    if not torch.isfinite(norm):  # waits for the device, before a weight is touched
-                        numbers = ", ".join(map(str, batch.numbers[:8].tolist()))
-                        some = numbers + (", ..." if len(batch.numbers) > 8 else "")
-                        raise FloatingPointError(f"loss or its gradient (training sentences {some})")
-                    for optimizer in optimizers:
-                        optimizer.step()
-        finally:  # an update that is broken off leaves nothing to the first one of a run that goes on
-            for optimizer in self.optimizers:
-                optimizer.zero_grad()
+        for optimizer in self.optimizers:  # here, for an update that was broken off has left its gradients
+            optimizer.zero_grad()
+        with fast_matmul(self.accelerator.device):
+            self.objective.before_gradient(batch, kl_weight)
+            sums = self._accumulate(batch, kl_weight, noise)
+            if self.encoder_frozen:  # no gradient, so that neither the norm nor an optimiser's averages know of it
+                for weight in self.accelerator.unwrap_model(self.model).get_encoder().parameters():
+                    weight.grad = None
+            with record_function("clip and step"):
+                norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+                if not torch.isfinite(norm):  # waits for the device, before a weight is touched
+                    some = ", ".join(map(str, batch.numbers[:8].tolist())) + (", ..." if len(batch.numbers) > 8 else "")
+                    raise FloatingPointError(f"loss or its gradient (training sentences {some})")
+                for optimizer in optimizers:
+                    optimizer.step()
         return sums
 
     def _accumulate(self, batch: Batch, kl_weight: float, noise: Sequence[int]) -> torch.Tensor:
