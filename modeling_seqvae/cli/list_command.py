@@ -83,12 +83,12 @@ def _methods() -> list[dict[str, str]]:
 
 
 def _corpora() -> list[dict[str, str]]:
-    from ..training.configuration import available, named_settings
-    from ..training.recipe import corpus_spec
+    from ..training.configuration import available
+    from ..training.recipe import corpus_and_preset
 
     rows = []
     for name in available("corpora"):
-        spec, preset = corpus_spec(name), named_settings("corpora", name)[0].get("preset", "paper")
+        spec, preset = corpus_and_preset(name)
         places = {"built in": spec.embedded, "files": spec.files, "hub": spec.hub}
         labels = "if its files have them" if spec.labelled == "auto" else "yes" if spec.labelled else "no"
         texts = " or ".join(place for place, there in places.items() if there)

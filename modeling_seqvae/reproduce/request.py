@@ -12,8 +12,8 @@ from typing import Any
 
 from ..data.corpus_spec import CorpusSpec
 from ..data.files import read_yaml
-from ..training.configuration import available, configuration_root, method_settings, named_settings
-from ..training.recipe import OWN_TEXTS, Recipe, corpus_spec, leaves, resolve
+from ..training.configuration import available, configuration_root, method_settings
+from ..training.recipe import Recipe, corpus_and_preset, corpus_spec, leaves, resolve
 from .steps import Evaluation, Training
 
 LONGEST = 80
@@ -213,9 +213,7 @@ def _as_named(corpus: str | CorpusSpec) -> str:
 
 def preset_name(corpus: str | CorpusSpec, preset: str | None) -> str:
     """The preset that a recipe of this corpus is made of: the one asked for, or the corpus's own."""
-    if preset is not None:
-        return Path(preset).stem
-    return OWN_TEXTS if isinstance(corpus, CorpusSpec) else named_settings("corpora", corpus)[0].get("preset", "paper")
+    return corpus_and_preset(corpus)[1] if preset is None else Path(preset).stem
 
 
 def preset_defaults(preset: str | None) -> dict[str, Any]:

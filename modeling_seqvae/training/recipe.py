@@ -287,7 +287,19 @@ PLACES = tuple(f"corpus.{name}" for name in ("name", "files", "hub", "embedded",
 
 def corpus_spec(corpus: str | CorpusSpec) -> CorpusSpec:
     """The spec of a name in `configuration/corpora` or of the user's own YAML; a spec stays itself."""
-    return corpus if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)[0]
+    return corpus_and_preset(corpus)[0]
+
+
+def corpus_and_preset(corpus: str | CorpusSpec) -> tuple[CorpusSpec, str]:
+    """The same, and the preset that the corpus is trained with where none is named."""
+    if isinstance(corpus, CorpusSpec):
+        return corpus, OWN_TEXTS
+    settings, source = named_settings("corpora", corpus)
+    require_known(settings, ("data", "preset"), source)
+    try:
+        return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
+    except ValidationError as error:
+        raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
 
 
 def resolve(
@@ -310,8 +322,7 @@ def resolve(
 
     Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
-    corpus = corpus or IN_MEMORY
-    spec, own_preset = (corpus, OWN_TEXTS) if isinstance(corpus, CorpusSpec) else _corpus_settings(corpus)
+    spec, own_preset = corpus_and_preset(corpus or IN_MEMORY)
     layers = method_layers(method)
     titles = [layer.pop("title") for layer, _ in layers]
     merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
@@ -330,16 +341,6 @@ def resolve(
             _override(merged, key, value, source)
         recipe = _checked(merged, source)
     return recipe
-
-
-def _corpus_settings(name: str) -> tuple[CorpusSpec, str]:
-    """The spec of a corpus file, and the preset it asks for."""
-    settings, source = named_settings("corpora", name)
-    require_known(settings, ("data", "preset"), source)
-    try:
-        return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
-    except ValidationError as error:
-        raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
 
 
 def _setting(text: str) -> tuple[str, Any]:
