@@ -140,6 +140,12 @@ def head_of(config: Any) -> Any:
         return POSTERIORS[config.posterior](1, config).eval()
 
 
+def posterior_of(config: Any) -> Any:
+    """A posterior (of one sentence) of the kind that a configuration has, to see what such posteriors offer."""
+    with torch.enable_grad():
+        return head_of(config)(torch.zeros(1, 1))
+
+
 def prior_of(part: Any) -> Prior:
     """The p(z) that a posterior, or a head that makes posteriors, is compared with: its `prior`, or else N(0, I)."""
     return getattr(part, "prior", STANDARD_NORMAL)

@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from ..gaussian import DiagonalGaussian
-from ..posteriors import head_of
+from ..posteriors import posterior_of
 from ..text import SeqVAE
 
 BINS = 20
@@ -53,7 +53,7 @@ def dimensions_of(vae: SeqVAE, means: NDArray, variances: NDArray) -> Dimensions
     """The figures of a model's dimensions, from the means and variances (N, Z) of sentences."""
     mean, variance = torch.from_numpy(means).double(), torch.from_numpy(variances).double()
     kl = None
-    if head_of(vae.model.config)(torch.zeros(1, 1)).at_centre().kl_per_dimension is not None:
+    if posterior_of(vae.model.config).at_centre().kl_per_dimension is not None:
         kl = DiagonalGaussian(mean, variance.log()).kl_per_dimension().mean(0).numpy()
     spread = mean.var(0).numpy() if len(means) > 1 else np.zeros(means.shape[1])
     return Dimensions(kl, spread, variance.mean(0).numpy())

@@ -19,7 +19,7 @@ from ..evaluation.metrics import active_units
 from ..evaluation.positions import PieceCost, piece_costs
 from ..evaluation.projection import PROJECTIONS, project
 from ..latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
-from ..posteriors import head_of
+from ..posteriors import posterior_of
 from ..text import SAMPLED_FROM, SeqVAE
 from ..text_batches import one_of, token_ids
 
@@ -70,7 +70,7 @@ class Explorer:
         both = self.vae.encode(self.texts, "mean_variance")
         self.means: NDArray[np.float32] = both[:, :size]
         self.variances: NDArray[np.float32] = both[:, size:]
-        any_posterior = head_of(self.vae.model.config)(torch.zeros(1, 1))
+        any_posterior = posterior_of(self.vae.model.config)
         at_means = any_posterior.centre is any_posterior.mean
         self.centres: NDArray[np.float32] = self.means if at_means else self.vae.encode(self.texts, "centre")
         self.dimensions: Dimensions = dimensions_of(self.vae, self.means, self.variances)

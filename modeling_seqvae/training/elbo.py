@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..posteriors import head_of
+from ..posteriors import posterior_of
 from .loader import Batch
 
 
@@ -70,12 +70,6 @@ class Elbo:
 
     def load(self, directory: Path) -> None:
         """Return to what was saved beside a checkpoint, when the model returns to it."""
-
-
-def posterior_of(config: SeqVAEConfig) -> Any:
-    """A posterior (of one sentence) of the kind that a configuration has, to see what such posteriors offer."""
-    with torch.enable_grad():
-        return head_of(config)(torch.zeros(1, 1))
 
 
 class Autoencoder(Elbo):

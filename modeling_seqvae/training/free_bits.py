@@ -12,7 +12,8 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of, seed_torch
-from .elbo import Elbo, posterior_of
+from ..posteriors import posterior_of
+from .elbo import Elbo
 from .loader import Batch
 
 

@@ -15,9 +15,9 @@ from ..gaussian import STANDARD_NORMAL
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of, seed_torch
-from ..posteriors import head_of, prior_of
+from ..posteriors import head_of, posterior_of, prior_of
 from ..refinement import RefiningHead
-from .elbo import Elbo, posterior_of
+from .elbo import Elbo
 from .loader import Batch
 from .optimizers import OPTIMIZERS
 

@@ -12,8 +12,8 @@ import torch
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..posteriors import posterior_of
 from ..registry import SCHEMES, subclass_of
-from .elbo import posterior_of
 from .loader import Batch
 from .update import JointUpdate
 
