@@ -27,7 +27,7 @@ from .outputs import (
     SeqVAETextModelingOutput,
     one_cache,
 )
-from .posteriors import prior_of
+from .posteriors import Prior, prior_of
 from .refinement import RefiningHead
 
 SENTENCE_TOKENS_AT_ONCE = 1 << 14
@@ -237,6 +237,11 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         return self.posterior(pooled, input_ids, attention_mask)
 
     @property
+    def prior(self) -> Prior:
+        """p(z): that of the head's posteriors; a language model has latents of no dimensions."""
+        return prior_of(getattr(self.model.encoder, "posterior", None))
+
+    @property
     def refines(self) -> bool:
         """Whether posteriors are improved by the text itself, so that the encoder alone does not give them."""
         return isinstance(getattr(self.model.encoder, "posterior", None), RefiningHead)
@@ -442,7 +447,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             if num_samples < 1:
                 raise ValueError(f"num_samples must be at least 1, got {num_samples}")
             like = torch.empty(num_samples, self.config.latent_size, device=self.device, dtype=self.dtype)
-            latents = prior_of(getattr(self.model.encoder, "posterior", None)).rsample(1, like, generator)[0]
+            latents = self.prior.rsample(1, like, generator)[0]
         if latents.ndim != 2 or latents.shape[1] != self.config.latent_size:
             raise ValueError(f"latents must be (N, {self.config.latent_size}), got {tuple(latents.shape)}")
         options = with_defaults(generation_kwargs, do_sample=True)

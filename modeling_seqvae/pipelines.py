@@ -8,7 +8,6 @@ from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .generation import with_defaults
-from .posteriors import prior_of
 from .sharing import add_code
 from .text import SeqVAE
 from .text_batches import cut_to, read_features, token_ids
@@ -91,7 +90,7 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
     def _forward(self, inputs: dict[str, torch.Tensor], **generation_kwargs: Any) -> dict[str, torch.Tensor]:
         ids, from_prior = inputs["input_ids"], inputs["from_prior"]
         like = torch.empty(len(ids), self.model.config.latent_size, device=ids.device, dtype=self.model.dtype)
-        z = prior_of(getattr(self.model.get_encoder(), "posterior", None)).rsample(1, like)[0]  # (B, Z)
+        z = self.model.prior.rsample(1, like)[0]  # (B, Z)
         if not from_prior.all():
             self.model.model._require_latent("reconstruct")
             centre = self.model.encode(ids, inputs["attention_mask"]).centre

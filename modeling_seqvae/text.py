@@ -21,7 +21,6 @@ from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
-from .posteriors import prior_of
 from .sharing import add_code, plain_card, push_files
 from .text_batches import (
     FEATURES,
@@ -265,15 +264,15 @@ class SeqVAE(LatentOperations):
         is no such mixture.
         """
         self._warn_if_collapsed(3)
-        own, generator = prior_of(getattr(self.model.get_encoder(), "posterior", None)), _generator(seed)
+        generator = _generator(seed)
         if one_of(SAMPLED_FROM, prior, "prior"):
             self.model.model._require_latent("sample from posteriors")
             if self.aggregate is None:
                 raise ValueError("there is no mixture to sample from: call fit_aggregate first, with training texts")
-            latents = own.project(self.aggregate.sample(at_least(0, n, "n"), generator))
+            latents = self.model.prior.project(self.aggregate.sample(at_least(0, n, "n"), generator))
         else:
             like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
-            latents = own.rsample(1, like, generator)[0]
+            latents = self.model.prior.rsample(1, like, generator)[0]
         return self._write(latents, generator, generation_kwargs)
 
     @torch.no_grad()
@@ -324,7 +323,7 @@ class SeqVAE(LatentOperations):
             raise ValueError(
                 f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that float32 can hold"
             )
-        z = prior_of(self.model.get_encoder().posterior).project(z)
+        z = self.model.prior.project(z)
         return self._write(z, _generator(seed), with_defaults(generation_kwargs, do_sample=False))
 
     @overload
