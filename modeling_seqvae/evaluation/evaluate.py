@@ -147,7 +147,7 @@ class Evaluator:
                 posterior = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
                 yield {"number": torch.from_numpy(numbers), "mean": posterior.mean}
 
-        return _in_order(gather_object(list(arriving(encoded()))))["mean"]
+        return _gathered(encoded())["mean"]
 
     @torch.no_grad()
     def features(self) -> dict[str, torch.Tensor]:
@@ -167,7 +167,7 @@ class Evaluator:
                 part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
                 yield {"number": torch.from_numpy(numbers)} | part
 
-        found = _in_order(gather_object(list(arriving(encoded()))))
+        found = _gathered(encoded())
         return {name: found[name].float() for name in ("mean", "draw", "pooled")}
 
     @torch.no_grad()
@@ -199,7 +199,7 @@ class Evaluator:
                     "marginal_variance": marginal.variance,
                 }
 
-        return DualMeasurements(**_in_order(gather_object(list(arriving(measured())))))
+        return DualMeasurements(**_gathered(measured()))
 
     @torch.no_grad()
     def nll(self, num_samples: int = 500, sentences: int | None = None) -> np.ndarray:
@@ -223,13 +223,11 @@ class Evaluator:
                 )
                 yield {"number": torch.from_numpy(numbers), "nll": nll}
 
-        parts = list(arriving(scored()))
-        values = [pair for part in parts for pair in zip(part["number"].tolist(), part["nll"].tolist(), strict=True)]
-        values = sorted(gather_object(values))
-        bad = [number for number, value in values if not math.isfinite(value)]
-        if bad:
+        found = _gathered(scored())
+        bad = found["number"][~found["nll"].isfinite()]
+        if len(bad):
             raise FloatingPointError(f"the likelihood of sentence {bad[0]} is not a finite number")
-        return np.array([value for _, value in values])
+        return found["nll"].double().numpy()
 
     def _batches(self, count: int, description: str) -> Iterator[tuple[np.ndarray, Batch]]:
         """This process's share of the first `count` sentences, longest first, in evaluation mode."""
@@ -375,6 +373,11 @@ def dual_figures(measured: Measurements, nll: np.ndarray, dual: DualMeasurements
 def standard_error(values: np.ndarray) -> float | None:
     """The standard error of a mean over sentences; None for a single one."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _gathered(batches: Iterator[Batch]) -> Batch:
+    """The columns of the batches of all processes, in the order of the sentences' numbers, on the CPU."""
+    return _in_order(gather_object(list(arriving(batches))))
 
 
 def _in_order(parts: list[Batch]) -> Batch:
