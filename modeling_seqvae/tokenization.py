@@ -14,12 +14,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.trainers import WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+Item = TypeVar("Item")
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"  # ids 0, 1, 2, 3; the corpus's own mark may replace the last
 MODEL_MAX_LENGTH = 1024  # where `truncation=True` cuts; a recurrent model has no limit of its own
@@ -297,13 +300,7 @@ def wrapped(tokenizer: Tokenizer, pad: str, bos: str, eos: str, unknown: str) ->
     )
 
 
-def chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts, some at a time."""
-    chunk: list[str] = []
-    for text in texts:
-        chunk.append(text)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def chunks(items: Iterable[Item], size: int = _CHUNK) -> Iterator[list[Item]]:
+    """The texts, or other items, in lists of so many, the last one shorter."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, size)), [])

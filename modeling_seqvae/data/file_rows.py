@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import Dataset
 from huggingface_hub.utils import WeakFileLock
 
-from ..tokenization import WHITE_SPACE
+from ..tokenization import WHITE_SPACE, chunks
 from .caching import ROWS_AT_ONCE, explaining_the_cache
 from .labels import BYTE_ORDER_MARK
 
@@ -25,19 +24,13 @@ Row = tuple[str | None, int, str | None]
 _REVISION = 2  # raise it when what is made of a row changes: it is part of the cache's key
 
 
-def in_chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """The items in lists of ROWS_AT_ONCE, the last one shorter."""
-    iterator = iter(items)
-    return iter(lambda: list(islice(iterator, ROWS_AT_ONCE)), [])
-
-
 def cached_rows(path: Path, made_with: list[Any], labelled: bool, rows: Callable[[], Iterator[Row]]) -> Dataset:
     """`text`, `row` and, if there are labels, `label`, of rows that `rows()` reads where the cache has none."""
     names = ["text", "row", *(["label"] if labelled else [])]
     schema = pa.schema([(name, pa.int64() if name == "row" else pa.string()) for name in names])
 
     def tables() -> Iterator[pa.Table]:
-        for chunk in in_chunks(rows()):
+        for chunk in chunks(rows(), ROWS_AT_ONCE):
             yield pa.table(dict(zip(names, map(list, zip(*chunk, strict=True)), strict=False)), schema)
 
     return cached_tables(path, made_with, schema, tables)

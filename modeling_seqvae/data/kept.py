@@ -16,8 +16,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import Dataset
 
+from ..tokenization import chunks
 from .caching import ROWS_AT_ONCE
-from .file_rows import in_chunks, lines_of
+from .file_rows import lines_of
 from .json_rows import MOST_COLUMNS, records
 from .labels import BYTE_ORDER_MARK, listed
 from .readers import header_of, separated_options
@@ -95,7 +96,7 @@ def _of_lines(source: str, lines: Callable[[], Iterable[str]], names: Names, lab
     schema = pa.schema([(name, pa.string()) for name in _chosen(source, there, names)])
 
     def tables() -> Iterator[pa.Table]:
-        for some in in_chunks(lines()):
+        for some in chunks(lines(), ROWS_AT_ONCE):
             plain = [line.removeprefix(BYTE_ORDER_MARK) for line in some]
             parts = [line.partition("\t") for line in plain] if labelled else [("", "", line) for line in plain]
             columns = {"label": [part[0] for part in parts], "text": [part[2] for part in parts]}
@@ -145,7 +146,7 @@ def _of_json(path: Path, names: Names, labelled: bool) -> Kept:
     schema = pa.schema([_json_field(name, kinds[name]) for name in _chosen(str(path), [*kinds], names)])
 
     def tables() -> Iterator[pa.Table]:
-        for some in in_chunks(record for _, record in records(path)):
+        for some in chunks((record for _, record in records(path)), ROWS_AT_ONCE):
             columns = [_json_column([record.get(field.name) for record in some], field) for field in schema]
             yield pa.Table.from_arrays(columns, schema=schema)
 

@@ -15,12 +15,11 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..tokenization import word_splitter
-from .caching import made_before, made_once
+from .caching import ROWS_AT_ONCE, made_before, made_once
 
 PIECES = 1 << 18
 """So many pieces of text are remembered together with their words, and then forgotten."""
 _LONGEST = 64  # characters of a piece that is worth remembering
-_ROWS = 2_000
 _END = "\0"  # a word of its own in every normalisation
 
 Words = tuple[NDArray[np.int64], NDArray[np.int32]]
@@ -145,8 +144,8 @@ def word_counts(rows: Dataset, normalisation: str, unknown_mark: str) -> tuple[l
     read, words = words_of(rows, normalisation, unknown_mark)
     counts = np.zeros(len(words), np.int64)
     texts = rows.select_columns(["text"]).with_format("arrow")
-    for start in range(0, len(rows), _ROWS):
-        indices = range(start, min(start + _ROWS, len(rows)))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        indices = range(start, min(start + ROWS_AT_ONCE, len(rows)))
         _, numbers = read(texts[start : indices[-1] + 1], indices)
         found = np.bincount(numbers, minlength=len(counts))
         found[: len(counts)] += counts
