@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -76,8 +77,11 @@ def _from_elsewhere(spec: CorpusSpec) -> PreTrainedTokenizerFast:
 
 
 def _trained(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
+    settings = spec.tokenizer_settings()
     if spec.tokenizer == BPE:
-        return _bpe_tokenizer(spec, train)
+        return _kept(
+            spec, train, lambda: train_bpe_tokenizer(texts_of(train), **settings).backend_tokenizer.to_str(), _of_pieces
+        )
     share = unparted_share(train)
     if share > 0.5 and launched().is_main_process:
         warnings.warn(
@@ -86,7 +90,13 @@ def _trained(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
             "for one word. Use --tokenizer bpe (corpus.tokenizer), or part the words by spaces first",
             stacklevel=4,
         )
-    return _word_tokenizer(spec, train)
+    like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
+    return _kept(
+        spec,
+        train,
+        lambda: json.dumps(_frequent_words(train, **settings)),
+        lambda words: word_tokenizer(json.loads(words), **like),
+    )
 
 
 def unparted_share(rows: Dataset) -> float:
@@ -97,42 +107,25 @@ def unparted_share(rows: Dataset) -> float:
     return sum(runs) / letters if letters else 0.0
 
 
-def _bpe_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
-    settings = spec.tokenizer_settings()
+def _kept(spec: CorpusSpec, train: Dataset, make: Callable[[], str], read: Callable[[str], Any]) -> Any:
+    """The tokenizer that `read` gives of the JSON that `make` makes, and that is kept where the texts are cached."""
     folder = cache_folder(train)
     if folder is None:
-        return train_bpe_tokenizer(texts_of(train), **settings)
-    name = _cached_as(BPE, train, settings)
+        return read(make())
+    key = json.dumps([train._fingerprint, spec.tokenizer_settings(), tokenizers.__version__])
+    name = f"{spec.tokenizer}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     file = folder / f"{name}.json"
     with alone(train, name):
         with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
-            pieces = file.read_text("utf-8")
-            json.loads(pieces)
-            return wrapped(Tokenizer.from_str(pieces), PAD, BOS, EOS, UNKNOWN)
-        tokenizer = train_bpe_tokenizer(texts_of(train), **settings)
-        file.write_text(tokenizer.backend_tokenizer.to_str(), "utf-8")
-    return tokenizer
+            return read(file.read_text("utf-8"))
+        made = make()
+        file.write_text(made, "utf-8")
+    return read(made)
 
 
-def _word_tokenizer(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
-    settings = spec.tokenizer_settings()
-    like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
-    folder = cache_folder(train)
-    if folder is None:
-        return word_tokenizer(_frequent_words(train, **settings), **like)
-    name = _cached_as(WORDS, train, settings)
-    file = folder / f"{name}.json"
-    with alone(train, name):
-        with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
-            return word_tokenizer(json.loads(file.read_text("utf-8")), **like)
-        words = _frequent_words(train, **settings)
-        file.write_text(json.dumps(words), "utf-8")
-    return word_tokenizer(words, **like)
-
-
-def _cached_as(kind: str, train: Dataset, settings: dict[str, Any]) -> str:
-    key = json.dumps([train._fingerprint, settings, tokenizers.__version__])
-    return f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+def _of_pieces(pieces: str) -> PreTrainedTokenizerFast:
+    json.loads(pieces)  # of damaged ones the library raises no ValueError
+    return wrapped(Tokenizer.from_str(pieces), PAD, BOS, EOS, UNKNOWN)
 
 
 def _frequent_words(
