@@ -205,7 +205,7 @@ def checksum_of_files(spec: CorpusSpec, data_dir: str | Path | None = None) -> s
     """The SHA-256 of a corpus's files together; None where it is not read from files, or they are not there."""
     if spec.files is None or (spec.hub is not None and data_dir is None):
         return None
-    paths = {split: _find(Path(data_dir or ".").expanduser() / path) for split, path in paths_of(spec).items()}
+    paths = _places_of(spec, data_dir)
     if not all(path.is_file() for path in paths.values()):
         return None
     sums = [f"{split} {cached_sha256_of(path)}" for split, path in paths.items()]
@@ -214,7 +214,7 @@ def checksum_of_files(spec: CorpusSpec, data_dir: str | Path | None = None) -> s
 
 def files_are_there(spec: CorpusSpec, data_dir: str | Path | None) -> bool:
     """Whether a corpus of files finds all of them."""
-    return all(_find(Path(data_dir or ".").expanduser() / path).is_file() for path in paths_of(spec).values())
+    return all(path.is_file() for path in _places_of(spec, data_dir).values())
 
 
 def moved_to(spec: CorpusSpec, folder: str | Path) -> CorpusSpec:
@@ -235,7 +235,7 @@ def moved_to(spec: CorpusSpec, folder: str | Path) -> CorpusSpec:
 
 def located(spec: CorpusSpec, data_dir: Path) -> dict[str, Path]:
     """The files of a spec under a folder, by split. Raises FileNotFoundError that lists those that are not there."""
-    files = {split: _find(data_dir.expanduser() / path) for split, path in paths_of(spec).items()}
+    files = _places_of(spec, data_dir)
     missing = "".join(f"\n  {path.absolute()}" for path in files.values() if not path.is_file())
     if missing:
         hub = f" Without --data-dir it is built from the hub dataset {spec.hub.dataset}." if spec.hub else ""
@@ -250,6 +250,11 @@ def located(spec: CorpusSpec, data_dir: Path) -> dict[str, Path]:
 def paths_of(spec: CorpusSpec) -> dict[str, str]:
     """The paths of a spec's files by split, as it has them."""
     return {} if spec.files is None else spec.files.model_dump(exclude_none=True)
+
+
+def _places_of(spec: CorpusSpec, data_dir: str | Path | None) -> dict[str, Path]:
+    """Where the files of a spec should be, under a folder or the working folder, by split."""
+    return {split: _find(Path(data_dir or ".").expanduser() / path) for split, path in paths_of(spec).items()}
 
 
 def _find(path: Path) -> Path:

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import sentence_lengths, token_counts, tokenise, unknown_share_of
 from ..data.corpora import Corpus, load_corpus
-from ..data.corpus_spec import checksum_of_files, files_are_there, moved_to
+from ..data.corpus_spec import checksum_of_files, files_are_there, moved_to, paths_of
 from ..data.files import write_json
 from ..data.launch import launched
 from ..data.subwords import WORDS, prepare_tokenizer, require_control_tokens
@@ -157,12 +157,11 @@ def _placed(recipe: Recipe, data_dir: str | Path | None, begun: Recipe | None) -
     Absolute files that are gone are looked for in `data_dir`.
     """
     spec = recipe.corpus
-    paths = spec.files.model_dump(exclude_none=True).values() if spec.files else ()
     if data_dir is None:
         data_dir = kept_place(spec, (begun or recipe).data_dir)
     elif not files_are_there(spec, data_dir):
         spec = moved_to(spec, data_dir)
-    if data_dir is None and spec.hub is None and not all(map(os.path.isabs, paths)):
+    if data_dir is None and spec.hub is None and not all(map(os.path.isabs, paths_of(spec).values())):
         data_dir = "."
     place = None if data_dir is None else str(Path(data_dir).expanduser().resolve())  # wherever it is continued from
     return recipe.model_copy(update={"corpus": spec, "data_dir": place})
