@@ -12,6 +12,7 @@ from ..data.files import read_json, write_json, write_text
 from .jobs import failures, note, run_steps
 from .plots import require_matplotlib
 from .request import Request
+from .rows import Report
 from .steps import Step, Training, place
 from .targets import TARGETS, Target
 
@@ -142,7 +143,7 @@ def write(name: str, request: Request, output_dir: Path) -> None:
     folder = output_dir / request.folder
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{name}{suffix}" for suffix in (".md", ".json")]
-    write_text(written[0], document(name, request, output_dir))
+    write_text(written[0], _document(name, request, report))
     made = {"target": name, "command": request.command(name), "request": request.as_dict(), **report.as_dict()}
     write_json(written[1], made)
     if report.picture:
@@ -154,7 +155,10 @@ def write(name: str, request: Request, output_dir: Path) -> None:
 
 def document(name: str, request: Request, output_dir: Path) -> str:
     """The Markdown of a target, from the recipes, histories and measurements below `output_dir` alone."""
-    report = target_named(name).report(request, output_dir)
+    return _document(name, request, target_named(name).report(request, output_dir))
+
+
+def _document(name: str, request: Request, report: Report) -> str:
     picture = f"\n\n![{name}]({name}.png)" if report.picture else ""
     return f"Made by `{request.command(name)}`.\n\n{report.markdown()}{picture}\n"
 
