@@ -198,11 +198,11 @@ def _pretrain(recipe: Recipe, output_dir: Path, resume: bool, arguments: Mapping
 
 
 def _cost(pretrained: str | None) -> dict[str, Any] | None:
-    """The last record of the run an encoder comes from, of no cost where that is no run; None where there is none."""
+    """The last record of the run that an encoder comes from, nothing of what is no run; None where there is none."""
     if pretrained is None:
         return None
     history = read_history(Path(pretrained))
-    return history[-1] if history else {"seconds": 0, "encoder_updates": 0}
+    return history[-1] if history else {}
 
 
 def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False) -> None:

@@ -309,7 +309,7 @@ def write_history(run: Path, records: list[dict[str, Any]]) -> None:
 def weights_hash(checkpoint: Path) -> str | None:
     """The SHA-256 of the weights in a run's best/; None where there are none, or no note of it."""
     path = checkpoint / CHECKSUMS
-    return read_json(path).get("model.safetensors") if path.is_file() else None
+    return read_json(path).get(WEIGHTS) if path.is_file() else None
 
 
 def of_these_weights(report: Mapping[str, Any], checkpoint: Path) -> bool:

@@ -137,7 +137,7 @@ class SeqVAETrainer:
             self.spec.seed,
         )  # fmt: skip
         self.plateau = self.spec.plateau()
-        before = pretraining or {"seconds": 0, "encoder_updates": 0}
+        before = pretraining or {"seconds": 0, "encoder_updates": 0}  # whose cost is not known is not counted
         self.pretraining = {
             "pretraining_seconds": before["seconds"],
             "pretraining_updates": before["encoder_updates"],
