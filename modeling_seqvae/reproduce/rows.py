@@ -108,8 +108,12 @@ def spreads(reports: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> dict[s
 
 
 def title_of(trainings: Sequence[Training], there: int) -> str:
+    """The title of a row of runs, and how many of these are there if some are missing."""
+    return with_missing(trainings[0].recipe.title, there, len(trainings))
+
+
+def with_missing(title: str, there: int, seeds: int) -> str:
     """A row's title, and how many of its seeds are there if some are missing."""
-    title, seeds = trainings[0].recipe.title, len(trainings)
     if there == seeds:
         return title
     return f"{title} ({there} of {seeds} seeds)" if there else f"{title} (missing)"

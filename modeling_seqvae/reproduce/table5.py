@@ -32,6 +32,7 @@ from .rows import (
     over_seeds,
     seed_by_seed,
     spreads,
+    with_missing,
 )
 from .steps import Inputs, Measurement, Step, Training
 
@@ -87,7 +88,8 @@ class Table5:
         systems = _systems(request)
         for system in systems:
             found = findings(system.measurements, output_dir)
-            row: dict[str, Any] = {"name": system.name, "title": _title(system, len(found)), "encoder": system.encoder}
+            title = with_missing(system.title, len(found), len(system.measurements))
+            row: dict[str, Any] = {"name": system.name, "title": title, "encoder": system.encoder}
             row |= spreads(found, FIGURES)
             rows.append(row | {"accuracy_se": fmean(one["accuracy_se"] for one in found) if found else None})
             known += found
@@ -100,14 +102,6 @@ class Table5:
         tested, classes = (numbers(one[key] for one in known) or "no" for key in ("sentences", "classes"))
         caption = f"Table 5: {corpus_of(request)}, {classes} classes, {tested} test documents{over_seeds(request)}."
         return Report([Table(caption, COLUMNS, rows)], [NOTE])
-
-
-def _title(system: System, there: int) -> str:
-    """A row's title, and how many of its seeds are there if some are missing."""
-    seeds = len(system.measurements)
-    if there == seeds:
-        return system.title
-    return f"{system.title} ({there} of {seeds} seeds)" if there else f"{system.title} (missing)"
 
 
 def _share(percent: float | None) -> float | None:

@@ -59,9 +59,6 @@ LABEL_NOTE = (
 NO_LABELS = "The corpus has no labels: what could be read of them is left out."
 NO_LABELS_FOUND = "No labels were read: the corpus has none, or these measurements are missing."
 
-Reports = Sequence[Mapping[str, Any] | None]
-"""Evaluations, one a seed; None where there is none."""
-
 
 class Table6:
     """Likelihood, nats in z and labels read from it, and the same labels read without it."""

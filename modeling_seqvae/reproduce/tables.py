@@ -71,9 +71,8 @@ class Table1:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        methods = request.methods_or(rows_of("table1"))
-        trainings = [request.training(method, seed) for seed in range(request.seeds) for method in methods]
-        return [request.evaluation(training) for training in trainings]
+        runs = map(request.trainings, request.methods_or(rows_of("table1")))
+        return seed_by_seed([[request.evaluation(training) for training in seeds] for seeds in runs])
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows: list[dict[str, Any]] = []
@@ -121,8 +120,7 @@ class Table2:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        methods = self._methods(request)
-        return [request.training(method, seed) for seed in range(request.seeds) for method in methods]
+        return seed_by_seed([request.trainings(method) for method in self._methods(request)])
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows: list[dict[str, Any]] = []
@@ -253,9 +251,9 @@ class Table4:
     draws = False
 
     def steps(self, request: Request) -> Sequence[Step]:
-        methods = request.methods_or(rows_of("table4"))
-        trainings = [request.training(method, seed) for seed in range(request.seeds) for method in methods]
-        return [request.evaluation(training, shuffled) for training in trainings for shuffled in (False, True)]
+        runs = map(request.trainings, request.methods_or(rows_of("table4")))
+        pairs = [(seeds, shuffled) for seeds in runs for shuffled in (False, True)]
+        return seed_by_seed([[request.evaluation(run, shuffled) for run in seeds] for seeds, shuffled in pairs])
 
     def report(self, request: Request, output_dir: Path) -> Report:
         rows, reports = [], []
