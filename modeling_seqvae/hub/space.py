@@ -17,7 +17,7 @@ from ..data.files import dump_yaml
 from ..loading import RECIPE
 from ..sharing import own_modules
 from ..training.checkpoint import load_best, reading_of
-from ..training.configuration import configuration_root
+from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
 from ..training.run_directory import HISTORY, require_history
@@ -28,8 +28,6 @@ GRADIO = "6.31.0"
 
 TEXTS = 2_000
 """Texts that a Space shows on its map, at most; of more, some are drawn at random."""
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 APP = '''"""The page of the package seqvae, on the model beside this file."""
 

@@ -19,11 +19,10 @@ from ..decoders import DECODERS
 from ..encoders import ENCODERS
 from ..evaluation.table import how_likelihoods, state_of, uninformative
 from ..modeling_seqvae import SeqVAEForTextModeling
+from .configuration import shipped
 from .objectives import objective_class
 from .recipe import Recipe
 from .specs import TrainingSpec
-
-PACKAGE = Path(__file__).resolve().parents[1]
 
 SEQUENCE_VAE = (
     "A sequence VAE on text: {reader}, `{pooling_mode}` pooling of its states, a posterior over {latent_size} "
@@ -47,9 +46,8 @@ MEASURES = {
 
 
 def template_path() -> Path:
-    """The template of the cards: the installed package's copy, or the checkout's `model_cards/template.md`."""
-    packaged = PACKAGE / "model_cards" / "template.md"
-    return packaged if packaged.is_file() else PACKAGE.parent / "model_cards" / "template.md"
+    """The template of the cards."""
+    return shipped("model_cards/template.md")
 
 
 def card(

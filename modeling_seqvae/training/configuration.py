@@ -11,10 +11,14 @@ SECTIONS = ("corpus", "model", "training", "pretraining")
 """What a preset or a method may hold, and --set may change."""
 
 
+def shipped(name: str) -> Path:
+    """A file or folder that the package is shipped with: the installed package's copy, or the checkout's own."""
+    return PACKAGE / name if (PACKAGE / name).exists() else PACKAGE.parent / name
+
+
 def configuration_root() -> Path:
-    """The folder of methods, corpora and presets: the installed package's copy, or the checkout's `configuration/`."""
-    packaged = PACKAGE / "configuration"
-    return packaged if packaged.is_dir() else PACKAGE.parent / "configuration"
+    """The folder of methods, corpora and presets."""
+    return shipped("configuration")
 
 
 def available(kind: str) -> list[str]:
