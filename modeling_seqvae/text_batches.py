@@ -305,9 +305,9 @@ def as_list_of_strings(texts: Any) -> list[str]:
     return listed
 
 
-def progress_bar(total: int, doing: str, show: bool | None = None) -> tqdm:
+def progress_bar(total: int, doing: str, show: bool | None = None, unit: str = " texts") -> tqdm:
     """A bar that appears on work of more than two seconds; at once with `show` True, and never with False."""
-    return tqdm(total=total, desc=doing, unit=" texts", delay=0 if show else 2, disable=show is False, leave=False)
+    return tqdm(total=total, desc=doing, unit=unit, delay=0 if show else 2, disable=show is False, leave=False)
 
 
 def at_least(least: int, value: int, name: str) -> int:

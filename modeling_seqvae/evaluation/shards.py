@@ -15,12 +15,12 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from ..data.columns import identity_of, texts_of
 from ..data.files import exclusive_lock
 from ..data.launch import launched
 from ..text import SeqVAE
+from ..text_batches import progress_bar
 from ..tokenization import pieces_of
 
 UNRELATED = {"_name_or_path", "transformers_version", "dtype"}
@@ -66,7 +66,8 @@ def write_in_shards(
         missing = [i for i in starts[state.process_index :: state.num_processes] if not _path(folder, i).is_file()]
         bounds = [(start, min(start + shard_rows, len(rows))) for start in missing]
         told: set[str] = set()
-        with _bar(bounds, doing, show_progress if state.is_main_process else False) as bar:
+        left = sum(end - start for start, end in bounds)
+        with progress_bar(left, doing, show_progress if state.is_main_process else False) as bar:
             for start, end in bounds:
                 with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
@@ -114,11 +115,6 @@ def _writing(output: Path) -> Iterator[None]:
         raise OSError(
             f"could not write {output} ({error}); what stood there before is kept, and the same call goes on from here"
         ) from error
-
-
-def _bar(bounds: list[tuple[int, int]], doing: str, show: bool | None) -> tqdm:
-    total = sum(end - start for start, end in bounds)
-    return tqdm(total=total, desc=doing, unit=" texts", delay=0 if show else 2, disable=show is False, leave=False)
 
 
 def _warn_once(caught: list[warnings.WarningMessage], told: set[str]) -> None:

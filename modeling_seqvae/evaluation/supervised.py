@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
-from tqdm.auto import tqdm
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import LengthGroupedBatches, collate, in_order_of_length, rows, sentence_lengths
 from ..data.columns import array_of
 from ..noise import seed_torch
+from ..text_batches import progress_bar
 from .probe import MLP_HIDDEN
 
 LEARNING_RATE = 1e-3
@@ -114,7 +114,7 @@ def train_classifier(
         passes = _Passes(classifier, optimizer, _what(config, train, validation, seed, batch_size), device)
         if kept and kept.is_file():
             passes.load(kept)
-        with _bar(epochs * len(batches), show_progress) as bar:
+        with progress_bar(epochs * len(batches), "bi-LSTM", show_progress, "batch") as bar:
             bar.update(len(passes.accuracies) * len(batches))
             while len(passes.accuracies) < epochs and not passes.stays():
                 classifier.train()
@@ -204,7 +204,3 @@ def _logits(classifier: BiLSTMClassifier, documents: Dataset, numbers: NDArray) 
     batch = collate(rows(documents, numbers), classifier.pad_token_id)
     device = classifier.embed_tokens.weight.device
     return classifier(batch["input_ids"].to(device), batch["attention_mask"].to(device))
-
-
-def _bar(total: int, show: bool | None) -> tqdm:
-    return tqdm(total=total, desc="bi-LSTM", unit="batch", delay=0 if show else 2, disable=show is False, leave=False)
