@@ -107,11 +107,11 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
 
 def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
     """Those of a run, as its recipe reads them; of very many, some at random, the same every time."""
-    from ..training.checkpoint import training_texts
+    from ..training.checkpoint import own_texts
     from ..training.report import quiet_libraries
 
     with quiet_libraries():
-        return training_texts(checkpoint, data_dir, at_most=TEXTS_OF_A_MIXTURE)
+        return list(own_texts(checkpoint, "train", data_dir, TEXTS_OF_A_MIXTURE)["text"])
 
 
 def processes(device: str | None) -> tuple[Any, str | None]:

@@ -111,12 +111,8 @@ def _read_labelled(
     path: Path, checkpoint: str, text_column: str | None, label_column: str
 ) -> tuple[list[str], list[str]]:
     """Read a labelled file: its texts and the names of their classes. Prints a note on what was read."""
-    from ..data.corpora import read_labelled
-    from ..training.checkpoint import reading_of
-    from ..training.report import quiet_libraries
+    from ..training.checkpoint import texts_for
 
-    reading = reading_of(checkpoint)
-    with quiet_libraries():
-        rows, report = read_labelled(path, reading, text_column, label_column)
+    rows, report = texts_for(checkpoint, path, text_column, label_column)
     note(f"{report.source}: {report}")
     return list(rows["text"]), list(rows["label"])

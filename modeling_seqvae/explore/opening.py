@@ -10,10 +10,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..data.columns import labels_of, some_of, texts_of
-from ..data.corpora import read_labelled, read_texts
 from ..data.files import read_json_lines
 from ..loading import RECIPE
-from ..training.checkpoint import load_best, own_texts, reading_of
+from ..training.checkpoint import load_best, own_texts, texts_for
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
 from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
@@ -47,7 +46,7 @@ def open_explorer(
     vae = load_best(checkpoint, device)
     vae.model.model._require_latent("be explored")
     if texts is not None:
-        rows, source = _of_a_file(Path(texts), checkpoint, text_column, label_column)
+        rows, source = texts_for(checkpoint, Path(texts), text_column, label_column)[0], Path(texts).name
     else:
         try:
             with quiet_libraries():
@@ -71,14 +70,6 @@ def open_explorer(
         left_out=len(rows) - len(chosen),
         history=history_of(checkpoint),
     )
-
-
-def _of_a_file(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[Dataset, str]:
-    reading = reading_of(checkpoint)
-    with quiet_libraries():
-        if label_column is None:
-            return read_texts(path, reading, text_column)[0], path.name
-        return read_labelled(path, reading, text_column, label_column)[0], path.name
 
 
 def _run_of(checkpoint: str) -> str:

@@ -12,14 +12,12 @@ from huggingface_hub import SpaceCardData
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import labels_of, texts_of
-from ..data.corpora import read_labelled, read_texts
 from ..data.files import dump_yaml
 from ..loading import RECIPE
 from ..sharing import own_modules
-from ..training.checkpoint import load_best, reading_of
+from ..training.checkpoint import load_best, texts_for
 from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
-from ..training.report import quiet_libraries
 from ..training.run_directory import HISTORY, require_history
 from .push import Contents, checkpoint_files, require_run, without_local_paths
 
@@ -104,12 +102,7 @@ def _arguments(texts: bool, labels: bool) -> str:
 
 def _table(path: Path, checkpoint: str, text_column: str | None, label_column: str | None) -> tuple[pd.DataFrame, int]:
     """The texts of a file with their labels, and how many more there are."""
-    reading = reading_of(checkpoint)
-    with quiet_libraries():
-        if label_column is None:
-            rows, _ = read_texts(path, reading, text_column)
-        else:
-            rows, _ = read_labelled(path, reading, text_column, label_column)
+    rows, _ = texts_for(checkpoint, path, text_column, label_column)
     table = pd.DataFrame({"text": list(texts_of(rows))})
     labels = labels_of(rows)
     if labels is not None:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of, some_of
-from ..data.corpora import Corpus, load_corpus
+from ..data.corpora import Corpus, SplitReport, load_corpus, read_labelled, read_texts
 from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
 from ..data.files import CHECKSUMS, read_yaml, verify_checksums
 from ..data.subwords import GIVEN, WORDS, kind_of
@@ -24,6 +24,7 @@ from ..registry import import_parts
 from ..text import SeqVAE
 from ..tokenization import is_word_level, normalisation_name
 from .recipe import Recipe, corpus_spec
+from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, WEIGHTS, weights_hash
 
 
@@ -112,11 +113,6 @@ def evaluate_checkpoint(
     }
 
 
-def training_texts(checkpoint: str, data_dir: str | Path | None = None, at_most: int | None = None) -> list[str]:
-    """The training texts of a run, or `at_most` random ones of them; see `own_texts`."""
-    return list(own_texts(checkpoint, "train", data_dir, at_most)["text"])
-
-
 def own_texts(checkpoint: str, split: str, data_dir: str | Path | None = None, at_most: int | None = None) -> Dataset:
     """The texts of a split of a run's corpus, or `at_most` random ones of them, the same every time, in order.
 
@@ -150,6 +146,17 @@ def reading_of(checkpoint: str) -> Reading:
     )
     corpus = _corpus_beside(best)
     return reading if corpus is None or corpus.in_memory else reading.as_in(corpus)
+
+
+def texts_for(
+    checkpoint: str, path: Path, text_column: str | None, label_column: str | None
+) -> tuple[Dataset, SplitReport]:
+    """The texts of a file as the model of a checkpoint reads them, and with a label column their labels."""
+    reading = reading_of(checkpoint)
+    with quiet_libraries():
+        if label_column is None:
+            return read_texts(path, reading, text_column)
+        return read_labelled(path, reading, text_column, label_column)
 
 
 def kept_place(spec: CorpusSpec, kept: str | None) -> str | None:
