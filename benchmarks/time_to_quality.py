@@ -23,7 +23,7 @@ import torch
 from measuring import Machine
 from turns import SIDES, measure
 
-from modeling_seqvae.reproduce.plots import STYLES, require_matplotlib
+from modeling_seqvae.reproduce.plots import STYLES, plain_axes, require_matplotlib
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import require_history
 
@@ -137,9 +137,7 @@ def draw(report: Mapping[str, Any], path: Path) -> None:
         axis.axhline(target, color="0.3", linewidth=0.8, label="the paper's best")
         axis.axhspan(target, target + band, color="0.8", label=f"within {band:g} nats of it", zorder=0)
         axis.set_xlabel("minutes, measured", fontsize=8)
-        axis.grid(alpha=0.3, linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+        plain_axes(axis)
     whole.set_xscale("log")
     minutes = [
         point["seconds"] / 60 for courses in report["courses"].values() for course in courses for point in course

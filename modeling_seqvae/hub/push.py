@@ -16,7 +16,7 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpus_spec import CorpusFiles
 from ..data.files import CHECKSUMS, dump_yaml, read_json
 from ..data.subwords import BPE, GIVEN, WORDS, hub_name
-from ..reproduce.plots import STYLES, as_written, require_matplotlib
+from ..reproduce.plots import STYLES, as_written, plain_axes, require_matplotlib
 from ..sharing import SharingError, code_files, prepare_repository, push_files, sentence_files, with_auto_map
 from ..text import SeqVAE
 from ..training.callbacks import Callback
@@ -180,9 +180,7 @@ def curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
         axis.set_xlabel("epoch", fontsize=8)
         axis.set_ylabel(label, fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3, linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+        plain_axes(axis)
         axis.legend(fontsize=8, frameon=False)
     figure.suptitle(f"{title}, validation set", fontsize=9)
     picture = BytesIO()

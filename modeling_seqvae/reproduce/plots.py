@@ -52,9 +52,7 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
         axis.set_ylabel(label, fontsize=8)
         if axis.dataLim.y0 >= 0:  # an estimated KL can be below
             axis.set_ylim(0.0, 1.05 * axis.dataLim.y1 or None)  # matplotlib's margin is of the range, which may be tiny
-        axis.grid(alpha=0.3, linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=8)
+        plain_axes(axis)
     if beside:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8, frameon=False)
     else:
@@ -80,6 +78,13 @@ def _draw_curves(axis: Any, histories: Sequence[History], key: str, title: str, 
             axis.plot([record["epoch"] for record in history], curve, color=colour, linewidth=0.6, alpha=0.5)
     every = max(1, len(epochs) // 10)
     axis.plot(epochs, mean, label=title, color=colour, marker=marker, linestyle=line, markevery=every, markersize=4)
+
+
+def plain_axes(axis: Any) -> None:
+    """A faint grid, small numbers, and no lines above and to the right."""
+    axis.grid(alpha=0.3, linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
 
 
 def require_matplotlib() -> Any:
@@ -140,9 +145,7 @@ def positions_figure(reports: Mapping[str, Mapping[str, Any]], path: Path, capti
             axis.axhline(0, color="grey", linewidth=0.7)
             for (title, report), (colour, marker, line) in zip(reports.items(), cycle(STYLES), strict=False):
                 _curve(axis, report[side], key, label=title, color=colour, marker=marker, linestyle=line)
-            axis.grid(alpha=0.3, linewidth=0.5)
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.tick_params(labelsize=8)
+            plain_axes(axis)
     for axis, (_, label) in zip(axes[-1], SIDES, strict=True):
         axis.set_xlabel(label, fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -184,9 +187,7 @@ def price_figure(
     axis.margins(0.18)
     first, last = min(0.0, axis.dataLim.x0), axis.dataLim.x1  # an estimated KL can be below 0
     axis.set_xlim(left=first - 0.04 * ((last - first) or 1.0))
-    axis.grid(alpha=0.3, linewidth=0.5)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
+    plain_axes(axis)
     if caption:
         figure.suptitle(" ")  # for which the layout leaves room
     figure.draw_without_rendering()  # lays the axes out, by whose place names find theirs
