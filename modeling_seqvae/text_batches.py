@@ -188,8 +188,7 @@ def read_features(
     if FEATURES[features] == ("pooled",):
         return pooled.float()
     posterior = model.posterior(pooled, input_ids, attention_mask)
-    blocks = [pooled if block == "pooled" else getattr(posterior, block) for block in FEATURES[features]]
-    return torch.cat([block.float() for block in blocks], 1)
+    return torch.cat([getattr(posterior, block).float() for block in FEATURES[features]], 1)
 
 
 def nll_of(model: SeqVAEForTextModeling, batch: TextBatch, num_samples: int, seed: int) -> torch.Tensor:

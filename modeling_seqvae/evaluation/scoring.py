@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -250,13 +251,8 @@ def _split(blocks: Iterator[NDArray], count: int) -> tuple[NDArray, Iterator[NDA
         first.append(block[:count])
         count -= len(first[-1])
         if len(block) > len(first[-1]):
-            return np.concatenate(first), _chain(block[len(first[-1]) :], blocks)
+            return np.concatenate(first), chain([block[len(first[-1]) :]], blocks)
     return np.concatenate(first), blocks
-
-
-def _chain(block: NDArray, blocks: Iterator[NDArray]) -> Iterator[NDArray]:
-    yield block
-    yield from blocks
 
 
 def _named(block: NDArray) -> dict[str, NDArray]:

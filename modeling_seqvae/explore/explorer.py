@@ -4,7 +4,6 @@ Every method takes what a visitor typed, of any type and size, and refuses what 
 says what would be right. Nothing that a visitor asks changes what another one gets.
 """
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -269,7 +268,7 @@ def _whole(value: Any, name: str, least: int, most: int) -> int:
     number = _number(value, name, least, most)
     if not number.is_integer():
         raise ValueError(f"{name} must be a whole number, got {number:g}")
-    return operator.index(int(number))
+    return int(number)
 
 
 def _seed(seed: Any) -> int | None:

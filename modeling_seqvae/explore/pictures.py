@@ -86,8 +86,8 @@ def dimension_table(explorer: Explorer) -> pd.DataFrame:
         columns["kl"] = dimensions.kl[order]
     columns |= {"variance": dimensions.variance[order], "noise": dimensions.noise[order]}
     found = explorer.disentanglement()
-    for name in ("information", "accuracy") if found else ():
-        columns[name] = np.array(found["factors"]["label"][name])[order] if found else None
+    if found:
+        columns |= {name: np.array(found["factors"]["label"][name])[order] for name in ("information", "accuracy")}
     return pd.DataFrame(columns)
 
 
