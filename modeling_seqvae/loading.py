@@ -93,8 +93,12 @@ def damage_told(source: str) -> Iterator[None]:
             f"{source}: its .safetensors file is damaged or was cut short ({error}): copy or download it again"
         ) from error
     except StrictDataclassError as error:
-        reason = str(error.__cause__ or error).partition(". Errors: ")[0]
-        raise ValueError(f"{source}: config.json is not one of a SeqVAE: {reason}") from error
+        raise ValueError(f"{source}: config.json is not one of a SeqVAE: {wrong_field(error)}") from error
+
+
+def wrong_field(error: StrictDataclassError) -> str:
+    """What huggingface_hub found wrong with a field of a configuration, without what it lists behind that."""
+    return str(error.__cause__ or error).partition(". Errors: ")[0]
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def card(
     `source` is where the model is loaded from; `code` and `curves` say that its code and curves.png are beside it. It
     names no licence unless told: that is for those who own the texts to say. `note` stands below the description.
     """
-    sizes = config or SeqVAEConfig(**recipe.model)
+    sizes = config or recipe.sizes
     splits = {"validation": record, **({"test": evaluation} if evaluation else {})}
     title = f"{recipe.title} on {recipe.corpus.name}"
     metadata = ModelCardData(

@@ -19,6 +19,7 @@ from ..data.corpus_spec import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.subwords import BPE, GIVEN, WORDS, kind_of, require_control_tokens, token_count
+from ..loading import wrong_field
 from ..posteriors import PopulationHead, head_of
 from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
@@ -72,12 +73,12 @@ class Recipe(BaseModel):
         try:
             SeqVAEConfig(**fields)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
-            raise ValueError(str(error.__cause__ or error).partition(". Errors: ")[0]) from None
+            raise ValueError(wrong_field(error)) from None
         return named(fields, PARTS)
 
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
-        config = SeqVAEConfig(**self.model)
+        config = self.sizes
         objective_class(self.training.objective).require(config)
         SCHEMES[self.training.scheme].require(config)
         whole = config.latent_size > 0 and isinstance(head_of(config), PopulationHead)
@@ -100,7 +101,7 @@ class Recipe(BaseModel):
         try:
             stage = self.pretraining_recipe()
         except ValidationError as error:
-            raise ValueError("pretraining." + "; pretraining.".join(map(_sentence, error.errors()))) from None
+            raise ValueError(_sentences(error, "pretraining.")) from None
         if stage and self.pretraining:
             kept = ENCODER_FIELDS if self.pretraining.reset_decoder else (*ENCODER_FIELDS, *DECODER_FIELDS)
             first, main = stage.sizes, self.sizes
@@ -299,7 +300,7 @@ def corpus_and_preset(corpus: str | CorpusSpec) -> tuple[CorpusSpec, str]:
     try:
         return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
     except ValidationError as error:
-        raise ValueError(f"{source}: data." + "; data.".join(map(_sentence, error.errors()))) from None
+        raise ValueError(f"{source}: {_sentences(error, 'data.')}") from None
 
 
 def resolve(
@@ -373,7 +374,11 @@ def _checked(merged: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
-        raise ValueError(f"{source}: " + "; ".join(_sentence(problem) for problem in error.errors())) from None
+        raise ValueError(f"{source}: {_sentences(error)}") from None
+
+
+def _sentences(error: ValidationError, section: str = "") -> str:
+    return "; ".join(section + _sentence(problem) for problem in error.errors())
 
 
 def _sentence(problem: Any) -> str:
