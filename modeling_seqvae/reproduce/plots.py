@@ -150,7 +150,8 @@ def positions_figure(reports: Mapping[str, Mapping[str, Any]], path: Path, capti
         axis.set_xlabel(label, fontsize=8)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 1].invert_xaxis()  # both columns read from left to right
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    named = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     save(figure, path, caption)
 
 
