@@ -174,12 +174,19 @@ def test_train_by_itself_pretrains_in_a_folder_named_after_corpus_and_method(fol
     assert "at most" not in invoke(*TRAIN, "run", "--resume").stderr
 
 
+@pytest.fixture(autouse=True)
+def unknowing(folder: Path) -> None:
+    """The run, which is too short to hold anything, does not know it: every command would warn of that."""
+    path = folder / "run" / "best" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"validation_kl": None, "validation_mi": None}))
+
+
 @pytest.fixture
 def holding(folder: Path) -> Iterator[Callable[[float | None], None]]:
-    """holding(kl): the run's best/ says that its KL on the validation set was this."""
+    """holding(kl): the run's best/ says that KL and MI on the validation set were this."""
     path = folder / "run" / "best" / "config.json"
     before = path.read_text()
-    yield lambda kl: path.write_text(json.dumps(json.loads(before) | {"validation_kl": kl}))
+    yield lambda kl: path.write_text(json.dumps(json.loads(before) | {"validation_kl": kl, "validation_mi": kl}))
     path.write_text(before)
 
 
@@ -229,7 +236,8 @@ def test_train_ends_with_what_the_latent_holds(folder: Path) -> None:
     holds = "the KL is" if record["mi"] < 0.1 else "the latent holds"
     expected = "the posterior has collapsed: the latent holds" if record["kl"] < 0.1 else holds
     assert f"{expected} {record['kl']:.2f} nats a text" in result.stdout
-    assert json.loads((folder / "run" / "best" / "config.json").read_text())["validation_kl"] == round(record["kl"], 4)
+    config = json.loads((folder / "run" / "best" / "config.json").read_text())
+    assert [config["validation_kl"], config["validation_mi"]] == [round(record[name], 4) for name in ("kl", "mi")]
     language_model = invoke(*TRAIN, "lm", "--method", "lstm_lm", "--resume")
     assert "latent" not in language_model.stdout and "collapsed" not in language_model.stdout
 

@@ -223,11 +223,11 @@ class Evaluator:
                 )
                 yield {"number": torch.from_numpy(numbers), "nll": nll}
 
-        found = _gathered(scored())
-        bad = found["number"][~found["nll"].isfinite()]
+        nll: np.ndarray = _gathered(scored())["nll"].double().numpy()  # of all of the first `count`, in order
+        bad = np.flatnonzero(~np.isfinite(nll))
         if len(bad):
             raise FloatingPointError(f"the likelihood of sentence {bad[0]} is not a finite number")
-        return found["nll"].double().numpy()
+        return nll
 
     def _batches(self, count: int, description: str) -> Iterator[tuple[np.ndarray, Batch]]:
         """This process's share of the first `count` sentences, longest first, in evaluation mode."""
