@@ -3,6 +3,8 @@
 Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V vocabulary, L layers, S importance samples.
 """
 
+import os
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -11,6 +13,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .aggregate import FILE as AGGREGATE
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS
 from .encoders import ENCODERS, NoEncoder, mask_of
@@ -221,6 +224,11 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         if mode:
             self.config.validation_kl = self.config.validation_mi = None
         return super().train(mode)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **named: Any) -> None:
+        """As in transformers. A mixture that stands there was fitted to the posteriors of other weights: it goes."""
+        super().save_pretrained(save_directory, *arguments, **named)
+        (Path(save_directory) / AGGREGATE).unlink(missing_ok=True)
 
     def encode(
         self,

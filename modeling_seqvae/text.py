@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
-from .aggregate import FILE as AGGREGATE
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
@@ -135,13 +134,9 @@ class SeqVAE(LatentOperations):
         return vae
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write model and tokenizer into one folder, as `from_pretrained` reads them, and the mixture if there is one.
-
-        One of another model that stands there is removed.
-        """
+        """Write model, tokenizer, and the mixture if there is one, into a folder, as `from_pretrained` reads them."""
         self.model.save_pretrained(path)
         self.tokenizer.save_pretrained(path)
-        (Path(path) / AGGREGATE).unlink(missing_ok=True)
         if self.aggregate is not None:
             self.aggregate.save(path)
 

@@ -95,7 +95,12 @@ def test_it_is_kept_beside_the_weights(vae, tmp_path) -> None:
     vae.save_pretrained(tmp_path)
     loaded = SeqVAE.from_pretrained(tmp_path)
     assert loaded.sample(4, seed=0, prior="aggregate") == vae.sample(4, seed=0, prior="aggregate")
-    build().save_pretrained(tmp_path)  # another model's, which has none
+
+
+@pytest.mark.parametrize("written", [lambda other: other, lambda other: other.model], ids=["SeqVAE", "model alone"])
+def test_other_weights_do_not_inherit_it(written, vae, tmp_path) -> None:
+    vae.save_pretrained(tmp_path)
+    written(build()).save_pretrained(tmp_path)
     assert not (tmp_path / FILE).exists() and SeqVAE.from_pretrained(tmp_path).aggregate is None
 
 
