@@ -73,6 +73,8 @@ class SeqVAEConfig(PreTrainedConfig):
         embedding_dropout: Dropout on the decoder's word embeddings.
         output_dropout: Dropout on what the vocabulary layer reads.
         word_dropout: Probability that a decoder input word becomes the unknown token in training (Bowman et al. 2016).
+        encoder_word_dropout: The same for a word that the encoder reads, so that z must tell more of a text than the
+            encoder was shown of it, and does not learn the training texts by heart.
         initializer_range: Weights start uniform in [-initializer_range, initializer_range].
         embedding_initializer_range: The same for both embeddings.
         vocabulary_hash: Stands for the tokenizer's words and their ids, by `tokenization.vocabulary_hash`; `SeqVAE`
@@ -118,6 +120,7 @@ class SeqVAEConfig(PreTrainedConfig):
     embedding_dropout: float | int = 0.5
     output_dropout: float | int = 0.5
     word_dropout: float | int = 0.0
+    encoder_word_dropout: float | int = 0.0
     initializer_range: float | int = 0.01
     embedding_initializer_range: float | int = 0.1
     vocabulary_hash: str | None = None
@@ -225,7 +228,8 @@ class SeqVAEConfig(PreTrainedConfig):
 
     def validate_probabilities(self) -> None:
         """Dropouts and momentum are probabilities, ranges not negative; scales, rates and concentration positive."""
-        for field in ("embedding_dropout", "output_dropout", "word_dropout", "refinement_momentum"):
+        dropouts = ("embedding_dropout", "output_dropout", "word_dropout", "encoder_word_dropout")
+        for field in (*dropouts, "refinement_momentum"):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
         for field in ("initializer_range", "embedding_initializer_range", "auxiliary_weight"):

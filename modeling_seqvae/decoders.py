@@ -24,12 +24,16 @@ def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
     return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
 
 
-def drop_words(input_ids: torch.Tensor, config: Any) -> torch.Tensor:
-    """Ids (B, T) in which every word but `<s>` has become the unknown token with probability word_dropout."""
-    if config.word_dropout == 0:
+def drop_words(input_ids: torch.Tensor, rate: float, config: Any) -> torch.Tensor:
+    """Ids (B, T) in which a word has become the unknown token with probability `rate`; `<s>`, `</s>`, padding stay."""
+    if rate == 0:
         return input_ids
-    dropped = torch.rand(input_ids.shape, device=input_ids.device) < config.word_dropout
-    return input_ids.masked_fill(dropped & (input_ids != config.bos_token_id), config.unk_token_id)
+    dropped = torch.rand(input_ids.shape, device=input_ids.device) < rate
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    for kept in (config.bos_token_id, config.pad_token_id, *ends):
+        if kept is not None:
+            dropped &= input_ids != kept
+    return input_ids.masked_fill(dropped, config.unk_token_id)
 
 
 def layer_nll(layer: Any, states: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
@@ -96,7 +100,8 @@ class Decoder(nn.Module, ABC):
         """
         embeds = self.given(input_ids, inputs_embeds)
         if inputs_embeds is None:
-            embeds = self.embed_tokens(drop_words(embeds, self.config) if self.training else embeds)
+            rate = self.config.word_dropout if self.training else 0
+            embeds = self.embed_tokens(drop_words(embeds, rate, self.config))
         from_latents = self._from_latents(latents.to(embeds.dtype), place, embeds.shape[1])
         return embeds, torch.cat([self.embedding_dropout(embeds), from_latents], -1)  # (B, T, E + Z)
 

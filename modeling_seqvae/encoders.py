@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .decoders import lstm_layers
+from .decoders import drop_words, lstm_layers
 from .kernels import run_layer
 from .outputs import SeqVAEEncoderOutput
 from .pooling import build_pooling
@@ -87,6 +87,7 @@ class SeqVAEEncoder(nn.Module):
         """The embeddings and each layer's states, (B, T, .) each, and the pooled features h_x (B, H).
 
         Positions are those of the text with all padding moved to its right. Without a mask, padding tokens are hidden.
+        In training, words of input_ids are dropped first.
         Raises ValueError for a mask of another shape than (B, T).
         """
         given = _require_one(input_ids, inputs_embeds)
@@ -98,6 +99,7 @@ class SeqVAEEncoder(nn.Module):
         length = mask.sum(1, keepdim=True)  # (B, 1)
         places = torch.where(mask, mask.cumsum(1), length + (~mask).cumsum(1)) - 1  # (B, T), by no sort: for exporters
         if input_ids is not None:
+            given = drop_words(given, self.config.encoder_word_dropout if self.training else 0, self.config)
             states = [self.embed_tokens(torch.zeros_like(given).scatter(1, places, given))]
         else:
             states = [torch.zeros_like(given).scatter(1, places[:, :, None].expand_as(given), given)]

@@ -73,6 +73,7 @@ def test_every_posterior_is_accepted(posterior: str) -> None:
         ("embedding_dropout", 1.0),
         ("output_dropout", -0.1),
         ("word_dropout", 1.5),
+        ("encoder_word_dropout", 1.0),
         ("initializer_range", -0.01),
         ("embedding_initializer_range", -1),
     ],

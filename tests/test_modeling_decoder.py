@@ -19,27 +19,36 @@ def words_read(model, side: str, batch: dict[str, torch.Tensor]) -> torch.Tensor
     return seen[0]
 
 
-def test_word_dropout_makes_decoder_words_unknown_but_never_the_first(make_model) -> None:
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_word_dropout_makes_words_unknown_but_no_end_and_no_padding(side: str, make_model) -> None:
     ids = torch.randint(4, 20, (50, 40))
-    ids[:, 0] = 1
-    seen = words_read(make_model(word_dropout=0.3).train(), "decoder", {"input_ids": ids, "labels": ids})
+    ids[:, 0], ids[:, -3], ids[:, -2:] = 1, 2, 0
+    rate = {"encoder": "encoder_word_dropout", "decoder": "word_dropout"}[side]
+    seen = words_read(make_model(**{rate: 0.3}).train(), side, {"input_ids": ids, "labels": ids})
     dropped = seen != ids
-    assert not dropped[:, 0].any()
+    assert not dropped[:, [0, -3, -2, -1]].any()
     assert set(seen[dropped].tolist()) == {UNKNOWN}
-    assert dropped[:, 1:].float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert dropped[:, 1:-3].float().mean().item() == pytest.approx(0.3, abs=0.05)
 
 
-def test_word_dropout_leaves_the_encoder_and_the_targets_alone(make_model, batch) -> None:
-    model = make_model(word_dropout=0.9, embedding_dropout=0, output_dropout=0).train()
-    assert torch.equal(words_read(model, "encoder", batch), batch["input_ids"])
+@pytest.mark.parametrize(
+    ("rate", "untouched"),
+    [("word_dropout", "encoder"), ("encoder_word_dropout", "decoder")],
+    ids=["decoder", "encoder"],
+)
+def test_word_dropout_leaves_the_other_side_and_the_targets_alone(rate: str, untouched: str, make_model, batch) -> None:
+    model = make_model(**{rate: 0.9}, embedding_dropout=0, output_dropout=0).train()
+    assert torch.equal(words_read(model, untouched, batch), batch["input_ids"])
     out = model(**batch, return_logits=True)
     log_p = out.logits.log_softmax(-1)[:, :-1].gather(-1, batch["input_ids"][:, 1:, None]).squeeze(-1)
     expected = -(log_p * batch["attention_mask"][:, 1:]).sum(1)
     torch.testing.assert_close(out.reconstruction_loss, expected)
 
 
-def test_word_dropout_stops_in_evaluation(make_model, batch) -> None:
-    assert torch.equal(words_read(make_model(word_dropout=0.9), "decoder", batch), batch["input_ids"])
+@pytest.mark.parametrize("side", ["encoder", "decoder"])
+def test_word_dropout_stops_in_evaluation(side: str, make_model, batch) -> None:
+    model = make_model(word_dropout=0.9, encoder_word_dropout=0.9)
+    assert torch.equal(words_read(model, side, batch), batch["input_ids"])
 
 
 def test_dropout_acts_on_word_embeddings_and_on_what_the_vocabulary_layer_reads(make_model) -> None:
