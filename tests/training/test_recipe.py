@@ -331,9 +331,13 @@ def test_set_refuses_what_means_nothing_with_the_valid_names(override, message):
 
 
 @pytest.mark.parametrize("method", ["wae_rnf", "ivae", "ivae_mi"])
-def test_a_method_with_an_optimiser_of_its_own_leaves_the_presets_options(method):
+def test_a_method_with_an_optimiser_of_its_own_leaves_the_presets_options(method, tmp_path):
     assert resolve("max_pool", "ptb", "fast").training.table_options
     assert not resolve(method, "ptb", "fast").training.table_options
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("training: {optimizer: sgd, optimizer_options: {momentum: 0.9}}\n")
+    assert resolve("max_pool", "ptb", str(mine)).training.optimizer_options
+    assert not resolve(method, "ptb", str(mine)).training.optimizer_options
 
 
 def test_texts_of_ones_own_have_the_preset_auto_which_has_the_model_and_optimiser_of_fast(tmp_path):
