@@ -9,11 +9,11 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
-from tqdm.auto import tqdm
 
 from ..data.columns import array_of, texts_of
 from ..data.corpora import Corpus
 from ..text import SeqVAE
+from ..text_batches import progress_bar
 from .probe import logistic_regression, mlp, tf_idf
 
 RESAMPLES = 1000
@@ -54,7 +54,8 @@ def classify(
     train_texts, test_texts = list(texts_of(train)), list(texts_of(test))
     train_labels, test_labels = array_of(train, "label"), array_of(test, "label")
     systems = []
-    with _bar(len(vaes) * len(CLASSIFIERS) + len(BASELINES), show_progress) as bar:
+    fits = len(vaes) * len(CLASSIFIERS) + len(BASELINES)
+    with progress_bar(fits, "classifying", show_progress, " fits") as bar:
 
         def add(source: str, name: str, estimator: Any, train_inputs: Any, test_inputs: Any) -> None:
             bar.set_postfix_str(f"{name} on {source}")
@@ -150,7 +151,3 @@ def _macro_f1(confusion: NDArray) -> NDArray:
 
 def _share(part: NDArray, whole: NDArray) -> NDArray:
     return part / np.maximum(whole, 1)
-
-
-def _bar(total: int, show: bool | None) -> tqdm:
-    return tqdm(total=total, desc="classifying", unit=" fits", delay=0 if show else 2, disable=show is False)
