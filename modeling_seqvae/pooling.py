@@ -35,7 +35,7 @@ def absolute_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 class AttentionPool(nn.Module):
-    """The mean of the real tokens' states under softmax(v . tanh(W h)), with W and v learned (Yang et al. 2016)."""
+    """The mean of the real tokens' states under softmax(v . tanh(W h + b)), all learned (Yang et al. 2016)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()
