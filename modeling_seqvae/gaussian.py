@@ -1,4 +1,4 @@
-"""The prior, and the posterior that most rows of Table 1 have: a Gaussian with a diagonal covariance; that of BN-VAE.
+"""The prior N(0, I), the posterior of most rows of Table 1, a Gaussian with a diagonal covariance, and that of BN-VAE.
 
 Sizes: S draws, B sentences, Z latent dimensions; all logarithms are natural. Densities are computed in float32 even
 under autocast.
@@ -16,7 +16,7 @@ from .noise import Generators, standard_normal
 KL_DRAWS = 64
 """Draws of an estimate of a KL that has no closed form, where one draw is not asked for."""
 SMALLEST_VARIANCE = 1e-12
-"""Added to the variance of the means. Of sentences that differ by less the mean is the shift, as of a single one."""
+"""Added to the variance of the means. Where it is smaller than this, normalised means are the shift alone."""
 MOMENTUM = 0.1
 """The weight of a batch in the running statistics."""
 
@@ -182,7 +182,7 @@ class NormalisedGaussianPosterior(nn.Module):
             with torch.no_grad():
                 self.average.lerp_(average.to(self.average.dtype), MOMENTUM)
                 self.mean_variance.lerp_(variance.to(self.average.dtype), MOMENTUM)
-        apart = variance > SMALLEST_VARIANCE  # else a division that multiplies what rounding leaves of the gradient
+        apart = variance > SMALLEST_VARIANCE  # else the division would only enlarge rounding errors
         normalised = (mean - average) * (variance + SMALLEST_VARIANCE).rsqrt() * apart
         return DiagonalGaussian(self.scale * normalised + self.shift.weight[:, 0], logvar)
 
@@ -203,7 +203,7 @@ def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over processes. What each makes of it is part of the loss of all: so are its gradients."""
+    """The sum of a tensor over processes. Every process's loss depends on it, so gradients are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ PROMPT = ("decoder_input_ids", "decoder_attention_mask")
 def with_defaults(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Arguments of `generate` with defaults for those that are not given, neither by name nor in a `generation_config`.
 
-    Of a configuration that is given there comes a copy: arguments by name would override it.
+    A given configuration is copied and completed, since arguments by name would override it.
     """
     config = options.get("generation_config")
     if config is None:

@@ -99,8 +99,8 @@ def logistic_normal(points: NDArray, towards: NDArray) -> NDArray:
     """Normal (Z,) of the plane by which a logistic regression tells the two sides apart, as long as they are apart.
 
     The regression is scikit-learn's default (L2, C = 1) on standardised points, and the normal is that of their space:
-    by the scale of the others a dimension that hardly varies, which the decoder does not listen to, would lead. Along
-    the returned vector the means of the two sides differ by its own length.
+    in the original scale a dimension that hardly varies, and that the decoder ignores, would dominate it. Along the
+    returned vector the means of the two sides differ by its own length.
     """
     scale = points.std(0)
     scale[scale == 0] = 1

@@ -121,8 +121,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     ) -> Any:
         """The posterior q(z|x) of each sentence: `.mean`, `.variance` (B, Z), `.rsample(n)`, `.log_prob(z)`, `.kl()`.
 
-        Of one that is refined only the start, as without a vocabulary layer there is nothing to refine it by; here and
-        in `forward`. Raises ValueError for a language model, which has no latent to encode into.
+        A `refined` posterior is not refined, neither here nor in `forward`: that takes the vocabulary layer. Raises
+        ValueError for a language model, which has no latent to encode into.
         """
         self._require_latent("encode")
         return self.encoder.posterior(self.encoder.read(input_ids, attention_mask, inputs_embeds)[1])
@@ -236,9 +236,9 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> Any:
-        """The posterior q(z|x) of each sentence; see SeqVAEModel.encode. One that is refined comes refined.
+        """The posterior q(z|x) of each sentence; see SeqVAEModel.encode. A `refined` one is refined here.
 
-        Raises ValueError for inputs_embeds where it is refined by the words.
+        Raises ValueError for inputs_embeds where the posterior is refined, for which the words are needed.
         """
         self.model._require_latent("encode")
         pooled = self.model.encoder.read(input_ids, attention_mask, inputs_embeds)[1]

@@ -12,7 +12,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 BLOCK = 16
-"""torch fills a CPU's normal numbers in blocks of so many: calls for whole blocks give what one call gives."""
+"""torch draws normal numbers on a CPU in blocks of this many: calls for whole blocks give what one call gives."""
 
 
 def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:

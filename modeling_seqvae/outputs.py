@@ -36,7 +36,7 @@ class SeqVAECache:
         return self.hidden.shape[1]
 
     def __getitem__(self, sentence: int) -> "SeqVAECache":
-        """The state of one sentence. Pipelines take batches apart, and spare a cache only under their name for it."""
+        """The state of one sentence. Pipelines split a batch, and leave whole only what transformers calls a cache."""
         rows = [range(len(self))[sentence]]
         return SeqVAECache(self.hidden[:, rows], self.cell[:, rows], self.seen_tokens)
 

@@ -72,8 +72,9 @@ class Posterior(Protocol):
     def base(self) -> DiagonalGaussian | None:
         """The same posteriors in coordinates in which they are diagonal Gaussians, if there are such.
 
-        z must be a bijection of these coordinates that all sentences share, and densities may differ by a factor that
-        all points share: both leave the mutual information as it is. Of the latter kind `negative_entropy` is by z.
+        z must be a bijection of these coordinates that all sentences share, or densities may differ by a factor that
+        all points share: neither changes the mutual information. With such a factor, `negative_entropy` is the mean
+        log density of these Gaussians under the posterior itself.
         """
 
     @property

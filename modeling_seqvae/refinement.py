@@ -112,8 +112,8 @@ class _Descent:
     ) -> list[torch.Tensor]:
         """The derivatives of ∇L_step · vector in the point and in weights, by central differences along the vector.
 
-        The points are a sentence's own distance away, of the cube root of rounding in the mean over sentences, where
-        the error of the differences and that of their rounding are about alike.
+        A sentence's point moves by the cube root of the rounding error, in the root mean square over sentences: there
+        the error of the differences and that of their rounding are about equal.
         """
         length = vector.norm()
         if length == 0:

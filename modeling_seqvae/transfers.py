@@ -15,9 +15,9 @@ def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def arriving(batches: Iterable[Mapping[str, torch.Tensor]]) -> Iterator[Tensors]:
-    """Batches of tensors on the host, in order; each is waited for when the next one has been asked for.
+    """Batches of tensors on the host, in order; each is yielded after the next one has been launched.
 
-    So the device has work while the host looks at what is done.
+    So the device computes while the host reads.
     """
     before = None
     for batch in batches:

@@ -16,7 +16,7 @@ from .kernels import upcast
 from .noise import Generators, standard_normal
 
 PROPOSALS = 32
-"""Proposals of the rejection scheme for a draw. It takes 3 in 5 or more, so that none is taken once in 10^12 draws."""
+"""Proposals of the rejection scheme for each draw. It accepts 3 in 5 or more: all are rejected once in 10^12 draws."""
 
 OFF_SPHERE = 1e-2
 """How far a point's length may be from 1, by rounding in bfloat16 too."""

@@ -34,10 +34,10 @@ Batch = dict[str, torch.Tensor]
 class Measurements:
     """One draw of z for each of N sentences, in order, and what it gave.
 
-    Draws are from what likelihoods are estimated with, the posterior's `proposal`. The last four are the posteriors
-    and the draws in the coordinates of its `base`, in which the posteriors are diagonal Gaussians and the mutual
-    information is the same; they have no columns (and the entropy is 0) where there is no latent, or no such
-    coordinates.
+    Draws are from the posterior's `proposal`, with which likelihoods are estimated. `base_mean`, `base_logvar`,
+    `base_latents` and `negative_entropy` are of posteriors and draws in the coordinates of its `base`, in which the
+    posteriors are diagonal Gaussians and the mutual information is the same; where there is no latent, or no such
+    coordinates, they have no columns, and the entropy is 0.
     """
 
     number: torch.Tensor  # (N,), the sentence's number

@@ -101,8 +101,8 @@ def _batch_costs(
 def _costs(nll: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
     """Given, saved and told (3, B, T), from costs (1 + 2S, B, T) under one draw of q, S of q and S of the prior.
 
-    `log_weights` (2S, B) are log p(z) / (p(z) + q(z|x)) of all but the first: they make of both kinds of draws together
-    a sample of the prior, in which those are frequent that a sentence, or its first words, make likely.
+    `log_weights` (2S, B) are log p(z) / (p(z) + q(z|x)) of all but the first: with these weights both kinds of draws
+    together represent the prior, and more of them lie where a sentence, or its first words, are likely.
     """
     given, prior = nll[0], nll[1 + len(log_weights) // 2 :]
     saved = (prior - given).mean(0)

@@ -60,7 +60,7 @@ class FreeBits(Elbo):
         total = torch.zeros((), device=self.accelerator.device)
         with torch.no_grad(), self.accelerator.autocast():
             for part in batch.parts:
-                # for posteriors that draw, as refined ones do: a shard's numbers, whichever process computes it
+                # refining draws noise: the same for a shard, whichever process computes it
                 seed_torch(seed_of(self.seed, part.shard, *map(int, batch.numbers)), self.accelerator.device)
                 words = part.tensors["input_ids"], part.tensors["attention_mask"]
                 pooled = self.model.get_encoder().read(*words)[1]

@@ -32,7 +32,7 @@ class Part:
     """A shard of a batch: the sentences that a process computes at a time."""
 
     shard: int
-    sentences: int  # 0 where a batch has fewer sentences than shards: then one stands in that does not count
+    sentences: int  # 0 where a batch has fewer sentences than shards: `tensors` then hold one that does not count
     tensors: dict[str, torch.Tensor]  # what the model reads, (B, T) each
 
 

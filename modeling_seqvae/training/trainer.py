@@ -137,7 +137,7 @@ class SeqVAETrainer:
             self.spec.seed,
         )  # fmt: skip
         self.plateau = self.spec.plateau()
-        before = pretraining or {"seconds": 0, "encoder_updates": 0}  # whose cost is not known is not counted
+        before = pretraining or {"seconds": 0, "encoder_updates": 0}  # a cost that is not known is not counted
         self.pretraining = {
             "pretraining_seconds": before["seconds"],
             "pretraining_updates": before["encoder_updates"],
@@ -261,7 +261,7 @@ class SeqVAETrainer:
                 self._save_when_asked()
 
     def _set_learning_rate(self) -> None:
-        """That of the middle of the update at hand, so that neither a warm-up nor a decay wastes one at rate 0."""
+        """The rate at the middle of this update, so that no update of a warm-up or a decay has the rate 0."""
         kept = self.progress.learning_rate / self.spec.learning_rate  # after halvings
         factor = self.spec.lr_factor((self.progress.updates + 0.5) / len(self.batches))
         for optimizer, rates in zip(self.optimizers, self.full_rates, strict=True):
