@@ -13,7 +13,8 @@ import yaml
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
 from modeling_seqvae.decoders import UnigramDecoder
-from modeling_seqvae.registry import OBJECTIVES, POOLINGS, Registry, import_parts
+from modeling_seqvae.hub.space import modules_of
+from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.schedules import Schedule
@@ -115,6 +116,32 @@ def test_an_objectives_options_are_those_of_its_function() -> None:
     for options, told in (("{bits: 2.0}", "target_kl has no option 'bits', only nats"), ("{nats: two}", "nats: ")):
         with pytest.raises(ValueError, match=told):
             resolve("max_pool", "demo", overrides=[*OWN, f"training.objective_options={options}"])
+
+
+OF_TRAINING = """
+from modeling_seqvae.registry import OBJECTIVES, SCHEDULES
+from modeling_seqvae.training.schedules import Schedule
+
+SCHEDULES.register("half")(Schedule(lambda progress, start, stop: stop / 2))
+
+@OBJECTIVES.register("only_rec")
+def only_rec(output, kl_weight):
+    return output.reconstruction_loss.mean()
+"""
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_space_carries_the_modules_without_which_its_recipe_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "parts_of_training.py").write_text(OF_TRAINING, "utf-8")
+    import_parts([str(tmp_path / "parts_of_training.py")])
+    try:
+        for field in ("training.objective=only_rec", "training.kl_schedule=half"):
+            for stage in ("", "pretraining."):
+                overrides = ["model.pooling_mode=soft_max", stage + field]
+                recipe = resolve("unigram_pretraining_elbo", "demo", overrides=overrides)
+                assert [module.__name__ for module in modules_of(recipe)] == ["own_parts", "parts_of_training"]
+    finally:
+        SCHEDULES.pop("half")
 
 
 OF_ALL_KINDS = """

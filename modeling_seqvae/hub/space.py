@@ -5,12 +5,12 @@ import json
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 from huggingface_hub import SpaceCardData
 
-from ..configuration_seqvae import SeqVAEConfig
 from ..data.columns import labels_of, texts_of
 from ..data.files import dump_yaml
 from ..loading import RECIPE
@@ -19,6 +19,7 @@ from ..training.checkpoint import load_best, texts_for
 from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, require_history
+from ..training.specs import PARTS
 from .push import Contents, checkpoint_files, require_run, without_local_paths
 
 GRADIO = "6.31.0"
@@ -73,9 +74,8 @@ def space_contents(
     run = Path(run)
     recipe, best = Recipe.load(require_run(run)), load_best(str(run))
     best.model.model._require_latent("be explored")
-    config: SeqVAEConfig = best.model.config
     folder = Path(best.model.name_or_path)
-    own = {module.__name__: inspect.getsource(module) for module in own_modules(config)}
+    own = {module.__name__: inspect.getsource(module) for module in modules_of(recipe)}
     shared = without_local_paths(recipe).model_copy(update={"imports": list(own)})
     files: dict[str, bytes | Path] = {f"model/{name}": it for name, it in checkpoint_files(folder, False).items()}
     files[f"model/{RECIPE}"] = dump_yaml(shared.model_dump(mode="json")).encode()
@@ -92,6 +92,14 @@ def space_contents(
     files["requirements.txt"] = "".join(f"{line}\n" for line in _requirements(code)).encode()
     files["README.md"] = _card(title, texts is not None, licence).encode()
     return Contents(files | (dict(_package()) if code else {}), f"the page of {title}", notes)
+
+
+def modules_of(recipe: Recipe) -> list[ModuleType]:
+    """The modules outside the package that have a part of a recipe, which cannot be read without them."""
+    found: list[ModuleType] = []
+    for stage in filter(None, (recipe, recipe.pretraining_recipe())):
+        found += [*own_modules(stage.sizes), *own_modules(stage.training, PARTS)]
+    return list(dict.fromkeys(found))
 
 
 def _arguments(texts: bool, labels: bool) -> str:
