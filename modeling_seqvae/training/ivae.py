@@ -18,7 +18,7 @@ from ..noise import seed_of, seed_torch
 from ..posteriors import head_of, posterior_of, prior_of
 from ..refinement import RefiningHead
 from .elbo import Elbo
-from .loader import Batch
+from .loader import Batch, Part
 from .optimizers import OPTIMIZERS
 
 DUAL_UPDATES = 5
@@ -71,16 +71,15 @@ class IVae(Elbo):
         return networks.joint(pooled, latents)
 
     def before_update(self, batch: Batch, update: int) -> None:
-        encoder = self.model.get_encoder()
-        with torch.no_grad():
-            pooled = [
-                encoder.read(part.tensors["input_ids"], part.tensors["attention_mask"])[1] for part in batch.parts
-            ]
+        encoder, pooled = self.model.get_encoder(), []
+        for part in batch.parts:
+            self._seed(update, part, 0)  # words may be dropped
+            with torch.no_grad():
+                pooled.append(encoder.read(part.tensors["input_ids"], part.tensors["attention_mask"])[1])
         for step in range(1, DUAL_UPDATES + 1):
             self.optimizer.zero_grad()
             for part, features in zip(batch.parts, pooled, strict=True):
-                seed = seed_of(self.seed, update, part.shard, step, DUAL_UPDATES)
-                seed_torch(seed, self.accelerator.device)
+                self._seed(update, part, step)
                 with torch.no_grad():
                     latents = encoder.posterior(features).rsample(1)[0]
                 last = part is batch.parts[-1]
@@ -89,6 +88,10 @@ class IVae(Elbo):
                     share = part.sentences * self.accelerator.num_processes / len(batch.numbers)
                     self.accelerator.backward(loss * share)
             self.optimizer.step()
+
+    def _seed(self, update: int, part: Part, step: int) -> None:
+        """Let what is drawn for a part depend on the update and the step of the networks, 0 before their first."""
+        seed_torch(seed_of(self.seed, update, part.shard, step, DUAL_UPDATES), self.accelerator.device)
 
     def save(self, directory: Path) -> None:
         self._own.save(directory)

@@ -134,6 +134,17 @@ def test_an_update_of_the_model_begins_with_those_of_the_networks(make_trainer, 
     assert any(not torch.equal(weight, fresh[name]) for name, weight in whole.items())
 
 
+def test_the_words_that_the_networks_see_dropped_depend_on_the_update_alone(make_trainer, tmp_path):
+    trained = []
+    for state in (1, 2):
+        trainer = make_trainer(tmp_path / str(state), "model.encoder_word_dropout=0.5", method="ivae")
+        trainer.model.train()
+        torch.manual_seed(state)
+        trainer.objective.before_update(first_batch(trainer), update=4)
+        trained.append(dict(trainer.objective.networks.state_dict()))
+    torch.testing.assert_close(*trained, rtol=0, atol=0)
+
+
 def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, monkeypatch):
     """With noise of the sentence, two parts are the one batch that they make."""
     trained = []
