@@ -84,6 +84,9 @@ class TrainingSpec(BaseModel):
     @field_validator(*CHOICES)
     @classmethod
     def _known_name(cls, name: str, field: ValidationInfo) -> str:
+        if field.field_name in PARTS:
+            PARTS[field.field_name][name]  # whose error also says how a part of one's own gets known
+            return name
         return require_one_of(name, CHOICES[str(field.field_name)])
 
     @field_validator("objective_options")
