@@ -77,6 +77,32 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
         for parameter in module.parameters(recurse=False):
             init.uniform_(parameter, -bound, bound)
 
+    @torch.no_grad()
+    def initialize_weights(self) -> None:
+        """As in transformers, and what no checkpoint holds of a part of your own, which it leaves without values.
+
+        These are its buffers that are not persistent, and tensors that are neither buffers nor parameters.
+        """
+        super().initialize_weights()
+        model = self.base_model
+        buffers = [name for name, _ in model.named_non_persistent_buffers()]
+        tensors = [
+            (place, name, value.dtype)
+            for place, module in model.named_modules()
+            for name, value in vars(module).items()
+            if isinstance(value, torch.Tensor) and value.is_meta
+        ]
+        if not buffers and not tensors:
+            return
+        with torch.random.fork_rng([]):
+            decoder = DECODERS[self.config.decoder](self.config)
+            made = nn.ModuleDict({"encoder": _encoder_of(self.config), "decoder": decoder})
+        for name in buffers:
+            model.get_buffer(name).copy_(made.get_buffer(name))
+        for place, name, dtype in tensors:
+            value = getattr(made.get_submodule(place), name)
+            setattr(model.get_submodule(place), name, value.to(self.device, dtype))
+
     def _resize_token_embeddings(
         self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
@@ -102,7 +128,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
     def __init__(self, config: SeqVAEConfig):
         super().__init__(config)
-        self.encoder: Any = ENCODERS[config.encoder](config) if config.latent_size > 0 else NoEncoder()
+        self.encoder: Any = _encoder_of(config)
         self.decoder: Any = DECODERS[config.decoder](config)
         self.post_init()
 
@@ -517,6 +543,10 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         ids, mask = input_ids.repeat(samples, 1), mask.repeat(samples, 1)  # (s * B, T)
         states = self.model.decoder.states_under(latents.to(self.dtype), input_ids)
         return self._reconstruction(states, ids, mask).unflatten(0, (samples, -1))
+
+
+def _encoder_of(config: SeqVAEConfig) -> Any:
+    return ENCODERS[config.encoder](config) if config.latent_size > 0 else NoEncoder()
 
 
 def _targets(labels: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -376,3 +376,34 @@ def test_a_model_with_parts_of_ones_own_is_a_model_like_any_other(tmp_path: Path
     vae = SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer)
     vae.save_pretrained(tmp_path)
     assert SeqVAE.from_pretrained(tmp_path).encode(["a b", "c"]).tolist() == vae.encode(["a b", "c"]).tolist()
+
+
+class ScaledPool(torch.nn.Module):
+    """Has what no checkpoint holds: a buffer that is not persistent, and a plain tensor."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(hidden_size).cumsum(0), persistent=False)
+        self.shift = torch.ones(hidden_size)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (states * mask[:, :, None]).sum(1) * self.scale + self.shift
+
+
+def test_what_no_checkpoint_holds_of_a_part_is_made_anew_when_it_is_loaded(tmp_path: Path, registered: None) -> None:
+    from modeling_seqvae import SeqVAEForTextModeling, SeqVAEModel
+
+    torch.manual_seed(0)
+    config = SeqVAEConfig(
+        vocab_size=9, embedding_size=3, hidden_size=4, latent_size=2, pooling_mode=ScaledPool, initializer_range=1.0
+    )
+    model, ids = SeqVAEForTextModeling(config).eval(), torch.tensor([[1, 5, 6, 2]])
+    model.save_pretrained(tmp_path)
+    state = torch.random.get_rng_state()
+    for loaded in (SeqVAEForTextModeling.from_pretrained(tmp_path), SeqVAEModel.from_pretrained(tmp_path)):
+        assert loaded.encode(ids).mean.equal(model.encode(ids).mean)
+    half = SeqVAEForTextModeling.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    pooling = half.model.encoder.pooling
+    assert pooling.scale.dtype == pooling.shift.dtype == torch.bfloat16
+    torch.testing.assert_close(half.encode(ids).mean, model.encode(ids).mean, atol=0.1, rtol=0.1)
+    assert torch.random.get_rng_state().equal(state)
