@@ -3,8 +3,9 @@
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 Part = TypeVar("Part")
@@ -22,6 +23,7 @@ class Registry(dict[str, Any]):
         self.title, self.kind = title, kind
         self.fits: Callable[[Any], bool] = callable  # whether something is of that kind; set where that is defined
         self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
+        self.homes: dict[str, str] = {}  # the module that has registered a name; what it registers may be of another
 
     def __missing__(self, name: Any) -> NoReturn:
         raise ValueError(
@@ -33,6 +35,7 @@ class Registry(dict[str, Any]):
 
         Raises ValueError for a name that another part has, and for what is no part of this kind.
         """
+        home = sys._getframe(1).f_globals.get("__name__", "")
 
         def add(part: Part) -> Part:
             if not self.fits(part):
@@ -41,6 +44,7 @@ class Registry(dict[str, Any]):
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
             self[name] = part
+            self.homes[name] = home
             self.given.discard(name)
             return part
 
@@ -97,6 +101,24 @@ SCHEDULES = Registry("SCHEDULES", "a Schedule")
 """The values of `training.kl_schedule`: a `training.schedules.Schedule` each."""
 SCHEMES = Registry("SCHEMES", "a subclass of JointUpdate")
 """The values of `training.scheme`: subclasses of `training.update.JointUpdate`."""
+
+
+def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
+    """The modules outside the package that have registered these parts, each a registry and a name in it.
+
+    Raises ValueError for a part that no module registers: where its module is imported, nobody would know it.
+    """
+    homes = set()
+    for registry, name in parts:
+        home = registry.homes.get(name) or registry[name].__module__
+        if name in registry.given or home == "__main__":
+            raise ValueError(
+                f"{name!r} is known in this process alone: let a module register it, a file that is imported, with a "
+                f"decorator such as @{registry.title}.register({name!r})"
+            )
+        homes.add(home)
+    package = __name__.rpartition(".")[0]
+    return [sys.modules[home] for home in sorted(homes) if not home.startswith(f"{package}.")]
 
 
 def import_parts(modules: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -30,7 +29,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from .configuration_seqvae import PARTS, SeqVAEConfig
 from .decoders import DECODERS
-from .registry import Registry
+from .registry import modules_of
 
 AUTO_MAP = {
     "AutoConfig": "configuration_seqvae.SeqVAEConfig",
@@ -110,23 +109,12 @@ def code_files(config: SeqVAEConfig | None = None) -> dict[str, str]:
     return files | {f"{name}.py": text for name, text in own.items()}
 
 
-def own_modules(settings: Any, kinds: Mapping[str, Registry] = PARTS) -> list[ModuleType]:
+def own_modules(config: SeqVAEConfig) -> list[ModuleType]:
     """The modules outside the package that have a part of a configuration, such as its aggregation or decoder.
 
-    Or of other `settings`, with the `kinds` of their fields. Raises ValueError for a part that its module does not
-    register: where the module is imported, nobody would know it.
+    Raises what `modules_of` raises.
     """
-    names = set()
-    for field, parts in kinds.items():
-        name = getattr(settings, field)
-        if name in parts.given:
-            raise ValueError(
-                f"{field} {name!r} is known in this process alone: let a module register it, with a decorator such as "
-                f"@{parts.title}.register({name!r})"
-            )
-        part = parts[name]
-        names.add((part if callable(part) else part.weight).__module__)  # a schedule is of where its function is
-    return [sys.modules[name] for name in sorted(names) if not name.startswith(__name__.removesuffix("sharing"))]
+    return modules_of((parts, getattr(config, field)) for field, parts in PARTS.items())
 
 
 def own_code(module: ModuleType, files: Mapping[str, str]) -> str:

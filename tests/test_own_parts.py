@@ -13,7 +13,7 @@ import yaml
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
 from modeling_seqvae.decoders import UnigramDecoder
-from modeling_seqvae.hub.space import modules_of
+from modeling_seqvae.hub.space import own_texts
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.recipe import Recipe, resolve
@@ -139,7 +139,7 @@ def test_a_space_carries_the_modules_without_which_its_recipe_cannot_be_read(tmp
             for stage in ("", "pretraining."):
                 overrides = ["model.pooling_mode=soft_max", stage + field]
                 recipe = resolve("unigram_pretraining_elbo", "demo", overrides=overrides)
-                assert [module.__name__ for module in modules_of(recipe)] == ["own_parts", "parts_of_training"]
+                assert list(own_texts(recipe)) == ["own_parts", "parts_of_training"]
     finally:
         SCHEDULES.pop("half")
 
@@ -407,3 +407,33 @@ def test_what_no_checkpoint_holds_of_a_part_is_made_anew_when_it_is_loaded(tmp_p
     assert pooling.scale.dtype == pooling.shift.dtype == torch.bfloat16
     torch.testing.assert_close(half.encode(ids).mean, model.encode(ids).mean, atol=0.1, rtol=0.1)
     assert torch.random.get_rng_state().equal(state)
+
+
+OF_A_LIBRARY = """
+from functools import partial
+from torch.nn.functional import glu
+from modeling_seqvae.registry import POOLINGS
+
+def power_pool(states, mask, power):
+    return (states * mask[:, :, None]).sum(1) ** power
+
+POOLINGS.register("squares")(partial(power_pool, power=2))
+POOLINGS.register("glu")(glu)
+"""
+
+
+def test_the_module_that_registers_a_part_travels_wherever_that_is_defined(tmp_path: Path, registered: None) -> None:
+    (tmp_path / "of_a_library.py").write_text(OF_A_LIBRARY, "utf-8")
+    import_parts([str(tmp_path / "of_a_library.py")])
+    for name in ("squares", "glu"):
+        assert [module.__name__ for module in own_modules(SeqVAEConfig(pooling_mode=name))] == ["of_a_library"]
+    assert not own_modules(SeqVAEConfig(pooling_mode="attention", posterior="planar_flow", decoder="hybrid"))
+
+
+def test_a_part_of_the_program_that_runs_cannot_travel(registered: None) -> None:
+    exec(
+        "POOLINGS.register('of_main')(lambda states, mask: states[:, 0])",
+        {"POOLINGS": POOLINGS, "__name__": "__main__"},
+    )
+    with pytest.raises(ValueError, match="'of_main' is known in this process alone: let a module register it"):
+        own_modules(SeqVAEConfig(pooling_mode="of_main"))

@@ -5,21 +5,21 @@ import json
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 from huggingface_hub import SpaceCardData
 
+from ..configuration_seqvae import PARTS
 from ..data.columns import labels_of, texts_of
 from ..data.files import dump_yaml
 from ..loading import RECIPE
-from ..sharing import own_modules
+from ..registry import modules_of
 from ..training.checkpoint import load_best, texts_for
 from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, require_history
-from ..training.specs import PARTS
+from ..training.specs import PARTS as OF_TRAINING
 from .push import Contents, checkpoint_files, require_run, without_local_paths
 
 GRADIO = "6.31.0"
@@ -75,7 +75,7 @@ def space_contents(
     recipe, best = Recipe.load(require_run(run)), load_best(str(run))
     best.model.model._require_latent("be explored")
     folder = Path(best.model.name_or_path)
-    own = {module.__name__: inspect.getsource(module) for module in modules_of(recipe)}
+    own = own_texts(recipe)
     shared = without_local_paths(recipe).model_copy(update={"imports": list(own)})
     files: dict[str, bytes | Path] = {f"model/{name}": it for name, it in checkpoint_files(folder, False).items()}
     files[f"model/{RECIPE}"] = dump_yaml(shared.model_dump(mode="json")).encode()
@@ -94,12 +94,21 @@ def space_contents(
     return Contents(files | (dict(_package()) if code else {}), f"the page of {title}", notes)
 
 
-def modules_of(recipe: Recipe) -> list[ModuleType]:
-    """The modules outside the package that have a part of a recipe, which cannot be read without them."""
-    found: list[ModuleType] = []
-    for stage in filter(None, (recipe, recipe.pretraining_recipe())):
-        found += [*own_modules(stage.sizes), *own_modules(stage.training, PARTS)]
-    return list(dict.fromkeys(found))
+def own_texts(recipe: Recipe) -> dict[str, str]:
+    """The text of the modules of one's own whose parts a recipe names, those of its training included, by their names.
+
+    The Space reads the recipe, which needs all of them.
+    """
+    stages = [stage for stage in (recipe, recipe.pretraining_recipe()) if stage]
+    parts = [
+        *((registry, getattr(stage.sizes, field)) for stage in stages for field, registry in PARTS.items()),
+        *((registry, getattr(stage.training, field)) for stage in stages for field, registry in OF_TRAINING.items()),
+    ]
+    own = {module.__name__: inspect.getsource(module) for module in modules_of(parts)}
+    for name in own:
+        if not name.isidentifier() or name == "app":
+            raise ValueError(f"a module called {name} cannot stand in a Space: rename it")
+    return own
 
 
 def _arguments(texts: bool, labels: bool) -> str:

@@ -15,6 +15,10 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from modeling_seqvae.hub.space import space_contents
+from modeling_seqvae.registry import OBJECTIVES
+from modeling_seqvae.training.configuration import PACKAGE
+
 MakeRun = Callable[..., Path]
 PUSH = "result = seqvae('push', *arguments)"
 MODEL = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -131,3 +135,33 @@ def test_the_files_of_a_space_run_by_themselves(
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+OF_TRAINING = """
+from modeling_seqvae.registry import OBJECTIVES
+
+@OBJECTIVES.register("of_a_space")
+def of_a_space(output, kl_weight):
+    return output.loss
+"""
+
+
+def test_what_the_recipe_names_of_the_training_is_in_a_space_too(make_run: MakeRun, tmp_path: Path) -> None:
+    module, run, space = tmp_path / "of_training.py", make_run(), tmp_path / "space"
+    module.write_text(OF_TRAINING, "utf-8")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    recipe["imports"], recipe["training"]["objective"] = [str(module)], "of_a_space"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    try:
+        files = space_contents(run).files
+    finally:
+        OBJECTIVES.pop("of_a_space", None)
+        sys.modules.pop("of_training", None)
+        sys.path[:] = [place for place in sys.path if place != str(tmp_path)]
+    (space / "model").mkdir(parents=True)
+    for name in ("of_training.py", "model/recipe.yaml"):
+        (space / name).write_bytes(files[name])
+    program = "from modeling_seqvae.training.recipe import Recipe; print(Recipe.load('model/recipe.yaml').imports)"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=space, env=environment, capture_output=True, text=True)
+    assert done.stdout == "['of_training']\n", done.stderr
