@@ -9,9 +9,11 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,12 +133,20 @@ def own_code(module: ModuleType, files: Mapping[str, str]) -> str:
         elif isinstance(node, ast.ImportFrom):
             imported = [node.module or ""]
         for target in imported:
-            if target.partition(".")[0] == package or (level and f"{target}.py" not in files):
+            left = f"{target}.py" not in files if level else _is_beside(module, target)
+            if left or target.partition(".")[0] == package:
                 raise ValueError(
                     f"{name} imports {target}, which does not travel with a checkpoint: import from the model's files "
                     f"alone, such as `from {package}.registry import POOLINGS`"
                 )
     return moved
+
+
+def _is_beside(module: ModuleType, target: str) -> bool:
+    """Whether what a module imports is found in its folder, rather than installed."""
+    name, folder = target.partition(".")[0], Path(module.__file__ or "").parent
+    there = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+    return there and name not in sys.stdlib_module_names and name not in packages_distributions()
 
 
 def with_auto_map(config: Path) -> str:

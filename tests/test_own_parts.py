@@ -1,5 +1,6 @@
 """Parts of one's own: registered by a module, remembered by a run, carried by a checkpoint."""
 
+import linecache
 import os
 import subprocess
 import sys
@@ -352,17 +353,28 @@ def test_what_is_no_part_is_told(overrides: dict[str, object], told: str) -> Non
         ("mine", "from modeling_seqvae.training.elbo import Elbo\n", "mine imports modeling_seqvae.training.elbo"),
         ("mine", "import modeling_seqvae\n", "mine imports modeling_seqvae, which does not travel"),
         ("mine", "from modeling_seqvae.nothing import x\n", "mine imports nothing, which does not travel"),
+        ("mine", "def f():\n    from helper import x\n", "mine imports helper, which does not travel"),
+        ("mine", "import helpers.one\n", "mine imports helpers.one, which does not travel"),
         ("pooling", "", "a module called pooling cannot stand beside"),
     ],
 )
 def test_a_module_that_cannot_travel_is_told(tmp_path: Path, name: str, text: str, told: str) -> None:
     (tmp_path / f"{name}.py").write_text(f"{text}# end\n", "utf-8")
+    (tmp_path / "helpers").mkdir()
+    for beside in ("helper.py", "json.py", "torch.py", "helpers/__init__.py"):  # the middle two are others' names
+        (tmp_path / beside).touch()
     from importlib.util import module_from_spec, spec_from_file_location
 
     spec = spec_from_file_location(name, tmp_path / f"{name}.py")
     assert spec
     with pytest.raises(ValueError, match=told):
         own_code(module_from_spec(spec), {"pooling.py": "", "registry.py": ""})
+    (tmp_path / f"{name}.py").write_text(
+        "import json\nimport torch.nn\nfrom modeling_seqvae.registry import POOLINGS\n"
+    )
+    spec = spec_from_file_location("fit", tmp_path / f"{name}.py")
+    linecache.clearcache()
+    assert "from .registry import" in own_code(module_from_spec(spec), {"registry.py": ""})
 
 
 @pytest.mark.usefixtures("registered")
