@@ -4,6 +4,7 @@ Letters in shapes: B sentences, T tokens, E embedding, H hidden, Z latent, V voc
 """
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -427,12 +428,19 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
     def generate(self, inputs: torch.Tensor | None = None, *arguments: Any, **named: Any) -> Any:
         """As in transformers, with the decoder's state under either of its names: `cache` and `past_key_values`.
 
-        Texts whose posteriors are refined are written from the refined ones.
+        Texts whose posteriors are refined are written from the refined ones. A language model encodes nothing, and
+        warns where it is given a text to encode: what its sentences begin with is `decoder_input_ids`.
         """
         state = one_cache(named.pop("cache", None), named.pop("past_key_values", None))
         if state is not None:
             named[CACHE_NAME] = state  # its name in this transformers
         ids, embeds = named.get("input_ids") if inputs is None else inputs, named.get("inputs_embeds")
+        if self.config.latent_size == 0 and ids is not None and named.get("decoder_input_ids") is None:
+            warnings.warn(
+                "latent_size=0 is a language model, without an encoder: of input_ids only the number of rows counts. "
+                "Give what sentences begin with as decoder_input_ids",
+                stacklevel=2,
+            )
         if self.refines and not (ids is None and embeds is None) and named.get("encoder_outputs") is None:
             mask, drawn, states = map(named.get, ("attention_mask", "sample_posterior", "output_hidden_states"))
             with torch.no_grad():

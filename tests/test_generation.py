@@ -381,6 +381,16 @@ def test_a_language_model_generates_from_a_prompt_alone(make_model) -> None:
     assert torch.equal(ids, greedy_by_hand(model, torch.empty(2, 0), prompt, 9))
 
 
+def test_a_language_model_says_that_it_encodes_no_text(make_model, recwarn) -> None:
+    text = torch.tensor([[1, 5, 6, 2]])
+    make_model(latent_size=0).generate(decoder_input_ids=text[:, :3], max_length=6)
+    make_model(latent_size=0).sample(1, max_length=6)
+    make_model().generate(text, max_length=6)
+    assert not [one for one in recwarn if "without an encoder" in str(one.message)]
+    with pytest.warns(UserWarning, match="of input_ids only the number of rows counts. Give .* as decoder_input_ids"):
+        make_model(latent_size=0).generate(text, max_length=6)
+
+
 def test_a_prompt_without_bos_gets_one(make_model, latents) -> None:
     ids = make_model().sample(latents=latents[:2], decoder_input_ids=torch.tensor([[5, 6], [7, 8]]), max_length=6)
     assert ids[:, :3].tolist() == [[1, 5, 6], [1, 7, 8]]
