@@ -27,6 +27,7 @@ NO_RESULTS = (
     "demo-unigram",
     "ptb-fast",
     "ptb-10k-fast",
+    "tripadvisor-3k-unigram",
     "yelp_sentiment-20k-unigram",
     "yelp_sentiment-fast",
     "yelp_sentiment-tokenizers",
