@@ -141,8 +141,14 @@ def test_a_space_carries_the_modules_without_which_its_recipe_cannot_be_read(tmp
                 overrides = ["model.pooling_mode=soft_max", stage + field]
                 recipe = resolve("unigram_pretraining_elbo", "demo", overrides=overrides)
                 assert list(own_texts(recipe)) == ["own_parts", "parts_of_training"]
+        (tmp_path / "app.py").write_text(OF_TRAINING.replace("only_rec", "of_app").replace("half", "of_app"), "utf-8")
+        import_parts([str(tmp_path / "app.py")])
+        with pytest.raises(ValueError, match="a module called app cannot stand in a Space"):
+            own_texts(resolve("max_pool", "demo", overrides=["training.objective=of_app"]))
     finally:
-        SCHEDULES.pop("half")
+        for name in ("half", "of_app"):
+            SCHEDULES.pop(name, None)
+        sys.modules.pop("app", None)
 
 
 OF_ALL_KINDS = """
