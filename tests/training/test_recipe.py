@@ -289,7 +289,7 @@ def test_values_of_set_are_yaml(override, value):
         ("training.updates=[9, 2]", r"training.updates: must be the least and the most .*\[9, 2\]"),
         ("training.updates=[0, 2]", "training.updates: must be the least and the most"),
         ("training.updates=9", "training.updates: "),
-        ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant; a part of"),
+        ("training.kl_schedule=sine", "training.kl_schedule: 'sine' is not one of linear, cyclical, constant; a part"),
         ("training.objective=mmd", "training.objective: 'mmd' is not one of elbo"),
         ("training.optimizer=lbfgs", "training.optimizer: .*'lbfgs' is not one of sgd, adam, adamw"),
         ("training.optimizer_options={eps: 1e-3}", "sgd has no option 'eps' here, only momentum, .*weight_decay"),
