@@ -97,6 +97,9 @@ def classify(
     label_column: LabelColumn = None,
     limit: Limits = None,
     features: Features = "mean_variance",
+    split: Annotated[
+        str, typer.Option(metavar="NAME", help="Score on test, or on validation, where settings are chosen.")
+    ] = "test",
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     device: Device = None,
@@ -112,12 +115,13 @@ def classify(
     from ..data.files import write_json, write_text, writing
     from ..data.subwords import GIVEN
     from ..evaluation.classification_report import report_markdown, summary
-    from ..evaluation.classify import classify, require_labels
+    from ..evaluation.classify import classify, require_labels, require_scored
     from ..tokenization import is_word_level
     from ..training.recipe import corpus_spec
 
     require_device(device)
     require_writable(output)
+    require_scored(split)
     if len(set(checkpoints)) < len(checkpoints):
         raise ValueError("a checkpoint is given twice; give each checkpoint once")
     spec = corpus_spec(corpus_named(corpus, text_column, label_column, checkpoints))
@@ -126,8 +130,8 @@ def classify(
         spec = spec.model_copy(update={"tokenizer": GIVEN})  # read whole; each model cuts its own tokens
     loaded = load_corpus(spec, data_dir=data_dir, limits=limits_of(limit))
     note(str(loaded.report))
-    require_labels(loaded)
-    report = classify(vaes, loaded, features, batch_size, seed)
+    require_labels(loaded, split)
+    report = classify(vaes, loaded, features, batch_size, seed, split=split)
     print(summary(report))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)

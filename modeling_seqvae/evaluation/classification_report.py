@@ -28,11 +28,11 @@ MOST_CLASSES = 20
 
 def caption(report: Mapping[str, Any]) -> str:
     """What the figures are of."""
-    train, test = (report["splits"][split] for split in ("train", "test"))
-    left_out = train["empty"] + test["empty"]
+    train, scored = (report["splits"][split] for split in ("train", report["split"]))
+    left_out = train["empty"] + scored["empty"]
     return (
         f"{report['corpus']}: {len(report['classes'])} classes, trained on {_documents(train)}, scored on "
-        f"{_documents(test)} of the test set" + (f"; {left_out:,} empty ones left out" if left_out else "") + "."
+        f"{_documents(scored)} of the {report['split']} set{f'; {left_out:,} empty ones left out' if left_out else ''}."
     )
 
 
@@ -88,6 +88,6 @@ def _explanation(report: Mapping[str, Any]) -> str:
         f"Features of an encoder: `{report['features']}`, standardised; the encoder itself is not trained here. MLP: "
         f"hidden layers of {' and '.join(map(str, MLP_HIDDEN))} units, seed {report['seed']}. TF-IDF sees the words "
         "alone, and the majority class not even these: features that do not do better than them are of little use for "
-        "these labels. Standard errors are over the test documents (of accuracy binomial, of macro-F1 by bootstrap); "
-        "they do not tell what another seed or other training documents would give."
+        "these labels. Standard errors are over the documents scored on (of accuracy binomial, of macro-F1 by "
+        "bootstrap); they do not tell what another seed or other training documents would give."
     )

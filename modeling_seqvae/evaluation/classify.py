@@ -39,18 +39,19 @@ def classify(
     batch_size: int = 32,
     seed: int = 0,
     show_progress: bool | None = None,
+    split: str = "test",
 ) -> dict[str, Any]:
-    """Train classifiers on the training split and score them on the test split: a report that is fit for JSON.
+    """Train classifiers on the training split and score them on `split`, test or validation: a report fit for JSON.
 
     Its `systems` are a logistic regression and an MLP (paper, Appendix A) on the features of each of `vaes`, then
     TF-IDF with logistic regression, then the commonest class; see `scores` for their figures. The encoders are not
-    trained. Raises ValueError for a corpus without labels, with a single class in training, or with a class in the test
-    split that training does not have; and for features or models that SeqVAE.encode refuses.
+    trained. Raises ValueError for a corpus without labels, with a single class in training, or with a class in `split`
+    that training does not have; and for features or models that SeqVAE.encode refuses.
     """
-    names = require_labels(corpus)
+    names = require_labels(corpus, split)
     for vae in vaes.values():
         vae.encode([], features)  # a mistake is told before the work
-    train, test = corpus.splits["train"], corpus.splits["test"]
+    train, test = corpus.splits["train"], corpus.splits[split]
     train_texts, test_texts = list(texts_of(train)), list(texts_of(test))
     train_labels, test_labels = array_of(train, "label"), array_of(test, "label")
     systems = []
@@ -74,6 +75,7 @@ def classify(
         "corpus": corpus.name,
         "classes": names,
         "features": features,
+        "split": split,
         "seed": seed,
         "splits": corpus.report.as_dict()["splits"],
         "notes": list(corpus.report.notes),
@@ -81,18 +83,29 @@ def classify(
     }
 
 
-def require_labels(corpus: Corpus) -> list[str]:
+SCORED = ("test", "validation")
+"""The splits that classifiers are scored on: settings are chosen on the second."""
+
+
+def require_scored(split: str) -> None:
+    """Raise ValueError for a split that classifiers are not scored on."""
+    if split not in SCORED:
+        raise ValueError(f"classifiers are scored on {' or '.join(SCORED)}, not on {split!r}")
+
+
+def require_labels(corpus: Corpus, split: str = "test") -> list[str]:
     """The names of the classes in training, in the order of their ids.
 
-    Raises ValueError where a classifier could not be trained on the corpus, or not scored.
+    Raises ValueError where a classifier could not be trained on the corpus, or not scored on `split`.
     """
+    require_scored(split)
     if not corpus.labelled:
         raise ValueError(
             f"corpus {corpus.name} has no labels, without which there is nothing to classify: name their column with "
             "--label-column, or use a labelled corpus"
         )
     names = corpus.splits["train"].features["label"].names
-    trained, tested = (np.unique(array_of(corpus.splits[split], "label")) for split in ("train", "test"))
+    trained, tested = (np.unique(array_of(corpus.splits[split], "label")) for split in ("train", split))
     if len(trained) < 2:
         raise ValueError(
             f"the {len(corpus.splits['train']):,} training documents of {corpus.name} all have the label "
@@ -101,7 +114,7 @@ def require_labels(corpus: Corpus) -> list[str]:
     unseen = np.setdiff1d(tested, trained)
     if len(unseen):
         raise ValueError(
-            f"the test documents of {corpus.name} have labels that its {len(corpus.splits['train']):,} training "
+            f"the {split} documents of {corpus.name} have labels that its {len(corpus.splits['train']):,} training "
             f"documents do not: {', '.join(names[label] for label in unseen)}. Train on more, or leave these out"
         )
     return [names[label] for label in trained]

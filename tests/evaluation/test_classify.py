@@ -81,6 +81,21 @@ def test_the_same_encoder_and_seed_give_the_same_figures(report):
     assert [{**system, "features": ""} for system in first] == [{**system, "features": ""} for system in second]
 
 
+def test_scored_on_the_validation_set_the_test_set_is_not_looked_at(folder, tmp_path, vae):
+    """Its figures are those of a corpus whose test set these texts are."""
+    for split, source in {"train": "train", "validation": "test", "test": "validation"}.items():
+        (tmp_path / f"{split}.txt").write_text((folder / f"{source}.txt").read_text())
+    swapped = classify({"one": vae}, corpus_of(tmp_path))
+    found = classify({"one": vae}, corpus_of(folder), split="validation")
+    assert found["systems"] == swapped["systems"] and found["split"] == "validation"
+    assert "scored on 12 documents of the validation set" in " ".join(summary(found).split())
+
+
+def test_other_splits_are_refused(folder, vae):
+    with pytest.raises(ValueError, match="scored on test or validation, not on 'train'"):
+        classify({"one": vae}, corpus_of(folder), split="train")
+
+
 def test_scores_are_those_of_scikit_learn():
     random = np.random.default_rng(0)
     true = random.integers(0, 3, 200)
