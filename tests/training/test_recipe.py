@@ -69,8 +69,8 @@ def test_the_documentation_lists_every_method_preset_and_field_of_the_model():
 
 
 BEYOND_THE_PAPER = {
-    "unigram_pretraining", "unigram_pretraining_elbo", "unigram_pretraining_free_bits", "pre_uni", "free_bits",
-    "bn_vae", "ae_free_bits", "minimum_rate", "vmf", "dilated_cnn", "sa_vae", "hybrid",
+    "unigram_pretraining", "unigram_pretraining_elbo", "unigram_pretraining_free_bits", "unigram_pretraining_long",
+    "pre_uni", "free_bits", "bn_vae", "ae_free_bits", "minimum_rate", "vmf", "dilated_cnn", "sa_vae", "hybrid",
 }  # fmt: skip
 ADAM = {"training.optimizer": "adam"}
 
