@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import posterior_of
-from .loader import Batch
+from .loader import Batch, Part
 
 
 class Elbo:
@@ -56,8 +56,11 @@ class Elbo:
     def before_update(self, batch: Batch, update: int) -> None:
         """Called before the model's own update on a batch, the update-th of the run."""
 
-    def before_gradient(self, batch: Batch, kl_weight: float) -> None:
-        """Called before the gradient of a batch is taken, with this process's parts of it."""
+    def before_gradient(self, batch: Batch, kl_weight: float, begin: Callable[[Part], None]) -> None:
+        """Called before the gradient of a batch is taken, with this process's parts of it.
+
+        `begin(part)` puts torch's random state where it will be when `output` is called with that part.
+        """
 
     def after_update(self, batch: Batch, sums: torch.Tensor) -> None:
         """Called after the model's own update on a batch.

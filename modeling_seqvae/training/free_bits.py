@@ -11,10 +11,9 @@ from torch import nn
 from ..configuration_seqvae import SeqVAEConfig
 from ..kernels import batch_mean
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..noise import seed_of, seed_torch
 from ..posteriors import posterior_of
 from .elbo import Elbo
-from .loader import Batch
+from .loader import Batch, Part
 
 
 class FreeBits(Elbo):
@@ -47,21 +46,19 @@ class FreeBits(Elbo):
     ):
         self.model = model
         self.accelerator = accelerator
-        self.seed = seed
         self.nats = nats
         self.floor = floor
         self.hinge = hinge
         self.above: torch.Tensor | None = None  # (D,), where the global batch's mean KL is above the floor
 
-    def before_gradient(self, batch: Batch, kl_weight: float) -> None:
+    def before_gradient(self, batch: Batch, kl_weight: float, begin: Callable[[Part], None]) -> None:
         self.above = None
         if self.hinge == "sentence" or self.accelerator.num_processes == len(batch.parts) == 1:  # all is in one part
             return
         total = torch.zeros((), device=self.accelerator.device)
         with torch.no_grad(), self.accelerator.autocast():
             for part in batch.parts:
-                # refining draws noise: the same for a shard, whichever process computes it
-                seed_torch(seed_of(self.seed, part.shard, *map(int, batch.numbers)), self.accelerator.device)
+                begin(part)  # words are dropped and posteriors refined as they will be for the loss
                 words = part.tensors["input_ids"], part.tensors["attention_mask"]
                 pooled = self.model.get_encoder().read(*words)[1]
                 posterior = self.model.posterior(pooled, *words, kl_weight)  # refined by the bound that is trained on

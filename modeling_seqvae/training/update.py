@@ -6,6 +6,7 @@ the accelerator has prepared are part of last/ and so of the exact resume.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..kernels import batch_mean, fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of, seed_torch
 from .elbo import Elbo
-from .loader import Batch, BatchLoader
+from .loader import Batch, BatchLoader, Part
 
 
 class JointUpdate:
@@ -86,7 +87,7 @@ class JointUpdate:
         for optimizer in self.optimizers:  # here, for an update that was broken off has left its gradients
             optimizer.zero_grad()
         with fast_matmul(self.accelerator.device):
-            self.objective.before_gradient(batch, kl_weight)
+            self.objective.before_gradient(batch, kl_weight, partial(self._begin, noise=noise))
             sums = self._accumulate(batch, kl_weight, noise)
             if self.encoder_frozen:  # no gradient, so that neither the norm nor an optimiser's averages know of it
                 for weight in self.accelerator.unwrap_model(self.model).get_encoder().parameters():
@@ -101,11 +102,10 @@ class JointUpdate:
         return sums
 
     def _accumulate(self, batch: Batch, kl_weight: float, noise: Sequence[int]) -> torch.Tensor:
-        """Gradients of all parts, over all processes; noise and dropout of a part are those of its shard."""
+        """Gradients of all parts, over all processes."""
         accelerator, sums = self.accelerator, torch.zeros(3, device=self.accelerator.device)
         for part in batch.parts:
-            update, *inner = noise
-            seed_torch(seed_of(self.seed, update, part.shard, *inner), accelerator.device)
+            self._begin(part, noise)
             with nullcontext() if part is batch.parts[-1] else accelerator.no_sync(self.model):
                 with record_function("forward"):
                     output = self.objective.output(self.model, part.tensors, kl_weight)
@@ -118,6 +118,11 @@ class JointUpdate:
             figures = (output.reconstruction_loss.mean(), output.kl.mean(), output.loss)
             sums += part.sentences * torch.stack(figures).detach()
         return sums
+
+    def _begin(self, part: Part, noise: Sequence[int]) -> None:
+        """Noise and dropout of a part are those of its shard, whichever process computes it."""
+        update, *inner = noise
+        seed_torch(seed_of(self.seed, update, part.shard, *inner), self.accelerator.device)
 
     def _end(self, batch: Batch, sums: torch.Tensor) -> torch.Tensor:
         """Tell the objective that a batch is done; mean reconstruction and KL (2,) of this process's sentences."""

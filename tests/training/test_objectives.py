@@ -264,6 +264,10 @@ def kl_of(trainer):
 FREE = ("training.objective=free_bits",)
 
 
+def begin(part):
+    """Models without noise before their posterior need none."""
+
+
 @pytest.mark.parametrize("floor", ["dimension", "total"])
 @pytest.mark.parametrize("hinge", ["batch", "sentence"])
 def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_path, floor, hinge):
@@ -273,7 +277,7 @@ def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_
     terms = kl if floor == "dimension" else kl.sum(1, keepdim=True)
     terms = terms.mean(0, keepdim=True) if hinge == "batch" else terms
     assert floor == "total" or ((terms < 0.05).any() and (terms > 0.05).any())
-    trainer.objective.before_gradient(batch, 1.0)
+    trainer.objective.before_gradient(batch, 1.0, begin)
     found, plain = output_of(trainer, 0.6)
     expected = plain.reconstruction_loss.mean() + 0.6 * terms.clamp_min(0.05).sum(1).mean()
     torch.testing.assert_close(found.loss, expected)
@@ -282,7 +286,7 @@ def test_free_bits_put_a_floor_under_the_kl_of_the_loss_alone(make_trainer, tmp_
 
 def test_below_the_floor_the_kl_has_no_gradient(make_trainer, tmp_path):
     trainer = make_trainer(tmp_path, *FREE, "training.objective_options={nats: 100}")
-    trainer.objective.before_gradient(first_batch(trainer), 1.0)
+    trainer.objective.before_gradient(first_batch(trainer), 1.0, begin)
     part = first_batch(trainer).parts[0]
     gradients = []
     for kl_weight in (0.0, 1.0):
@@ -299,22 +303,28 @@ def test_the_hinge_on_the_batch_is_on_all_of_its_parts(make_trainer, tmp_path):
         trainer = make_trainer(tmp_path / str(steps), *FREE, parts)
         kl, batch = kl_of(trainer)
         trainer.objective.nats = float(kl[:2].mean(0)[0] + kl.mean(0)[0]) / 2  # between a part's mean and the whole's
-        trainer.objective.before_gradient(batch, 1.0)
+        trainer.objective.before_gradient(batch, 1.0, begin)
         assert torch.equal(trainer.objective.above, kl.mean(0) > trainer.objective.nats)
     assert (kl[:2].mean(0) > trainer.objective.nats)[0] != trainer.objective.above[0]
 
 
-def test_the_hinge_on_the_batch_is_the_same_whichever_process_looks(make_trainer, tmp_path, monkeypatch):
-    """Refined posteriors draw in training: from a shard's own random numbers, as for the loss."""
-    refined = ("model.posterior=refined", "model.refinement_steps=2", "training.accumulation_steps=2")
-    trainer = make_trainer(tmp_path, *FREE, *refined)
+NOISY = {
+    "refined posteriors": ("model.posterior=refined", "model.refinement_steps=2"),
+    "hidden words": ("model.encoder_word_dropout=0.5",),
+}
+
+
+@pytest.mark.parametrize("noisy", NOISY.values(), ids=NOISY)
+def test_the_hinge_on_the_batch_is_on_the_kl_that_the_loss_has(make_trainer, tmp_path, monkeypatch, noisy):
+    """What is drawn before it, is drawn as for the loss."""
+    trainer = make_trainer(tmp_path, *FREE, *noisy, "training.accumulation_steps=2")
     trainer.model.train()
-    reduce, totals = trainer.accelerator.reduce, []
-    monkeypatch.setattr(trainer.accelerator, "reduce", lambda total, how: totals.append(total) or reduce(total, how))
-    for state in (1, 2):
-        torch.manual_seed(state)
-        trainer.objective.before_gradient(first_batch(trainer), 1.0)
-    assert torch.equal(*totals)
+    terms_of, seen = trainer.objective._terms, []
+    monkeypatch.setattr(trainer.objective, "_terms", lambda kl: seen.append(kl.detach()) or terms_of(kl))
+    torch.manual_seed(1)
+    trainer.update(first_batch(trainer), 3, 1.0)
+    assert len(seen) == 4 and torch.equal(torch.cat(seen[:2]), torch.cat(seen[2:]))
+    assert not torch.equal(torch.cat(seen[:2]), kl_of(trainer)[0])  # the test tells
 
 
 def test_the_hinge_is_on_posteriors_that_the_weighted_bound_refines(make_trainer, tmp_path, monkeypatch):
@@ -324,7 +334,7 @@ def test_the_hinge_is_on_posteriors_that_the_weighted_bound_refines(make_trainer
     refine = head.refine
     monkeypatch.setattr(head, "refine", lambda *given: weights.append(given[-1]) or refine(*given))
     batch = first_batch(trainer)
-    trainer.objective.before_gradient(batch, 0.25)
+    trainer.objective.before_gradient(batch, 0.25, begin)
     trainer.objective.output(trainer.model, batch.parts[0].tensors, 0.25)
     assert weights == [0.25, 0.25, 0.25]
 
@@ -332,7 +342,7 @@ def test_the_hinge_is_on_posteriors_that_the_weighted_bound_refines(make_trainer
 def test_a_batch_that_is_here_as_a_whole_is_encoded_once(make_trainer, tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, *FREE)
     monkeypatch.setattr(trainer.objective.model, "posterior", None)
-    trainer.objective.before_gradient(first_batch(trainer), 1.0)
+    trainer.objective.before_gradient(first_batch(trainer), 1.0, begin)
     assert trainer.objective.above is None
 
 
