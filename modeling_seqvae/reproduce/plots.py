@@ -181,8 +181,6 @@ def price_figure(
     _coloured(figure, axis, places, {title: point["accuracy"] for title, point in points.items()})
     if baseline:
         axis.axhline(0, color="black", linewidth=0.8, linestyle="--", zorder=0)
-        axis.annotate("language model", (1, 0), (-3, 3), xycoords=axis.get_yaxis_transform(), ha="right", fontsize=7,
-                      textcoords="offset points", color="0.3")  # fmt: skip
     axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
     axis.set_ylabel(cost, fontsize=8)
     axis.margins(0.18)
@@ -192,7 +190,7 @@ def price_figure(
     if caption:
         figure.suptitle(" ")  # for which the layout leaves room
     figure.draw_without_rendering()  # lays the axes out, by whose place names find theirs
-    _name(axis, places, errors)
+    _name(axis, places, errors, "language model" if baseline else None)
     save(figure, path, caption)
 
 
@@ -215,34 +213,54 @@ def _coloured(
         bar.ax.tick_params(labelsize=8)
 
 
-def _name(axis: Any, points: Mapping[str, tuple[float, float]], errors: Mapping[str, tuple[float, float]]) -> None:
-    """Write each point's name beside it, where it covers the least of other names, points, errors and the frame."""
+def _name(
+    axis: Any,
+    points: Mapping[str, tuple[float, float]],
+    errors: Mapping[str, tuple[float, float]],
+    baseline: str | None = None,
+) -> None:
+    """Write each name beside its point, and the baseline's at 0, where they cover the least of what is there."""
     from matplotlib.transforms import Bbox
 
-    def area(box: Any) -> float:
-        return 0.0 if box is None else float(box.width * box.height)
-
-    frame = axis.get_window_extent()
-    taken = [artist.get_window_extent().padded(1) for artist in (*axis.texts, *axis.lines)]
+    taken = [line.get_window_extent().padded(1) for line in axis.lines]
     for title, (x, y) in points.items():
         taken.append(Bbox([axis.transData.transform((x, y))] * 2).padded(6))
         for wide, high in ((errors[title][0], 0.0), (0.0, errors[title][1])) if title in errors else ():
             corners = axis.transData.transform([(x - wide, y - high), (x + wide, y + high)])
             taken.append(Bbox(corners).padded(3))
+    looks = {"textcoords": "offset points", "fontsize": 7}
+    if baseline:
+        at_line = {"xycoords": axis.get_yaxis_transform(), "color": "0.3"} | looks
+        ends, heights = {"right": (1, -3), "left": (0, 3)}, {"baseline": 3, "top": -3}
+        written = [
+            axis.annotate(baseline, (end, 0), (right, up), ha=ha, va=va, **at_line)
+            for va, up in heights.items()
+            for ha, (end, right) in ends.items()
+        ]
+        taken.append(_keep_one(axis, written, taken))
     for title, point in points.items():
-        written: list[tuple[float, int, Any, Any]] = []
-        for place, sides in NAME_PLACES.items():
-            name = fill(title, NAME_WIDTH)
-            text = axis.annotate(name, point, place, textcoords="offset points", fontsize=7, **sides)
-            box = text.get_window_extent()
-            outside = area(box) - area(Bbox.intersection(box, frame))
-            covered = sum(area(Bbox.intersection(box, other)) for other in taken)
-            written.append((outside + covered, len(written), text, box))
-        *_, kept, box = min(written, key=lambda one: one[:2])
-        taken.append(box)
-        for *_, text, _ in written:
-            if text is not kept:
-                text.remove()
+        name = fill(title, NAME_WIDTH)
+        written = [axis.annotate(name, point, place, **looks, **sides) for place, sides in NAME_PLACES.items()]
+        taken.append(_keep_one(axis, written, taken))
+
+
+def _keep_one(axis: Any, texts: Sequence[Any], taken: Sequence[Any]) -> Any:
+    """Remove all but the text that covers the least of the boxes `taken` and of what is outside the frame; its box."""
+    from matplotlib.transforms import Bbox
+
+    def area(box: Any) -> float:
+        return 0.0 if box is None else float(box.width * box.height)
+
+    def cost(box: Any) -> float:
+        outside = area(box) - area(Bbox.intersection(box, axis.get_window_extent()))
+        return outside + sum(area(Bbox.intersection(box, other)) for other in taken)
+
+    boxes = [text.get_window_extent() for text in texts]
+    best = min(range(len(texts)), key=lambda number: cost(boxes[number]))  # of equal ones the first
+    for number, text in enumerate(texts):
+        if number != best:
+            text.remove()
+    return boxes[best]
 
 
 def feature_space_figure(

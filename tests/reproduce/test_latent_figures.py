@@ -124,12 +124,18 @@ def test_every_method_is_a_named_point_in_the_colour_of_its_accuracy(tmp_path, d
     assert axis.get_xlim()[0] > -0.5
 
 
-def test_names_stand_in_the_frame_and_cover_no_other(tmp_path, drawn) -> None:
-    price_figure(PRICES, tmp_path / "figure.png", "NLL less", baseline=True)
+ON_THE_LINE = {"max": price(0.6, 0.1, 0.78), "unigram": price(0.9, 0.0, 0.84), "unigram, 6": price(6.0, 0.0, 0.85)}
+
+
+@pytest.mark.parametrize("prices", [PRICES, ON_THE_LINE], ids=["apart", "as good as the language model"])
+def test_names_stand_in_the_frame_and_cover_no_other_and_no_point(tmp_path, drawn, prices) -> None:
+    price_figure(prices, tmp_path / "figure.png", "NLL less", baseline=True)
     axis = drawn[0].axes[0]
     frame, boxes = axis.get_window_extent(), [text.get_window_extent() for text in axis.texts]
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 for box in boxes)
+    points = axis.transData.transform([(point["kl"].mean, point["cost"].mean) for point in prices.values()])
+    assert not any(box.padded(4).contains(*point) for box in boxes for point in points)  # the radius of a point
 
 
 def test_without_labels_there_are_no_colours_and_without_a_language_model_no_line(tmp_path, drawn) -> None:
