@@ -4,6 +4,7 @@
     python benchmarks/results.py --target OUT/ptb/table1.json     # first keep what `seqvae reproduce` made it of
     python benchmarks/results.py --target OUT/ptb/table1.json --under fast    # beside another table1 of that corpus
     python benchmarks/results.py --run RUN ptb/max_pool           # first keep a run of `seqvae train`
+    python benchmarks/results.py --labels report.json ptb/max_pool    # and what `seqvae classify RUN` read from it
 
 Kept are recipes, histories and the JSON of measurements, without weights and without the places of corpora: of targets
 in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md, docs/runs.md and README.md.
@@ -19,6 +20,8 @@ from typing import Any
 
 from pages import region_names, table, with_region
 
+from modeling_seqvae.data.files import write_json
+from modeling_seqvae.evaluation.classify import BASELINES
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.rows import Spread
@@ -32,11 +35,14 @@ PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
 FIRST = ROOT / "README.md"
 RESULTS, REPRODUCED = ROOT / "docs" / "results", ROOT / "docs" / "reproduced"
 
+LABELS = "validation-labels.json"
+
 CORPORA = {"demo": "demo", "yelp_sentiment": "Yelp", "arxiv": "arXiv"}
 METHODS = {
     "lstm_lm": "language model",
     "max_pool": "SeqVAE + MaxPool, the paper's",
     "unigram_pretraining": "MaxPool + unigram pretraining + KL floor",
+    "unigram_pretraining_long": "the same for documents: a longer pretraining, a higher floor",
 }
 CONTROLS = {
     "untrained encoder": ("untrained", ", mean"),
@@ -76,6 +82,18 @@ def keep_run(run: Path, copy: Path) -> None:
         (copy / RECIPE).write_text(text, "utf-8")
 
 
+def keep_labels(report: Path, copy: Path) -> None:
+    """Beside the run in `copy`, what a logistic regression read from its features; `report` is that of a single run."""
+    content = json.loads(report.read_text("utf-8"))
+    systems = [each for each in content["systems"] if each["features"] not in BASELINES]
+    (system,) = (each for each in systems if each["classifier"] == "logistic regression")
+    labels = {name: content[name] for name in ("features", "split")} | {
+        "trained_on": content["splits"]["train"]["documents"],
+        "documents": content["splits"][content["split"]]["documents"],
+    }
+    write_json(copy / LABELS, labels | {name: system[name] for name in ("accuracy", "accuracy_se")})
+
+
 def pages() -> Iterator[tuple[Path, str]]:
     """The documents that show the tables, and what they should be."""
     runs = results_markdown(RESULTS)
@@ -85,6 +103,7 @@ def pages() -> Iterator[tuple[Path, str]]:
         text = with_region(text, f"reproduced {target}", quoted(REPRODUCED / f"{target}.json"))
     for corpus in region_names(text, "results "):
         text = with_region(text, f"results {corpus}", section(runs, corpus))
+    text = with_region(text, "pretrainings", pretrainings())
     yield PAGE, with_region(text, "gpu", on_a_gpu(runs))
     yield FIRST, with_region(FIRST.read_text("utf-8"), "latents", latents())
 
@@ -118,6 +137,32 @@ def _best(controls: Sequence[Mapping[str, Any]], begins: str, ends: str) -> str:
 
 def _spread(figure: Mapping[str, Any] | None, form: str) -> str:
     return "–" if figure is None else format(Spread(tuple(figure["values"])), form)
+
+
+def pretrainings(results: Path = RESULTS) -> str:
+    """The encoders whose labels were read from kept runs: how each was trained, its best epoch, and the labels."""
+    rows = []
+    for path in results.glob(f"*/*/{LABELS}"):
+        labels, recipe = json.loads(path.read_text("utf-8")), Recipe.load(path.parent / RECIPE)
+        best = min(read_history(path.parent), key=lambda epoch: epoch["bound"])
+        hidden = recipe.model.get("encoder_word_dropout", 0.0)
+        rows.append((recipe.corpus.name, recipe.training.epochs, hidden, best, labels))
+    cells = [
+        [
+            f"`{name}`",
+            f"{labels['trained_on']:,}",
+            f"{epochs}",
+            f"{hidden:g}",
+            f"{best['epoch']}",
+            f"{best['bound']:.2f}",
+            f"{best['kl']:.1f}",
+            f"{labels['accuracy']:.1%}",
+            f"{labels['accuracy_se']:.1%}",
+        ]
+        for name, epochs, hidden, best, labels in sorted(rows, key=lambda row: row[:3])
+    ]
+    titles = ["corpus", "documents", "passes", "hidden", "best", "-ELBO", "KL", "labels", "s.e."]
+    return table(titles, cells, text_columns=1)
 
 
 def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
@@ -176,12 +221,18 @@ def _main() -> None:
     parser.add_argument(
         "--run", action="append", nargs=2, default=[], metavar=("RUN", "NAME"), help="a run, and its CORPUS/METHOD"
     )
+    parser.add_argument(
+        "--labels", action="append", nargs=2, default=[], metavar=("REPORT", "NAME"), help="of one run, and its name"
+    )
     arguments = parser.parse_args()
     for made in arguments.target:
         print(keep_target(made, REPRODUCED / arguments.under).relative_to(ROOT))
     for run, name in arguments.run:
         keep_run(Path(run), RESULTS / name)
         print((RESULTS / name).relative_to(ROOT))
+    for report, name in arguments.labels:
+        keep_labels(Path(report), RESULTS / name)
+        print((RESULTS / name / LABELS).relative_to(ROOT))
     for path in write():
         print(path)
 
