@@ -87,7 +87,7 @@ def _validation(runs: Sequence[Run]) -> str:
             continue
         history = require_history(run.folder)
         best = run.recipe.best_of(history)
-        rows[run] = best | {"title": run.title, "epochs": len(history)}
+        rows[run] = best | {"title": run.title, "epochs": len(history), "seconds": history[-1]["seconds"]}
         if seeded and best["au"] is not None:
             seeds.setdefault(run.title.removesuffix(f", {run.folder.name}"), []).append(best)
     if not rows:

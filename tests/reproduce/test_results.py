@@ -73,6 +73,7 @@ def test_every_seed_is_shown_at_its_best_epoch_and_collapses_are_counted(tmp_pat
     table = rows(text)
     assert [table[f"SeqVAE, seed{seed}"]["-ELBO"] for seed in range(3)] == ["25.00", "26.00", "27.00"]
     assert table["SeqVAE + MaxPool, seed0"]["KL"] == "0.90"
+    assert table["SeqVAE, seed0"]["seconds"] == "180"  # of the whole run, as in a table of evaluations
 
 
 def test_seeds_of_one_recipe_are_averaged_wherever_they_stand(tmp_path):
