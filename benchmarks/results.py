@@ -42,7 +42,7 @@ METHODS = {
     "lstm_lm": "language model",
     "max_pool": "SeqVAE + MaxPool, the paper's",
     "unigram_pretraining": "MaxPool + unigram pretraining + KL floor",
-    "unigram_pretraining_long": "the same for documents: a longer pretraining, a higher floor",
+    "unigram_pretraining_long": "the same with a longer pretraining and a higher floor, for documents",
 }
 CONTROLS = {
     "untrained encoder": ("untrained", ", mean"),
@@ -124,6 +124,8 @@ def latents(kept: Path = REPRODUCED) -> str:
 
 
 def _of_method(figures: Mapping[str, Any]) -> list[str]:
+    if not figures:  # not run on this corpus
+        return [""] * 3
     has_latent = figures.get("label_mean") is not None
     kl = _spread(figures["kl"], ".2f") if has_latent else "–"
     return [_spread(figures.get("nll"), ".2f"), kl, _spread(figures.get("label_mean"), ".1%")]
