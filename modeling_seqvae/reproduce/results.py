@@ -114,7 +114,7 @@ def _over_seeds(rows: Mapping[Run, Mapping[str, Any]], what: str) -> list[str]:
             kind = found[0].get("tokenizer", "words")
             means.append(
                 {"title": title, "tokenizer": kind}
-                | {name: spread([row.get(name) for row in found]) for name in AVERAGED}
+                | {name: spread([row[name] for row in found]) for name in AVERAGED if all(name in row for row in found)}
             )
     if not means:
         return []

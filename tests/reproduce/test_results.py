@@ -89,6 +89,15 @@ def test_seeds_of_one_recipe_are_averaged_wherever_they_stand(tmp_path):
     assert not any(title.startswith("SeqVAE, ") and "seeds" in title for title in rows(text))
 
 
+def test_a_figure_that_a_seed_lacks_has_no_mean(tmp_path):
+    """Earlier evaluations lack some figures of today's."""
+    for seed, more in enumerate([{"mi_corpus": 1.0}, {}]):
+        report = EVALUATION | {"title": "x", "nll": 100.0 + seed, "kl": 1.0} | more
+        add_run(tmp_path / "ptb" / f"run{seed}", "max_pool", record(1, 26.0, 0.9), evaluation=report, seed=seed)
+    row = rows(results_markdown(tmp_path))["SeqVAE + MaxPool, 2 seeds"]
+    assert row["NLL"] == "100.50 ± 0.71" and "MI corpus" not in row
+
+
 def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(tmp_path):
     add_run(tmp_path / "ptb" / "max_pool" / "seed0", "max_pool", record(1, 26.0, 0.9))
     add_run(tmp_path / "ptb" / "max_pool" / "seed1", "max_pool", record(1, 27.0, 0.9), seed=1)
