@@ -24,8 +24,8 @@ class Elbo:
     """The figure of the validation set by which best/ is chosen and the learning rate halved: lower is better."""
 
     @staticmethod
-    def require(config: SeqVAEConfig) -> None:
-        """Raise ValueError for a model that cannot be trained on this objective.
+    def require(config: SeqVAEConfig, training: Any) -> None:
+        """Raise ValueError for a model, or a `training` section of a recipe, that this objective cannot train.
 
         Such as one whose posterior is known by its draws alone: its KL is that of another distribution, its `proposal`,
         and reconstructions at its own draws plus that KL are no bound.

@@ -25,7 +25,7 @@ class FreeBits(Elbo):
     """
 
     @staticmethod
-    def require(config: SeqVAEConfig) -> None:
+    def require(config: SeqVAEConfig, training: Any) -> None:
         if config.latent_size == 0:
             raise ValueError("training.objective free_bits needs a latent: model.latent_size is 0")
         if posterior_of(config).at_centre().kl_per_dimension is None:
@@ -104,8 +104,8 @@ class MinimumRate(Elbo):
     """
 
     @staticmethod
-    def require(config: SeqVAEConfig) -> None:
-        Elbo.require(config)
+    def require(config: SeqVAEConfig, training: Any) -> None:
+        Elbo.require(config, training)
         if config.latent_size == 0:
             raise ValueError("training.objective minimum_rate needs a latent: model.latent_size is 0")
         if not posterior_of(config).at_centre().kl.requires_grad:

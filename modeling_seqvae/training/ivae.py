@@ -33,7 +33,7 @@ class IVae(Elbo):
     """
 
     @staticmethod
-    def require(config: SeqVAEConfig) -> None:
+    def require(config: SeqVAEConfig, training: Any) -> None:
         if config.latent_size == 0:
             raise ValueError("training.objective ivae and ivae_mi need a latent: model.latent_size is 0")
         if prior_of(posterior_of(config)) is not STANDARD_NORMAL:

@@ -79,7 +79,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
         config = self.sizes
-        objective_class(self.training.objective).require(config)
+        objective_class(self.training.objective).require(config, self.training)
         SCHEMES[self.training.scheme].require(config)
         whole = config.latent_size > 0 and isinstance(head_of(config), PopulationHead)
         if whole and self.training.accumulation_steps > 1:

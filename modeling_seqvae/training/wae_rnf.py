@@ -16,6 +16,9 @@ from ..configuration_seqvae import SeqVAEConfig
 from ..modeling_seqvae import SeqVAEForTextModeling
 from .elbo import Elbo
 
+TOTAL = 10.0
+"""The weights of KL and discrepancy together."""
+
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -91,9 +94,15 @@ class WaeRnf(Elbo):
     """
 
     @staticmethod
-    def require(config: SeqVAEConfig) -> None:
+    def require(config: SeqVAEConfig, training: Any) -> None:
         if config.posterior != "planar_flow" or config.latent_size == 0:
             raise ValueError("training.objective wae_rnf needs model.posterior planar_flow and a latent")
+        total, weight = training.objective_options.get("total", TOTAL), max(training.kl_start, training.kl_stop)
+        if total < weight:
+            raise ValueError(
+                f"training.objective wae_rnf: the option total ({total:g}) must be at least the highest KL weight "
+                f"({weight:g}), or the discrepancy would be maximised"
+            )
 
     def __init__(
         self,
@@ -101,7 +110,7 @@ class WaeRnf(Elbo):
         accelerator: Accelerator,
         seed: int,
         *,
-        total: Annotated[float, Field(ge=0)] = 10.0,
+        total: Annotated[float, Field(ge=0)] = TOTAL,
         centres: Annotated[int, Field(ge=1)] = 20,
     ):
         self.accelerator = accelerator

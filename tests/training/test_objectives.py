@@ -233,6 +233,7 @@ def test_a_sampler_of_unknown_density_has_no_bound_to_train_on(make_recipe):
     ("method", "override", "message"),
     [
         ("wae_rnf", "model.posterior=gaussian", "wae_rnf needs model.posterior planar_flow"),
+        ("wae_rnf", "training.objective_options={total: 0.5}", r"total \(0.5\) must be at least the highest KL weight"),
         ("ivae", "model.posterior=refined", "draws that the encoder alone gives, which model.posterior refined"),
         ("ivae", "model.latent_size=0", "ivae and ivae_mi need a latent"),
         ("ivae", "model.posterior=vmf", r"ivae and ivae_mi draw from the prior N\(0, I\), which .* vmf has not"),
