@@ -146,8 +146,7 @@ def pretrainings(results: Path = RESULTS) -> str:
     rows = []
     for path in results.glob(f"*/*/{LABELS}"):
         labels, recipe = json.loads(path.read_text("utf-8")), Recipe.load(path.parent / RECIPE)
-        best = min(read_history(path.parent), key=lambda epoch: epoch["bound"])
-        hidden = recipe.model.get("encoder_word_dropout", 0.0)
+        best, hidden = recipe.best_of(read_history(path.parent)), recipe.sizes.encoder_word_dropout
         rows.append((recipe.corpus.name, recipe.training.epochs, hidden, best, labels))
     cells = [
         [

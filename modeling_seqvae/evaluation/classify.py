@@ -19,6 +19,9 @@ from .probe import logistic_regression, mlp, tf_idf
 RESAMPLES = 1000
 """Bootstrap samples of the test sentences behind the standard error of macro-F1."""
 
+SCORED = ("test", "validation")
+"""The splits that classifiers are scored on: settings are chosen on the second."""
+
 CLASSIFIERS: dict[str, Callable[[NDArray, int], Any]] = {
     "logistic regression": lambda labels, seed: logistic_regression(),
     "MLP": mlp,
@@ -81,10 +84,6 @@ def classify(
         "notes": list(corpus.report.notes),
         "systems": systems,
     }
-
-
-SCORED = ("test", "validation")
-"""The splits that classifiers are scored on: settings are chosen on the second."""
 
 
 def require_scored(split: str) -> None:

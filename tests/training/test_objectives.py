@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -313,6 +314,19 @@ NOISY = {
     "refined posteriors": ("model.posterior=refined", "model.refinement_steps=2"),
     "hidden words": ("model.encoder_word_dropout=0.5",),
 }
+
+
+@pytest.mark.parametrize("noisy", NOISY.values(), ids=NOISY)
+def test_the_hinge_on_the_batch_is_the_same_whichever_process_looks(make_trainer, tmp_path, monkeypatch, noisy):
+    """What is drawn is drawn from a shard's own random numbers, whatever state torch is in."""
+    trainer = make_trainer(tmp_path, *FREE, *noisy, "training.accumulation_steps=2")
+    trainer.model.train()
+    reduce, totals = trainer.accelerator.reduce, []
+    monkeypatch.setattr(trainer.accelerator, "reduce", lambda total, how: totals.append(total) or reduce(total, how))
+    for state in (1, 2):
+        torch.manual_seed(state)
+        trainer.objective.before_gradient(first_batch(trainer), 1.0, partial(trainer.update._begin, noise=(3,)))
+    assert torch.equal(*totals)
 
 
 @pytest.mark.parametrize("noisy", NOISY.values(), ids=NOISY)
