@@ -114,7 +114,11 @@ def _over_seeds(rows: Mapping[Run, Mapping[str, Any]], what: str) -> list[str]:
             kind = found[0].get("tokenizer", "words")
             means.append(
                 {"title": title, "tokenizer": kind}
-                | {name: spread([row[name] for row in found]) for name in AVERAGED if all(name in row for row in found)}
+                | {
+                    name: spread(figures)
+                    for name in AVERAGED
+                    if None not in (figures := [row.get(name) for row in found])
+                }
             )
     if not means:
         return []
