@@ -171,7 +171,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         return_dict: bool | None = None,
         past_key_values: SeqVAECache | None = None,
     ) -> SeqVAEModelOutput | tuple:
-        """Decoder states of decoder_input_ids (B, T), which default to input_ids, given z.
+        """Decoder states of decoder_input_ids (B, T), or else of input_ids, whose mask is then the default, given z.
 
         z is drawn from the posterior in training mode and is its centre in evaluation mode, unless `sample_posterior`
         says otherwise; `latents` (B, Z) overrides both. `cache` is the state after the words that the decoder has read
@@ -192,7 +192,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             encoded = _encoder_output(encoder_outputs)
         latents = encoded.latents if latents is None else latents
         if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids, decoder_attention_mask = self._shared_input(input_ids, inputs_embeds), attention_mask
+            decoder_input_ids = self._shared_input(input_ids, inputs_embeds)
+            decoder_attention_mask = attention_mask if decoder_attention_mask is None else decoder_attention_mask
         words = self.decoder.given(decoder_input_ids, decoder_inputs_embeds)
         wanted = (len(words), self.config.latent_size)
         if latents is None or latents.shape != wanted:
@@ -391,7 +392,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             if labels.shape != read.shape[:2]:
                 raise ValueError(f"labels are {tuple(labels.shape)}, the decoder's input is {tuple(read.shape[:2])}")
             if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids, decoder_attention_mask = input_ids, attention_mask
+                decoder_input_ids = input_ids
+                decoder_attention_mask = attention_mask if decoder_attention_mask is None else decoder_attention_mask
             mask = mask_of(decoder_input_ids, decoder_attention_mask, self.config)
             reconstruction = self._reconstruction(states, labels, mask, logits)
             if self.training:

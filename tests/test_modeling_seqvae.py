@@ -88,6 +88,17 @@ def test_a_masked_target_does_not_count(make_model, batch) -> None:
         assert model(ids, mask, labels=ids).loss == model(**batch).loss
 
 
+def test_a_mask_of_the_decoder_alone_counts_where_both_read_the_same_words(make_model, batch) -> None:
+    model, mask = make_model(), batch["attention_mask"].clone()
+    mask[:, 4:] = 0
+    expected = model(**batch, decoder_input_ids=batch["input_ids"], decoder_attention_mask=mask)
+    out = model(**batch, decoder_attention_mask=mask)
+    assert torch.equal(out.reconstruction_loss, expected.reconstruction_loss)
+    assert (out.reconstruction_loss[:2] < model(**batch).reconstruction_loss[:2]).all()
+    with pytest.raises(ValueError, match="pad on the right"):
+        model.model(batch["input_ids"], decoder_attention_mask=mask.flip(1))
+
+
 def test_labels_belong_to_the_decoders_own_input(make_model, batch) -> None:
     """A sentence is encoded, another is written: its own length, padding and targets."""
     model, written = make_model(), torch.tensor([[1, 11, 12, 13, 14, 15, 2], [1, 16, 2, 0, 0, 0, 0]])
