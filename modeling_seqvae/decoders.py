@@ -85,11 +85,12 @@ class Decoder(nn.Module, ABC):
 
     @staticmethod
     def given(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-        """The words that are read, embeddings (B, T, E) or else ids (B, T). Raises ValueError where there are none."""
-        words = input_ids if inputs_embeds is None else inputs_embeds
-        if words is None:
-            raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
-        return words
+        """The words that are read, embeddings (B, T, E) or ids (B, T). Raises ValueError for none, and for both."""
+        if input_ids is not None and inputs_embeds is None:
+            return input_ids
+        if inputs_embeds is not None and input_ids is None:
+            return inputs_embeds
+        raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
 
     def _inputs(
         self, latents: torch.Tensor, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, place: int = 0

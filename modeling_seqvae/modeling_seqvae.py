@@ -175,8 +175,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
         z is drawn from the posterior in training mode and is its centre in evaluation mode, unless `sample_posterior`
         says otherwise; `latents` (B, Z) overrides both. `cache` is the state after the words that the decoder has read
-        before; `past_key_values` is its earlier name. Raises ValueError where no input is given or padding stands
-        before the words that the decoder reads.
+        before; `past_key_values` is its earlier name. Raises ValueError where no input is given, or ids and embeddings
+        of the same words, and where padding stands before the words that the decoder reads.
         """
         if encoder_outputs is None and latents is not None and input_ids is None and inputs_embeds is None:
             encoded = SeqVAEEncoderOutput(latents=latents)

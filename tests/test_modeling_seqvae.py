@@ -286,6 +286,17 @@ def test_no_input_and_two_inputs_are_refused(make_model, batch, latent_size) -> 
             model(**inputs)
 
 
+@pytest.mark.parametrize("decoder", ["lstm", "unigram"])
+def test_ids_and_embeddings_for_the_decoder_are_refused(make_model, batch, decoder) -> None:
+    """`generate` would write every word after the same embedding."""
+    model, ids = make_model(decoder=decoder), batch["input_ids"]
+    embeds = model.get_input_embeddings()(ids)
+    with pytest.raises(ValueError, match="either decoder_input_ids or decoder_inputs_embeds"):
+        model(**batch, decoder_input_ids=ids, decoder_inputs_embeds=embeds)
+    with pytest.raises(ValueError, match="either decoder_input_ids or decoder_inputs_embeds"):
+        model.generate(ids, decoder_inputs_embeds=embeds[:, :1], max_new_tokens=3)
+
+
 # What else comes out
 
 
