@@ -97,6 +97,7 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
             z = torch.where(from_prior[:, None], z, centre)
         options = {"tokenizer": self.tokenizer, **with_defaults(generation_kwargs, do_sample=False)}
         written = self.model.sample(latents=z, **options)
+        written = getattr(written, "sequences", written)  # of what return_dict_in_generate asks for
         return {"written": written.unflatten(0, (len(ids), -1))}  # (B, N, T)
 
     def postprocess(self, outputs: dict[str, torch.Tensor]) -> list[dict[str, str]]:

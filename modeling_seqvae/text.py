@@ -412,7 +412,8 @@ class SeqVAE(LatentOperations):
             for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
                 z = latents[numbers].to(self.model.device, self.model.dtype)
                 of_batch = {name: one_each(name, rows, len(latents))[numbers] for name, rows in prompts.items()}
-                ids = self.model.sample(latents=z, generator=generator, **options, **of_batch)
+                written = self.model.sample(latents=z, generator=generator, **options, **of_batch)
+                ids = getattr(written, "sequences", written)  # of what a configuration may ask for
                 sentences += decode_sentences(self.tokenizer, ids.tolist())
                 bar.update(len(z))
         return sentences

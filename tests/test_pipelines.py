@@ -101,6 +101,15 @@ def test_a_generation_configuration_decides_whether_words_are_drawn(generation: 
     assert vae.reconstruct(TEXTS[0], generation_config=GenerationConfig()) == vae.reconstruct(TEXTS[0])
 
 
+def test_sentences_are_written_where_generate_is_asked_for_more(generation: Any, monkeypatch: Any) -> None:
+    expected = generation(TEXTS, batch_size=2, max_new_tokens=4)
+    asked = {"return_dict_in_generate": True, "output_scores": True, "max_new_tokens": 4}
+    assert generation(TEXTS, batch_size=2, **asked) == expected
+    assert generation(TEXTS, batch_size=2, generation_config=GenerationConfig(**asked)) == expected
+    monkeypatch.setattr(generation.model.generation_config, "return_dict_in_generate", True)
+    assert generation(TEXTS, batch_size=2, max_new_tokens=4) == expected
+
+
 def test_bad_input_is_told(features: Any, generation: Any) -> None:
     with pytest.raises(TypeError, match="every text must be a string, got int"):
         features(["fine", 3])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, GenerationConfig
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.evaluation.positions import piece_costs
@@ -386,6 +386,14 @@ def test_tensors_are_not_asked_of_sentences(vae):
     with pytest.raises(ValueError, match="return_dict_in_generate=True asks for tensors, and here are sentences"):
         vae.sample(2, return_dict_in_generate=True)
     assert len(vae.sample(2, return_dict_in_generate=False)) == 2
+
+
+def test_a_configuration_that_asks_for_more_than_sentences_changes_none(vae, monkeypatch):
+    expected = vae.sample(2, seed=0, max_new_tokens=4)
+    asked = GenerationConfig(return_dict_in_generate=True, max_new_tokens=4)
+    assert vae.sample(2, seed=0, generation_config=asked) == expected
+    monkeypatch.setattr(vae.model.generation_config, "return_dict_in_generate", True)
+    assert vae.sample(2, seed=0, max_new_tokens=4) == expected
 
 
 def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypatch):
