@@ -97,6 +97,14 @@ class SeqVAEGenerationMixin(GenerationMixin):
             [stop, *super()._get_stopping_criteria(generation_config, stopping_criteria, tokenizer)]
         )
 
+    def _get_logits_processor(self, generation_config: Any, *args: Any, **kwargs: Any) -> Any:
+        if generation_config.guidance_scale not in (None, 1) and self.config.latent_size > 0:
+            raise ValueError(
+                "guidance_scale compares with the model on its last words alone, of which this one would read a z of "
+                "their own: leave it out; a language model, latent_size=0, takes it"
+            )
+        return super()._get_logits_processor(generation_config, *args, **kwargs)
+
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, **kwargs: Any) -> dict[str, Any]:
         """The inputs of one step, without the tokenizer that `stop_strings` take and no model reads."""
         kwargs.pop("tokenizer", None)

@@ -460,6 +460,20 @@ def test_methods_that_take_words_back_are_refused(make_model, batch) -> None:
         make_model().generate(batch["input_ids"][:1], prompt_lookup_num_tokens=2, max_length=6)
 
 
+def test_guidance_is_for_language_models(make_model, batch) -> None:
+    """What it compares with would be encoded: the words that are written, as a text of their own."""
+    prompt, options = torch.tensor([[1, 5, 9]]), {"guidance_scale": 2.0, "output_logits": True, "max_new_tokens": 3}
+    for use_cache in (True, False):
+        with pytest.raises(ValueError, match="guidance_scale compares with the model on its last words alone"):
+            make_model().generate(batch["input_ids"], use_cache=use_cache, **options)
+    model = make_model(latent_size=0)
+    guided = model.generate(
+        decoder_input_ids=prompt, return_dict_in_generate=True, output_scores=True, do_sample=False, **options
+    )
+    logits = [model(ids, decoder_input_ids=ids).logits[0, -1].log_softmax(-1) for ids in (prompt, prompt[:, -1:])]
+    torch.testing.assert_close(guided.scores[0][0], 2 * logits[0] - logits[1])
+
+
 # Streams and outputs
 
 
