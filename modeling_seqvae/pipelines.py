@@ -44,7 +44,15 @@ class SeqVAEPipeline(Pipeline):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Write a checkpoint that carries its code, so that the pipeline runs where the package is not installed."""
+        """Write a checkpoint that carries its code, so that the pipeline runs where the package is not installed.
+
+        Raises ValueError for `push_to_hub=True`, which would upload model and tokenizer before their code is there.
+        """
+        if kwargs.get("push_to_hub"):
+            raise ValueError(
+                "push_to_hub=True would leave out the code: call push_to_hub of the pipeline's `vae`, which shares "
+                "model, tokenizer and code in one commit"
+            )
         self.model.save_pretrained(save_directory, **kwargs)
         self.tokenizer.save_pretrained(save_directory, **kwargs)
         add_code(save_directory)
