@@ -233,10 +233,10 @@ class SeqVAEConfig(PreTrainedConfig):
             if not 0 <= getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 0 and below 1, got {getattr(self, field)}")
         for field in ("initializer_range", "embedding_initializer_range", "auxiliary_weight"):
-            if getattr(self, field) < 0:
+            if not getattr(self, field) >= 0:  # as nan is, which a JSON file may hold
                 raise ValueError(f"{field} must not be negative, got {getattr(self, field)}")
         for field in ("mean_scale", "refinement_rate", "refinement_clip"):
-            if getattr(self, field) <= 0:
+            if not getattr(self, field) > 0:
                 raise ValueError(f"{field} must be above 0, got {getattr(self, field)}")
         if not 0 < self.concentration <= MOST_CONCENTRATION:
             most = f"at most {MOST_CONCENTRATION:,}"

@@ -76,6 +76,7 @@ def test_every_posterior_is_accepted(posterior: str) -> None:
         ("encoder_word_dropout", 1.0),
         ("initializer_range", -0.01),
         ("embedding_initializer_range", -1),
+        *((field, float("nan")) for field in ("mean_scale", "refinement_rate", "refinement_clip", "auxiliary_weight")),
     ],
 )
 def test_an_unusable_value_is_refused_by_name(field: str, value: object) -> None:
