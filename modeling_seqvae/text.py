@@ -313,13 +313,15 @@ class SeqVAE(LatentOperations):
             z = z.reshape(0, latent_size)
         if z.ndim != 2 or z.shape[1] != latent_size:
             raise ValueError(f"latents must have the shape (N, {latent_size}), got {tuple(z.shape)}")
-        strange = (~z.isfinite()).any(1).nonzero()
+        projected = self.model.prior.project(z)
+        dtype = self.model.dtype
+        strange = (~(z.isfinite() & projected.to(dtype).isfinite())).any(1).nonzero()
         if len(strange):
             raise ValueError(
-                f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that float32 can hold"
+                f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that "
+                f"{str(dtype).removeprefix('torch.')} can hold"
             )
-        z = self.model.prior.project(z)
-        return self._write(z, _generator(seed), with_defaults(generation_kwargs, do_sample=False))
+        return self._write(projected, _generator(seed), with_defaults(generation_kwargs, do_sample=False))
 
     @overload
     def reconstruct(self, texts: str, seed: int | None = ..., **generation_kwargs: Any) -> str: ...

@@ -374,6 +374,15 @@ def test_latents_that_are_not_finite_are_told_by_index(vae, value, container):
         vae.edit("the food", [value] * LATENT, [1.0])
 
 
+def test_latents_that_the_models_precision_cannot_hold_are_refused():
+    """As infinity they would give sentences without words."""
+    latents = [[0.0] * LATENT, [0.0, 1e6, 0.0]]
+    assert len(build().decode(latents)) == len(build().to(torch.bfloat16).decode(latents)) == 2
+    with pytest.raises(ValueError, match=rf"latents\[1\] is not finite: it must be {LATENT} numbers that float16 can"):
+        build().half().decode(latents)
+    assert len(build(posterior="vmf").half().decode(latents)) == 2  # which are points of the sphere
+
+
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64])
 def test_a_seed_that_no_generator_takes_is_refused(vae, seed):
     for call in (vae.sample, lambda seed: vae.nll("food", 2, seed=seed), lambda seed: vae.reconstruct("food", seed)):
