@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .gaussian import KL_DRAWS, DiagonalGaussian, Draw, GaussianPosterior, common_noise, log_prior
+from .kernels import weight_of
 from .noise import Generators
 
 SMALLEST_SLOPE = 1e-3
@@ -57,9 +58,8 @@ class PlanarFlow(nn.Module):
 
     def _parameters_in_use(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """w (Z,), b (), û (Z,), and the slope 1 + w·û ()."""
-        direction, bias, outer = (
-            parameter.double() for parameter in (self.inner.weight[0], self.inner.bias[0], self.outer.weight[:, 0])
-        )
+        inner, outer = weight_of(self.inner)[0], weight_of(self.outer)[:, 0]
+        direction, bias, outer = (parameter.double() for parameter in (inner, self.inner.bias[0], outer))
         along = (direction * outer).sum()
         slope = F.softplus(along + math.log(math.expm1(1 - SMALLEST_SLOPE))) + SMALLEST_SLOPE
         squared = direction.square().sum().clamp_min(torch.finfo(direction.dtype).tiny)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import distributed, nn
 
-from .kernels import upcast
+from .kernels import upcast, weight_of
 from .noise import Generators, standard_normal
 
 KL_DRAWS = 64
@@ -184,13 +184,13 @@ class NormalisedGaussianPosterior(nn.Module):
                 self.mean_variance.lerp_(variance.to(self.average.dtype), MOMENTUM)
         apart = variance > SMALLEST_VARIANCE  # else the division would only enlarge rounding errors
         normalised = (mean - average) * (variance + SMALLEST_VARIANCE).rsqrt() * apart
-        return DiagonalGaussian(self.scale * normalised + self.shift.weight[:, 0], logvar)
+        return DiagonalGaussian(self.scale * normalised + weight_of(self.shift)[:, 0], logvar)
 
     @torch.no_grad()
     def set_population(self, means: torch.Tensor) -> None:
         """Normalise by all sentences of a training set from now on; `means` (N, Z) are theirs in evaluation mode."""
         deviation = (self.mean_variance + SMALLEST_VARIANCE).sqrt().double()
-        before = (means.to(deviation) - self.shift.weight[:, 0]) / self.scale * deviation + self.average
+        before = (means.to(deviation) - weight_of(self.shift)[:, 0]) / self.scale * deviation + self.average
         self.average.copy_(before.mean(0))
         self.mean_variance.copy_(before.var(0, correction=0))
 

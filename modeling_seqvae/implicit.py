@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .gaussian import KL_DRAWS, DiagonalGaussian, Draw, common_noise, log_prior
-from .kernels import upcast
+from .kernels import upcast, weight_of
 from .noise import Generators, standard_normal
 
 FIT_DRAWS = 512
@@ -250,7 +250,7 @@ class ImplicitPosterior(nn.Module):
             return SampledPosterior(lambda noise: self._sample(pooled, noise), like)
         layer = self.layers[0]
         mean = read_both(layer, pooled, pooled.new_zeros(pooled.shape[0], self.latent_size))
-        return SharedGaussian(upcast(mean), layer.weight[:, -self.latent_size :])
+        return SharedGaussian(upcast(mean), weight_of(layer)[:, -self.latent_size :])
 
     def _sample(self, pooled: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         first, *rest = self.layers
@@ -262,7 +262,7 @@ class ImplicitPosterior(nn.Module):
 
 def read_both(layer: nn.Linear, features: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """layer([features ; others]) of features (B, H) and others (..., B or 1, Z), without repeating the features."""
-    weight = layer.weight
+    weight = weight_of(layer)
     of_features, of_others = weight.split([features.shape[-1], others.shape[-1]], dim=1)
     read = F.linear(features.to(weight.dtype), of_features, layer.bias)
     return read + F.linear(others.to(weight.dtype), of_others)

@@ -45,6 +45,17 @@ def is_bare(layer: nn.Module, kind: type[nn.Module]) -> bool:
     return type(layer) is kind and "forward" not in vars(layer) and not any(hooks)
 
 
+def weight_of(layer: nn.Linear) -> torch.Tensor:
+    """The weight of a linear layer that is not called. Raises ValueError where only a call would have it."""
+    weight = layer.weight
+    if not isinstance(weight, torch.Tensor) or (weight.is_meta and not is_bare(layer, nn.Linear)):
+        raise ValueError(
+            "this posterior reads weights without calling their layers, so that they cannot be quantised or offloaded: "
+            "leave out model.encoder.posterior, or choose a device_map that keeps model.encoder on a device"
+        )
+    return weight
+
+
 def upcast(tensor: torch.Tensor) -> torch.Tensor:
     """Half-precision tensors as float32, others unchanged: where rounding would cost nats."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -315,7 +315,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         if not weights:
             raise ValueError(
                 f"posterior={self.config.posterior!r} cannot run in DataParallel, whose copies of a model have no "
-                "parameters: start a process for each GPU, by torchrun"
+                "parameters: start a process for each GPU, by torchrun; nor with a decoder whose layers are quantised"
             )
         return head.refine(start, costs, weights, kl_weight)
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import cpu_offload
 from torch.nn import functional as F
 
+from modeling_seqvae.kernels import weight_of
 from modeling_seqvae.modeling_seqvae import SeqVAEEncoderOutput
 
 
@@ -452,6 +453,16 @@ def test_offloaded_weights_give_the_same_values(make_model, batch, changes):
     cpu_offload(model, torch.device("cpu"))
     assert model.lm_head.weight.device.type == "meta"
     torch.testing.assert_close(values(), expected)
+
+
+@pytest.mark.parametrize("posterior", ["normalised", "planar_flow", "implicit"])
+def test_weights_that_are_read_without_a_call_cannot_be_elsewhere(make_model, batch, posterior):
+    model = make_model(posterior=posterior)
+    cpu_offload(model, torch.device("cpu"))
+    with pytest.raises(ValueError, match="cannot be quantised or offloaded"):
+        model(**batch)
+    with pytest.raises(ValueError, match="cannot be quantised or offloaded"):
+        weight_of(SimpleNamespace(weight=lambda: torch.ones(1)))  # as torch's quantised layers have it
 
 
 @pytest.mark.parametrize("name", ["lm_head", "model.decoder.auxiliary", "model.decoder.deconvolution.blocks"])
