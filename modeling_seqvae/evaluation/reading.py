@@ -57,11 +57,12 @@ def labels_from_features(
     The test sentences' draws are those of an Evaluator of the seed, the training sentences' are others. Raises
     ValueError for a language model.
     """
-    sides = [
-        Evaluator(model, rows, seed=number, progress=progress).features()
+    evaluators = [
+        Evaluator(model, rows, seed=number, progress=progress)
         for rows, number in ((train, seed_of(seed, 1)), (test, seed))
     ]
-    labels = [array_of(rows, "label") for rows in (train, test)]
+    sides = [evaluator.features() for evaluator in evaluators]
+    labels = [array_of(evaluator.dataset, "label") for evaluator in evaluators]  # in the order of the features
     return {name: _class([side[name].numpy() for side in sides], labels) for name in sides[0]}
 
 

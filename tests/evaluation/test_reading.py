@@ -183,6 +183,15 @@ def test_labels_from_features_are_a_function_of_the_seed(vae, tokenised) -> None
     assert json.loads(json.dumps(found[0], allow_nan=False)) == found[0]
 
 
+def test_labels_go_with_their_sentences_in_any_order(vae, tokenised, monkeypatch) -> None:
+    def features(evaluator):
+        return {"mean": torch.tensor(evaluator.dataset["label"][:])[:, None].float()}
+
+    monkeypatch.setattr(Evaluator, "features", features)
+    shuffled = [rows.shuffle(seed=number) for number, rows in enumerate(tokenised)]
+    assert labels_from_features(vae.model, *shuffled, progress=False)["mean"]["accuracy"] == 1
+
+
 def test_lsa_has_as_many_dimensions_as_are_asked_for_or_as_there_are_words(train, test) -> None:
     assert labels_from_lsa(train, test, 3)["dimensions"] == 3
     words = {word for text in train["text"] for word in text.split()}
