@@ -36,9 +36,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
 
 def caption(report: Mapping[str, Any]) -> str:
     """What an evaluation's figures are of, and their unit."""
-    of = "all of the file is the test set" if report.get("file") else f"{report['split']} set"
+    some = report.get("limit") == report["sentences"]
+    of = f"{'' if some else 'all of '}the file is the test set" if report.get("file") else f"{report['split']} set"
     return (
-        f"{report['corpus']}, {of}, {report['sentences']:,} sentences, "
+        f"{report['corpus']}, {of}, {'the first ' * some}{report['sentences']:,} sentences, "
         f"{report['unknown_share']:.1%} unknown {'words' if report.get('tokenizer', 'words') == 'words' else 'tokens'}"
         f"{_cut(report)}. Nats per sentence; NLL {how_likelihoods([report])}."
         f"{precision_note([report])} Definitions: docs/metrics.md"

@@ -98,6 +98,14 @@ def test_caption_says_on_what_and_in_which_unit():
     assert "on the first sentence: -ELBO of all less the gap there." in single
 
 
+def test_the_caption_of_a_limited_evaluation_claims_no_more_than_the_first_sentences():
+    limited, file = {"limit": 3761}, {"file": "reviews.csv"}
+    assert "ptb, all of the file is the test set, 3,761 sentences" in caption(REPORT | file)
+    assert "ptb, the file is the test set, the first 3,761 sentences" in caption(REPORT | file | limited)
+    assert "ptb, test set, the first 3,761 sentences" in caption(REPORT | limited)
+    assert "ptb, test set, 3,761 sentences" in caption(REPORT | {"limit": 5000})  # more than there are
+
+
 def test_captions_tell_what_was_measured_in_bf16_and_older_reports_are_in_float32():
     half, full = REPORT | {"precision": "bf16"}, LANGUAGE_MODEL | {"precision": "no"}
     assert "bf16" not in caption(REPORT) + caption(full) and "Measured in bf16." in caption(half)
