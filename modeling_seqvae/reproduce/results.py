@@ -128,7 +128,7 @@ def _over_seeds(rows: Mapping[Run, Mapping[str, Any]], what: str) -> list[str]:
 def _report(run: Path) -> dict[str, Any] | None:
     """The evaluation of a run's best model; None where it has not been evaluated, or an earlier one was.
 
-    Nor is there one where the file is of other texts than the run's.
+    Nor is there one where the file is of other texts than the run's, of some of them, or of shuffled words.
     """
     path = run / "evaluation.json"
     if not path.is_file():
@@ -136,6 +136,7 @@ def _report(run: Path) -> dict[str, Any] | None:
     report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "nll_gap_se", "au"))
     if report["split"] != "test":
         raise ValueError(f"{path} is of the {report['split']} set; the table is of the test set")
-    if not report.get("own", True) or not of_these_weights(report, run / "best"):
+    other = not report.get("own", True) or report.get("limit") is not None or report.get("shuffled")
+    if other or not of_these_weights(report, run / "best"):
         return None
     return report | {"seconds": require_history(run)[-1]["seconds"]}

@@ -120,6 +120,17 @@ def test_runs_on_other_texts_are_not_averaged(tmp_path):
     assert [found[title]["-ELBO"] for title in found if title.endswith("seeds")] == ["26.50 ± 0.71"]
 
 
+@pytest.mark.parametrize("other", [{"shuffled": True}, {"limit": 100, "sentences": 100}])
+def test_only_an_evaluation_of_the_whole_test_set_in_order_is_one_of_the_run(tmp_path, other):
+    """`seqvae evaluate RUN --shuffle --output RUN/evaluation.json` gives it a plain one's name."""
+    plain = EVALUATION | {"nll": 106.5, "shuffled": False, "limit": None}
+    for name, evaluation in (("plain", plain), ("other", plain | {"nll": 120.0} | other)):
+        add_run(tmp_path / "ptb" / name, "max_pool", record(1, 119, 0.5), evaluation=evaluation)
+    text = results_markdown(tmp_path)
+    assert "106.50" in text and "120.00" not in text and "Test set, 3,761 sentences" in text
+    assert rows(text)["SeqVAE + MaxPool, other"]["-ELBO"] == "119.00"  # by its history
+
+
 def test_a_language_model_is_not_counted_as_collapsed(tmp_path):
     add_run(tmp_path / "demo" / "lstm_lm" / "seed0", "lstm_lm", record(1, 26.0, 0.0, latent=False))
     text = results_markdown(tmp_path)
