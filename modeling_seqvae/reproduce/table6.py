@@ -25,6 +25,7 @@ from .rows import (
     spread,
     spreads,
     title_of,
+    with_missing,
 )
 from .steps import Inputs, Measurement, Step, Training
 
@@ -89,13 +90,16 @@ class Table6:
             found = [report for report in evaluated[method] if report]
             row = {"method": seeds[0].recipe.method, "title": title_of(seeds, len(found)), **spreads(found, FIGURES)}
             if language and evaluated[method] is not language:
-                row["above_lm"] = _differences(evaluated[method], language)
+                row["above_lm"] = _of_all(_differences(evaluated[method], language), len(found))
             row |= _minutes(seeds, output_dir)
             if method in _latent(runs) and spec.labelled is not False:
                 labels = findings([_labels(request, one) for one in seeds], output_dir)
                 for name in LABELS:
                     read = spreads([one[name] or {} for one in labels], ("accuracy", "accuracy_se"))
-                    row |= {f"label_{name}": read["accuracy"], f"label_{name}_se": read["accuracy_se"]}
+                    row |= {
+                        f"label_{name}": _of_all(read["accuracy"], len(found)),
+                        f"label_{name}_se": _of_all(read["accuracy_se"], len(found)),
+                    }
                 known += labels
             rows.append(row)
         tables = [Table(caption("What the latent holds, and what it costs", request, reports), COLUMNS, rows)]
@@ -161,7 +165,7 @@ def _control_rows(
         found = findings(control.measurements, output_dir)
         figures = found if control.key is None else [one[control.key] or {} for one in found]
         row: dict[str, Any] = {"name": control.name}
-        row["title"] = control.title if found else f"{control.title} (missing)"
+        row["title"] = with_missing(control.title, len(found), len(control.measurements))
         row |= spreads(figures, ("accuracy", "dimensions"))
         errors = spread([one.get("accuracy_se") for one in figures])
         rows.append(row | {"accuracy_se": None if errors is None else errors.mean})
@@ -174,6 +178,11 @@ def _differences(
 ) -> Spread | None:
     """The NLL less another model's, of each seed that both have."""
     return spread([one["nll"] - other["nll"] for one, other in zip(reports, others, strict=True) if one and other])
+
+
+def _of_all(figure: Spread | None, seeds: int) -> Spread | None:
+    """The figure, unless it is of fewer seeds than those that the row's title tells of."""
+    return figure if figure is not None and len(figure.values) >= seeds else None
 
 
 def _minutes(seeds: Sequence[Training], output_dir: Path) -> dict[str, Spread | None]:

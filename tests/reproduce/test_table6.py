@@ -252,6 +252,22 @@ def test_what_is_not_there_is_said_to_be_missing(request_, tmp_path):
     assert "SeqVAE (missing)" in report.markdown() and "majority class (missing)" in report.markdown()
 
 
+def test_no_mean_is_of_fewer_seeds_than_its_row_says(request_, measured, tmp_path):
+    output_dir = tmp_path / "out"
+    shutil.copytree(measured, output_dir)
+    for step in TARGET.steps(request_):
+        if step.folder.name == "seed1" and isinstance(step, Measurement):
+            (output_dir / step.key).unlink(missing_ok=True)  # several have one
+        elif step.folder.name == "seed1" and step.title.startswith("LSTM-LM"):
+            next((output_dir / step.folder).glob("evaluation*.json")).unlink()
+    report = TARGET.report(request_, output_dir)
+    row = next(row for row in report.tables[0].rows if row["method"] == "max_pool")
+    assert row["title"] == "SeqVAE + MaxPool" and len(row["nll"].values) == 2
+    assert row["above_lm"] is None and row["label_mean"] is None
+    told = {row["name"]: row["title"] for row in report.tables[1].rows}
+    assert told["lsa4"].endswith(" (1 of 2 seeds)") and told["tf_idf"] == "TF-IDF"
+
+
 def test_language_models_alone_are_refused(request_for):
     with pytest.raises(ValueError, match="at least one of --methods must have one"):
         TARGET.steps(request_for(methods=("lstm_lm",)))
