@@ -54,11 +54,11 @@ def labels_from_features(
     """Accuracy of labels of tokenised sentences, read from the `mean`, one `draw` of z and the `pooled` features.
 
     Logistic regression on standardised features of `train`, scored on `test`; see `read_from_means` for the figures.
-    The test sentences' draws are those of an Evaluator of the seed, the training sentences' are others. Raises
-    ValueError for a language model.
+    The test sentences' draws are those of an Evaluator of the seed, the training sentences' are others. The features
+    are in float32, whatever accelerate is configured for. Raises ValueError for a language model.
     """
     evaluators = [
-        Evaluator(model, rows, seed=number, progress=progress)
+        Evaluator(model, rows, seed=number, progress=progress, precision="no")
         for rows, number in ((train, seed_of(seed, 1)), (test, seed))
     ]
     sides = [evaluator.features() for evaluator in evaluators]

@@ -163,7 +163,7 @@ def measure_feature_space(inputs: Inputs, points: int) -> dict[str, Any]:
     vae, validation = best_encoder(inputs.runs[0]), corpus_of_run(inputs.runs[0], inputs.data_dir).splits["validation"]
     features = vae.encode(texts_of(validation), "pooled").astype(np.float64)  # (N, 3)
     chosen = np.sort(np.random.default_rng(0).permutation(len(features))[:points])
-    measured = Evaluator(vae.model, tokenise(validation, vae.tokenizer)).measure()
+    measured = Evaluator(vae.model, tokenise(validation, vae.tokenizer), precision="no").measure()
     return {
         "sentences": len(features),
         **{f"mean_{unit}": float(column.mean()) for unit, column in enumerate(features.T, start=1)},
@@ -260,7 +260,7 @@ def measure_positions(inputs: Inputs, draws: int, limit: int | None) -> dict[str
     """The report of `position_report` on the test set, and what `read_from_means` reads, as `read`."""
     vae, corpus = best_encoder(inputs.runs[0]), corpus_of_run(inputs.runs[0], inputs.data_dir, limit)
     test = corpus.splits["test"]
-    costs = PositionEvaluator(vae.model, tokenise(test, vae.tokenizer)).token_costs(draws)
+    costs = PositionEvaluator(vae.model, tokenise(test, vae.tokenizer), precision="no").token_costs(draws)
     return position_report(costs) | {"read": read_from_means(vae, corpus.splits["train"], test)}
 
 

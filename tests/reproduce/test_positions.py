@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from accelerate.state import AcceleratorState
 
+from modeling_seqvae.evaluation.evaluate import Evaluator
 from modeling_seqvae.evaluation.reading import read_from_means
-from modeling_seqvae.reproduce.figures import Positions
+from modeling_seqvae.reproduce.figures import Positions, measure_feature_space, measure_positions
 from modeling_seqvae.reproduce.rows import best_encoder, corpus_of_run
-from modeling_seqvae.reproduce.steps import Measurement
+from modeling_seqvae.reproduce.steps import Inputs, Measurement
+from modeling_seqvae.reproduce.table6 import measure_latent_labels
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 
 TARGET = Positions()
@@ -52,6 +55,24 @@ def test_the_figures_are_those_of_the_evaluation_and_its_draw(request_, measured
     assert found["sentences"] == evaluation["sentences"]
     splits = corpus_of_run(run, None).splits
     assert found["read"] == read_from_means(best_encoder(run), splits["train"], splits["test"])
+
+
+def test_what_does_not_tell_its_precision_is_in_float32(request_, measured, monkeypatch):
+    step, seen = TARGET.steps(request_)[0], set()
+    run = measured / step.trainings[0].folder
+    autocast = Evaluator._autocast
+    monkeypatch.setattr(Evaluator, "_autocast", lambda self, *of: (seen.add(self.precision), autocast(self, *of))[1])
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        inputs, corpus = Inputs((run,), run, None), request_.corpus.model_dump()
+        found = measure_positions(inputs, **step.settings)
+        measure_feature_space(inputs, points=5)
+        measure_latent_labels(inputs, corpus=corpus, limits={}, documents=50)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert seen == {"no"}
+    assert found["rec"] == step.read(measured)["rec"]
 
 
 def test_the_tables_hold_what_was_found_for_each_method(request_, measured):
