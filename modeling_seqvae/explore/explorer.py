@@ -41,7 +41,8 @@ DRAWS_OF_MANY = 5
 class Explorer:
     """A model beside texts, their labels if they have any, and the history of its run if that is known.
 
-    `source` says where the texts are from, `left_out` how many of them are not here. Sentences are written without the
+    `source` says where the texts are from, `left_out` how many of them are not here. `best` is the record of the
+    history's epoch that the model is of; None: that of the lowest -ELBO. Sentences are written without the
     unknown word, of which nobody learns anything. Raises ValueError for a language model, for no texts, and for
     labels that are not strings or are empty.
     """
@@ -53,6 +54,7 @@ class Explorer:
     source: str = ""
     left_out: int = 0
     history: Sequence[Mapping[str, Any]] = ()
+    best: Mapping[str, Any] | None = None
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
     _locks: dict[str, Any] = field(default_factory=lambda: {"": Lock()}, repr=False)
 

@@ -1,7 +1,7 @@
 """From the name of a checkpoint, and maybe a file of texts, to an Explorer."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from ..data.columns import labels_of, some_of, texts_of
 from ..data.files import read_json_lines
 from ..loading import RECIPE
-from ..training.checkpoint import load_best, own_texts, texts_for
+from ..training.checkpoint import load_best, own_texts, recipe_in, texts_for
 from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
 from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
@@ -60,7 +60,8 @@ def open_explorer(
             rows = Dataset.from_dict({"text": vae.sample(min(points, WRITTEN), seed=0)})
             source = "written by the model itself"
     rows = rows.select([i for i, text in enumerate(texts_of(rows)) if text.strip()])
-    chosen = some_of(rows, points)
+    chosen, history = some_of(rows, points), history_of(checkpoint)
+    recipe = recipe_in(Path(_run_of(checkpoint)))
     return Explorer(
         vae,
         list(texts_of(chosen)),
@@ -68,7 +69,8 @@ def open_explorer(
         title=_title(checkpoint),
         source=source,
         left_out=len(rows) - len(chosen),
-        history=history_of(checkpoint),
+        history=history,
+        best=recipe.best_of(history) if recipe and history else None,
     )
 
 
@@ -78,7 +80,7 @@ def _run_of(checkpoint: str) -> str:
     return str(path.absolute().parent) if path.name in CHECKPOINTS and path.is_dir() else checkpoint
 
 
-def history_of(checkpoint: str) -> Sequence[Mapping[str, Any]]:
+def history_of(checkpoint: str) -> Sequence[dict[str, Any]]:
     """The history of a run, or what was pushed of it beside a checkpoint; nothing where there is none.
 
     Raises ValueError for a damaged file.

@@ -352,7 +352,7 @@ def _training_tab(gr: Any, explorer: Explorer) -> None:
                 title=f"{title}, validation set",
                 height=320,
             )
-    best = min(explorer.history, key=lambda record: record["bound"])
+    best = explorer.best or min(explorer.history, key=lambda record: record["bound"])
     gr.HTML(
         markup.facts(
             (f"{best[key]:.2f}", f"{name}, epoch {best['epoch']}")

@@ -15,6 +15,7 @@ from modeling_seqvae.evaluation.projection import project
 from modeling_seqvae.explore.explorer import Explorer
 from modeling_seqvae.explore.opening import open_explorer
 from modeling_seqvae.explore.pictures import write_pictures
+from modeling_seqvae.training.recipe import Recipe
 
 CHECKPOINT = str(Path(__file__).parents[2] / "model_cards" / "demo-unigram-pretraining")
 ROWS = (
@@ -83,6 +84,19 @@ def test_a_run_shows_its_curves(table: Path, tmp_path: Path) -> None:
     (run / "history.jsonl").write_text(json.dumps(record) + "\n")
     for place in (run, run / "best"):
         assert open_explorer(str(place), table, "review").history == [record]
+
+
+def test_the_best_epoch_is_that_of_the_run_s_objective(table: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    SeqVAE.from_pretrained(CHECKPOINT).save_pretrained(run / "best")
+    recipe = Recipe.load(Path(CHECKPOINT) / "recipe.yaml")
+    training = recipe.training.model_copy(update={"objective": "autoencoder", "objective_options": {}})
+    recipe.model_copy(update={"training": training}).save(run / "recipe.yaml")
+    cost = {"mi": 1.0, "au": 1, "cosine": 0.1, "seconds": 1.0, "encoder_updates": 1, "decoder_updates": 1}
+    nats = [{"bound": 3.0, "rec": 2.0, "kl": 1.0}, {"bound": 9.0, "rec": 1.0, "kl": 8.0}]
+    records = [{"epoch": epoch} | each | cost for epoch, each in enumerate(nats, start=1)]
+    (run / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert open_explorer(str(run), table, "review").best == records[1]  # of the lowest reconstruction loss
 
 
 def test_pictures_and_tables_are_those_of_the_explorer(explorer: Explorer, tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_tabs_that_have_nothing_to_show_are_left_out(vae: SeqVAE, explorer: Expl
     assert tabs(Explorer(vae, explorer.texts[:9])) == ["Map", "Write", "Between", "Traverse", "Score"]
 
 
+def test_the_training_s_figures_are_of_the_epoch_that_the_model_is_of(vae: SeqVAE, explorer: Explorer) -> None:
+    history = explorer.history
+    for best, told in ((None, "-ELBO, epoch 3"), (history[0], "-ELBO, epoch 1")):
+        made = page(Explorer(vae, explorer.texts[:9], history=history, best=best))
+        assert any(told in str(getattr(block, "value", "")) for block in made.blocks.values())
+
+
 def test_without_gradio_a_sentence_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules['gradio'] = None\nfrom modeling_seqvae.cli import app\n"
