@@ -222,7 +222,17 @@ _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where i
 
 
 class _Loader(_Parser):
-    """Takes only what YAML 1.2 calls a truth value or a number for one."""
+    """Takes only what YAML 1.2 calls a truth value or a number for one, and no key twice, of which one would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        keys = [key for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
+        before: set[str] = set()
+        for key in keys:
+            if key.value in before:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            before.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):

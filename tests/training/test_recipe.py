@@ -470,6 +470,8 @@ def test_unknown_names_are_refused_with_the_known_ones(place, kind):
         (0, "model: max", "model must hold fields"),
         (0, "- model", "mapping of sections"),
         (0, "model: {pooling_mode: [", "not readable as YAML"),
+        (0, "training: {epochs: 3}\nmodel: {}\ntraining: {seed: 1}", "'training' stands twice.*line 3"),
+        (0, "model: {pooling_mode: max, pooling_mode: avg}", "'pooling_mode' stands twice"),
         (1, "data: {files: {train: x.txt}}", "data.name: field required"),
         (1, "data: {name: x, files: {train: x.txt}, max_word: 5}", "data.max_word is not a field"),
         (1, "date: {name: x}", "'date' is not one of data, preset"),
