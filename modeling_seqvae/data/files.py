@@ -222,7 +222,7 @@ _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where i
 
 
 class _Loader(_Parser):
-    """Takes only what YAML 1.2 calls a truth value or a number for one, and no key twice, of which one would be lost."""
+    """Takes only what YAML 1.2 calls a truth value or a number for one, and no key twice: one would be lost."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()

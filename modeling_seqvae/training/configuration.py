@@ -83,7 +83,8 @@ def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
         base = settings.pop("base", None)
         if not isinstance(base, str | None):
             raise ValueError(f"{source}: base must be the name or the path of a method, not {base!r}")
-        settings.setdefault("title", Path(source).stem)
+        if not isinstance(settings.setdefault("title", Path(source).stem), str):
+            raise ValueError(f"{source}: title must be text, not {settings['title']!r}: put it in quotes")
         if "imports" in settings:
             settings["imports"] = _from_folder_of(source, settings["imports"])
         layers.insert(0, (settings, source))

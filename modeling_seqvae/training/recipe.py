@@ -298,9 +298,17 @@ def corpus_and_preset(corpus: str | CorpusSpec) -> tuple[CorpusSpec, str]:
     settings, source = named_settings("corpora", corpus)
     require_known(settings, ("data", "preset"), source)
     try:
-        return CorpusSpec.model_validate(settings.get("data", {})), settings.get("preset", "paper")
+        found = _CorpusFile.model_validate({"data": {}, **settings})
     except ValidationError as error:
-        raise ValueError(f"{source}: {_sentences(error, 'data.')}") from None
+        raise ValueError(f"{source}: {_sentences(error)}") from None
+    return found.data, found.preset
+
+
+class _CorpusFile(BaseModel):
+    """What a YAML file of `configuration/corpora` holds."""
+
+    data: CorpusSpec
+    preset: str = "paper"
 
 
 def resolve(
@@ -327,10 +335,13 @@ def resolve(
     layers = method_layers(method)
     titles = [layer.pop("title") for layer, _ in layers]
     merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
-    merged["imports"] = [*imports, *(module for layer, _ in layers for module in layer.pop("imports", ()))]
+    own = [module for layer, _ in layers for module in layer.pop("imports", ())]
+    merged["imports"] = [*imports, *own]
     merged |= {"corpus": spec.model_dump(), "limits": dict(limits or {}), "model": {}, "training": {}}
     merged["encoder_from"] = encoder_from
-    recipe = _checked(merged, "--limit" if limits else "--import")
+    importing = layers[-1][1] if own and not imports else "--import"
+    named = corpus if isinstance(corpus, str) else spec.name
+    recipe = _checked(merged, named, imports=importing, limits="--limit")
     for layer, source in (named_settings("training", preset or own_preset), *layers):
         merge_into(merged, layer, source)
         if encoder_from:
@@ -370,10 +381,13 @@ def _override(merged: dict[str, Any], key: str, value: Any, source: str) -> None
     place[field] = value
 
 
-def _checked(merged: dict[str, Any], source: str) -> Recipe:
+def _checked(merged: dict[str, Any], source: str, **sources: str) -> Recipe:
+    """The recipe of all that is merged. `sources` say of fields where they come from, if that is not the `source`."""
     try:
         return Recipe.model_validate(merged)
     except ValidationError as error:
+        place = error.errors()[0]["loc"]
+        source = sources.get(str(place[0]), source) if place else source
         raise ValueError(f"{source}: {_sentences(error)}") from None
 
 
@@ -396,6 +410,9 @@ FIELDS_OF: dict[tuple[str, ...], type[BaseModel]] = {
     ("corpus",): CorpusSpec,
     ("corpus", "files"): CorpusFiles,
     ("corpus", "hub"): HubSource,
+    ("data",): CorpusSpec,
+    ("data", "files"): CorpusFiles,
+    ("data", "hub"): HubSource,
     ("pretraining",): Pretraining,
 }
 
