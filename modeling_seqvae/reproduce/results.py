@@ -1,6 +1,7 @@
 """Tables from results: CORPUS/METHOD/ directories that hold recipe.yaml, history.jsonl and evaluation.json."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..training.run_directory import HISTORY, of_these_weights, require_history
 from .rows import spread
 
 AVERAGED = [name for name in COLUMNS if name not in ("title", "nll_se")]
+EVALUATION = "evaluation.json"
 SEED_PREFIX = "seed"
 """Runs of several seeds of a method stand in METHOD/seed0, METHOD/seed1, ..."""
 
@@ -49,20 +51,28 @@ class Run:
 def results_markdown(directory: Path) -> str:
     """Every corpus under `directory` as a Markdown section: the evaluated runs, and those known by their history only.
 
-    Below the runs of several seeds stand their means and standard deviations. Raises FileNotFoundError where there is
-    no result, and ValueError that names a file which is not one.
+    Below the runs of several seeds stand their means and standard deviations. Runs in their first epoch are left out,
+    with a warning. Raises FileNotFoundError where there is no result, and ValueError that names a file which is none.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no folder {directory}")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
-        runs = [Run.load(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY))]
+        runs = [Run.load(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY)) if _has_figures(path)]
         tables = [text for text in (_evaluations(runs), _validation(runs)) if text]
         if tables:
             sections.append(f"### {corpus.name}\n\n" + "\n\n".join(tables))
     if not sections:
         raise FileNotFoundError(f"{directory} holds no CORPUS/METHOD/history.jsonl: nothing to tabulate")
     return "\n\n".join(sections)
+
+
+def _has_figures(history: Path) -> bool:
+    """Whether the run of a history has ended an epoch; one that is evaluated must have."""
+    found = history.stat().st_size > 0 or (history.parent / EVALUATION).is_file()
+    if not found:
+        warnings.warn(f"{history.parent} is left out: the run has not ended its first epoch", stacklevel=3)
+    return found
 
 
 def _evaluations(runs: Sequence[Run]) -> str:
@@ -130,7 +140,7 @@ def _report(run: Path) -> dict[str, Any] | None:
 
     Nor is there one where the file is of other texts than the run's, of some of them, or of shuffled words.
     """
-    path = run / "evaluation.json"
+    path = run / EVALUATION
     if not path.is_file():
         return None
     report = read_json(path, ("split", "sentences", "nll_samples", "nll_sentences", "nll_gap_se", "au"))

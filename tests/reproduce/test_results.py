@@ -145,6 +145,13 @@ def test_each_corpus_has_its_section_in_order(tmp_path):
     assert headings == ["### demo", "### ptb", "### yahoo"]
 
 
+def test_a_run_in_its_first_epoch_is_left_out_and_told(tmp_path):
+    add_run(tmp_path / "ptb" / "seqvae", "seqvae", record(1, 120, 0))
+    add_run(tmp_path / "ptb" / "max_pool", "max_pool")
+    with pytest.warns(UserWarning, match="max_pool is left out: the run has not ended its first epoch"):
+        assert list(rows(results_markdown(tmp_path))) == ["SeqVAE"]
+
+
 def test_committed_results_can_be_tabulated():
     assert results_markdown(Path(__file__).parents[2] / "docs" / "results").startswith("### ")
 
