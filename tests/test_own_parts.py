@@ -1,7 +1,9 @@
 """Parts of one's own: registered by a module, remembered by a run, carried by a checkpoint."""
 
+import json
 import linecache
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from modeling_seqvae.decoders import UnigramDecoder
 from modeling_seqvae.hub.space import own_texts
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
+from modeling_seqvae.training.checkpoint import reading_of
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.schedules import Schedule
 from modeling_seqvae.training.schemes import JointUpdate
@@ -425,6 +428,19 @@ def test_what_no_checkpoint_holds_of_a_part_is_made_anew_when_it_is_loaded(tmp_p
     assert pooling.scale.dtype == pooling.shift.dtype == torch.bfloat16
     torch.testing.assert_close(half.encode(ids).mean, model.encode(ids).mean, atol=0.1, rtol=0.1)
     assert torch.random.get_rng_state().equal(state)
+
+
+def test_a_file_is_read_for_a_model_whose_parts_are_not_imported_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a run's are not, when a command reads its file first: transformers would warn of a model of no type."""
+    from transformers import configuration_utils
+
+    shutil.copytree(ROOT / "tests" / "fixtures" / "checkpoint-v1", tmp_path / "checkpoint")
+    config = tmp_path / "checkpoint" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text("utf-8")) | {"pooling_mode": "of_a_module"}), "utf-8")
+    monkeypatch.setattr(configuration_utils.logger, "warning", pytest.fail)
+    assert reading_of(str(tmp_path / "checkpoint")).tokenizer == "words"
 
 
 OF_A_LIBRARY = """

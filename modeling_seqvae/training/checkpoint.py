@@ -10,6 +10,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer
 
+from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of, some_of
 from ..data.corpora import Corpus, SplitReport, load_corpus, read_labelled, read_texts
@@ -134,7 +135,8 @@ def reading_of(checkpoint: str) -> Reading:
     best = best_checkpoint(checkpoint)
     require_checkpoint(best, {})
     try:
-        tokenizer = AutoTokenizer.from_pretrained(best)
+        # The configuration may name parts that nobody has imported yet, of which transformers would warn.
+        tokenizer = AutoTokenizer.from_pretrained(best, config=SeqVAEConfig())
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f"{best} holds no tokenizer that loads ({str(error).splitlines()[0]})") from error
     by_words = is_word_level(tokenizer)
