@@ -6,6 +6,7 @@ Parquet file by row groups); only a .json that is one array is read whole: .json
 
 import csv
 import glob
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -357,6 +358,9 @@ def _reason(error: BaseException) -> str:
         return "its rows have more fields than its header; text that holds the separator must be in quotes."
     if "corresponds to no data" in str(error):
         return "it holds no documents."
+    opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
+    if opened:
+        return f"the quote that opens in row {opened[1]} is never closed; a quote within a text is written twice."
     return shortened(str(error).strip())
 
 

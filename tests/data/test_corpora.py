@@ -316,7 +316,7 @@ CSV = "text,label\n" + "".join(f"document {i},{i % 2}\n" for i in range(8))
         ("header.csv", "text,label\n", False, "holds no documents"),
         ("extra.csv", CSV + "a,b,1\n", False, "line 10"),
         ("shifted.csv", "text,label\n" + "a,b,1\n" * 5, False, "more fields than its header"),
-        ("open.csv", CSV + '"oops,1\n', False, "EOF inside string"),
+        ("open.csv", CSV + '"oops,1\n', False, "quote that opens in row 9 is never closed"),
         ("label.csv", CSV + "document,\n", True, "row 9 has no label"),
         ("latin.csv", CSV.encode() + b"caf\xe9,1\n", False, "line 10 is not UTF-8"),
         ("wide.csv", "x" * 200_000 + "\n", False, "field larger"),

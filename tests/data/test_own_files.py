@@ -168,7 +168,7 @@ FILES = {
         "a.csv", "text,label\na b,1,\nc d,2,\n", error="more fields than its header", label_column="label"
     ),
     "NUL in .csv": File("a.csv", "text,label\na b,1\nc\0d,2\n", error="NUL", label_column="label"),
-    "unbalanced quotes": File("a.csv", 'text,label\na b,1\n"c d,2\n', error="EOF inside string", label_column="label"),
+    "unbalanced quotes": File("a.csv", 'text,label\na b,1\n"c d,2\n', error="row 2 is never", label_column="label"),
     "header only": File("a.csv", "text,label\n", error="holds no documents", label_column="label"),
     "one column twice": File("a.csv", "text,text,label\na,b,1\n", error="several columns 'text'"),
     "a column without a name": File("a.csv", ",review,stars\n0,a b,1\n", error="its columns are '', review, stars"),
