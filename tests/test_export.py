@@ -156,7 +156,7 @@ def test_the_command_prints_sizes_and_differences(vae: SeqVAE, tmp_path: Path) -
     (tmp_path / "texts.txt").write_text("the soup was warm .\n" * 3)  # whose values have no deviation to compare with
     output = tmp_path / "deep" / "encoder"
     result = CliRunner().invoke(
-        app, ["export", str(tmp_path / "model"), str(tmp_path / "texts.txt"), "--output", str(output)]
+        app, ["export", str(tmp_path / "model"), str(tmp_path / "texts.txt"), "-o", str(output)]
     )
     assert result.exit_code == 0, result.stderr
     assert "compared on 3 texts given" in result.stderr

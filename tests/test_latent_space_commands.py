@@ -117,8 +117,8 @@ def test_every_command_has_help_and_a_summary_of_one_line(command: str) -> None:
 
 
 def test_a_sentence_is_needed() -> None:
-    for arguments in (
-        ("edit", CHECKPOINT, "--examples", "reviews.csv", "--towards", "5"),
-        ("analogy", CHECKPOINT, "a"),
+    for arguments, missing in (
+        (("edit", CHECKPOINT, "--examples", "reviews.csv", "--towards", "5"), "SENTENCE"),
+        (("analogy", CHECKPOINT, "a"), "B"),
     ):
-        assert "Missing argument" in invoke(*arguments, code=2).stderr
+        assert f"Missing argument '{missing}" in invoke(*arguments, code=2).stderr

@@ -21,9 +21,9 @@ def export(
             "model writes.",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write; created if missing.")] = Path(
-        "onnx"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write; created if missing.")
+    ] = Path("onnx"),
     no_int8: Annotated[bool, typer.Option("--no-int8", help="Leave out the file with weights of eight bits.")] = False,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,

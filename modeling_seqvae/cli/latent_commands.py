@@ -9,8 +9,6 @@ from .app import app, note, require_unicode
 from .inputs import load_model, read_texts
 from .options import USE, BatchSize, Checkpoint, Device, LabelColumn, TextColumn
 
-Sentence = Annotated[str, typer.Argument(metavar="SENTENCE", help="A sentence, in quotes.")]
-
 
 @app.command(rich_help_panel=USE)
 def neighbours(
@@ -39,7 +37,13 @@ def neighbours(
 
 
 @app.command(rich_help_panel=USE)
-def analogy(checkpoint: Checkpoint, a: Sentence, b: Sentence, c: Sentence, device: Device = None) -> None:
+def analogy(
+    checkpoint: Checkpoint,
+    a: Annotated[str, typer.Argument(metavar="A", help="A sentence, in quotes.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="What it becomes.")],
+    c: Annotated[str, typer.Argument(metavar="C", help="The sentence to change in the same way.")],
+    device: Device = None,
+) -> None:
     """Complete an analogy: A is to B as C is to the answer.
 
     Changes sentence C in the way that leads from A to B, and prints the result.
