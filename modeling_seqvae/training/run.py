@@ -24,7 +24,7 @@ from ..data.vocabulary import corpus_tokenizer
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..registry import import_parts
 from .callbacks import Callback
-from .checkpoint import kept_place, load_best, recipe_in
+from .checkpoint import best_checkpoint, kept_place, load_best, recipe_in
 from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe
 from .report import quiet_libraries
 from .run_directory import holds_run, read_history
@@ -78,6 +78,8 @@ def train(
     """
     import_parts(recipe.imports)  # a recipe from another process has not
     holds_run(Path(output_dir), recipe, resume)  # a mistake is told before the corpus is read
+    if recipe.encoder_from and not (Path(output_dir) / LAST).is_dir():
+        best_checkpoint(recipe.encoder_from)
     begun = recipe_in(Path(output_dir)) or recipe_in(Path(output_dir) / PRETRAINING) if resume else None
     recipe = _placed(recipe, data_dir, begun)
     files = checksum_of_files(recipe.corpus, recipe.data_dir)

@@ -209,6 +209,13 @@ def test_an_encoder_that_does_not_fit_is_refused_by_field(pretrained, make_recip
     assert not (tmp_path / "run").exists()
 
 
+def test_an_encoder_that_is_not_there_is_told_before_the_corpus_is_read(make_recipe, tmp_path, monkeypatch):
+    recipe = make_recipe(*SHORT).model_copy(update={"encoder_from": str(tmp_path / "nowhere")})
+    monkeypatch.setattr(run, "read_corpus", lambda *unused: pytest.fail("the corpus was read"))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        train(recipe, tmp_path / "run")
+
+
 @pytest.mark.parametrize("tables", ["{}", "{lr: 0.04, eps: 0.01}"])
 def test_the_encoder_may_have_a_rate_of_its_own(make_trainer, tmp_path, tables):
     options = (*SHORT, "training.optimizer=adam", "training.learning_rate=0.01", f"training.table_options={tables}")
