@@ -52,10 +52,13 @@ def results_markdown(directory: Path) -> str:
     """Every corpus under `directory` as a Markdown section: the evaluated runs, and those known by their history only.
 
     Below the runs of several seeds stand their means and standard deviations. Runs in their first epoch are left out,
-    with a warning. Raises FileNotFoundError where there is no result, and ValueError that names a file which is none.
+    with a warning. Raises FileNotFoundError where there is no result, and ValueError for the folder of a run itself and
+    for a file that is no result, which it names.
     """
     if not directory.is_dir():
         raise FileNotFoundError(f"there is no folder {directory}")
+    if (directory / HISTORY).is_file():
+        raise ValueError(f"{directory} is a run: name the folder that holds its CORPUS/METHOD")
     sections = []
     for corpus in sorted(path for path in directory.iterdir() if path.is_dir()):
         runs = [Run.load(corpus, path.parent) for path in sorted(corpus.rglob(HISTORY)) if _has_figures(path)]

@@ -162,6 +162,13 @@ def test_a_folder_without_results_is_refused(tmp_path):
             results_markdown(folder)
 
 
+def test_the_folder_of_a_run_is_refused_whose_pretraining_would_be_taken_for_it(tmp_path):
+    add_run(tmp_path / "run", "unigram_pretraining", record(1, 120, 0))
+    add_run(tmp_path / "run" / "pretraining", "unigram_pretraining", record(1, 130, 0))
+    with pytest.raises(ValueError, match="run is a run: name the folder"):
+        results_markdown(tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("file", "content", "told"),
     [
