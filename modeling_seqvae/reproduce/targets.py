@@ -26,7 +26,7 @@ To add one: write a module beside this one with a class that does what `Target` 
                                settings, (training,), request.data_dir)
 
 `steps` need not list what others need: the trainings of a measurement are found through it. `report` reads files alone
-(recipe.yaml, history.jsonl and the JSON of measurements), never weights: docs/results is checked against it. Where a
+(recipe.yaml, history.jsonl and the JSON of measurements), never weights: docs/reproduced is checked against it. Where a
 step has failed or has not been done, it leaves the figures out of the row, or the row out of the picture.
 """
 
