@@ -497,6 +497,15 @@ MISTAKES = {
     "file as a checkpoint": (("sample", "file"), "no folder file"),
     "empty folder as a checkpoint": (("sample", "empty"), "no config.json"),
     "state of a run as a checkpoint": (("sample", "run/last"), "no config.json"),
+    # An empty variable of a shell must not stand for the default.
+    "no method": (("train", "--corpus", "demo", "--method", "", "--output-dir", "new"), "there is no ''"),
+    "no preset": (("train", "--corpus", "demo", "--preset", "", "--output-dir", "new"), "there is no ''"),
+    "no corpus": (("train", "--corpus", "", "--output-dir", "new"), "there is no ''"),
+    "no tokenizer": (("train", "--corpus", "demo", "--tokenizer", "", "--output-dir", "new"), "corpus.tokenizer"),
+    "no corpus to transfer from": (
+        ("reproduce", "table5", "--corpus", "demo", "--transfer", "", "--output-dir", "new", "--dry-run"),
+        "there is no ''",
+    ),
     "run without a checkpoint": (("sample", "begun"), "begun is a run without a checkpoint"),
     "unknown device": (("sample", "run", "--device", "abacus"), "--device abacus"),
     "texts that are not there": (("encode", "run", "none.txt", "-o", "new.npy"), "no file none.txt"),
@@ -581,6 +590,7 @@ def test_a_mistake_ends_in_a_sentence_and_leaves_nothing_behind(folder: Path, na
         ("encode", "run", "three.txt"),
         ("encode", "run", "three.txt", "-o", "new.npy", "--batch-size", "0"),
         ("reconstruct", "run"),
+        ("reproduce", "table1", "--methods", ""),
         ("reconstruct", "run", "a text", "--input", "three.txt"),
         ("interpolate", "run", "only one"),
         ("interpolate", "run", "a", "b", "--steps", "1"),

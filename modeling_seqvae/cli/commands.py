@@ -92,7 +92,7 @@ def train(
     if private and push_to is None:
         raise ValueError("--private needs --push-to: without it nothing is shared")
     spec = corpus_named(corpus, text_column, label_column)
-    changes = [*(overrides or ()), *([f"corpus.tokenizer={json.dumps(tokenizer)}"] if tokenizer else [])]
+    changes = [*(overrides or ()), *([f"corpus.tokenizer={json.dumps(tokenizer)}"] if tokenizer is not None else [])]
     modules = imported(ctx, imports)
     recipe = resolve(method, spec, preset, changes, limits_of(limit), encoder_from, modules)
     output_dir = output_dir or Path(f"{recipe.corpus.name.replace('/', '_')}-{recipe.method}")

@@ -30,7 +30,7 @@ def corpus_named(
     from ..training.configuration import available
 
     path = Path(name)
-    a_path = path.suffix or path.exists() or path.name != name
+    a_path = name and (path.suffix or path.exists() or path.name != name)
     if a_path and name not in available("corpora") and path.suffix not in (".yaml", ".yml"):
         readings = [reading_of(checkpoint) for checkpoint in checkpoints]
         reading = max(readings, key=lambda reading: reading.most_words, default=None)

@@ -88,12 +88,15 @@ def reproduce(
 
     if dry_run + print_commands + (step is not None) > 1:
         raise typer.BadParameter("give one of --dry-run, --print-commands and --step")
+    chosen = tuple(name.strip() for name in (methods or "").split(",") if name.strip())
+    if methods is not None and not chosen:
+        raise typer.BadParameter("--methods names none: name some, as in seqvae,max_pool, or leave it out")
     defaults = preset_defaults(preset)
     require_writable(output_dir)
     request = Request(
         corpus=corpus_named(corpus, text_column, label_column),
         preset=preset,
-        methods=tuple(name.strip() for name in (methods or "").split(",") if name.strip()),
+        methods=chosen,
         seeds=seeds,
         limits=defaults.get("limits", {}) | limits_of(limit),
         overrides=tuple(overrides or ()),

@@ -120,10 +120,10 @@ def _systems(request: Request) -> list[System]:
     bi_lstm = [supervised(request, corpus, training) for training in runs[0][1]]
     named = request.corpus if isinstance(request.corpus, str) else None  # a file of one's own may have any name
     own = paper_settings("rows")["transfer"].get(named)
-    other = request.transfer or own
+    other = own if request.transfer is None else request.transfer
     if other == corpus.name:
         raise ValueError(f"--transfer {other} is the corpus itself: name another one, or leave it out")
-    if other:  # named as in configuration/paper/published.yaml where it is the paper's
+    if other is not None:  # named as in configuration/paper/published.yaml where it is the paper's
         name = "transfer" if other == own else f"transfer from {other}"
         runs.append((name, request.trainings(request.methods_or(rows_of("table5"))[-1], corpus=other)))
     return [System("bi_lstm", "bi-LSTM, supervised", "–", bi_lstm)] + [

@@ -76,7 +76,7 @@ def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
     """A method's settings, behind those of its `base`, which is another method that it changes; and their files."""
     layers: list[tuple[dict[str, Any], str]] = []
     base: str | None = name
-    while base:
+    while base is not None:
         settings, source = named_settings("methods", base)
         if source in (above for _, above in layers):
             raise ValueError(f"{source}: base leads back to this method")

@@ -331,7 +331,7 @@ def resolve(
 
     Raises ValueError that names the file for unknown names, keys and values, FileNotFoundError for a missing file.
     """
-    spec, own_preset = corpus_and_preset(corpus or IN_MEMORY)
+    spec, own_preset = corpus_and_preset(IN_MEMORY if corpus is None else corpus)
     layers = method_layers(method)
     titles = [layer.pop("title") for layer, _ in layers]
     merged: dict[str, Any] = {"method": Path(method).stem, "title": titles[-1]}
@@ -342,7 +342,7 @@ def resolve(
     importing = layers[-1][1] if own and not imports else "--import"
     named = corpus if isinstance(corpus, str) else spec.name
     recipe = _checked(merged, named, imports=importing, limits="--limit")
-    for layer, source in (named_settings("training", preset or own_preset), *layers):
+    for layer, source in (named_settings("training", own_preset if preset is None else preset), *layers):
         merge_into(merged, layer, source)
         if encoder_from:
             merged.pop("pretraining", None)
