@@ -142,13 +142,13 @@ def test_a_saved_pipeline_carries_its_code_and_loads_the_packages_own(features: 
         np.testing.assert_allclose(again(TEXTS), vae.encode(TEXTS), atol=1e-5)
 
 
-@torch.no_grad()
 def test_a_pipeline_is_not_pushed_without_its_code(features: Any, tmp_path) -> None:
     with pytest.raises(ValueError, match="call push_to_hub of the pipeline's `vae`"):
         features.save_pretrained(tmp_path / "model", push_to_hub=True)
     assert not (tmp_path / "model").exists()
 
 
+@torch.no_grad()
 def test_stock_feature_extraction_gives_the_decoders_states_padding_included(vae: SeqVAE) -> None:
     """As docs/pipelines.md says: (1, T, H), one vector a token of the batch's longest text, and no latent."""
     stock = pipeline("feature-extraction", model=CHECKPOINT, device="cpu")
