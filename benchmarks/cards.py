@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "model_cards"
 RESULTS = ROOT / "docs" / "results"
 NO_RESULTS = (
+    "arxiv-10k-batch",
     "arxiv-10k-unigram",
     "demo-sa_vae",
     "demo-settings",
