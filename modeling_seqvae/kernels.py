@@ -164,14 +164,16 @@ class _Blocks:
                 values[rows][part] = _pick(wide, self.targets[rows][part]).neg_()
         return values if counted is None else values.masked_fill_(~counted, 0)
 
-    def nll_and_gradients(self, factors: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def nll_and_gradients(
+        self, of_weight: bool, factors: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """The values (N,), and the gradients of sum_i factors_i value_i in states (N, H) and weight (V, H).
 
-        No factors are factors of 1. The gradient in the weight is float32 or wider.
+        No factors are factors of 1. The gradient in the weight, None if it is not asked for, is float32 or wider.
         """
         values = self.states.new_empty(len(self.states), dtype=self.wide)
         grad_states = torch.empty_like(self.states)
-        grad_weight = torch.zeros_like(self.weight, dtype=self.wide)
+        grad_weight = torch.zeros_like(self.weight, dtype=self.wide) if of_weight else None
         for rows, logits in self._each():
             targets = self.targets[rows]
             for part, wide in self._slices(logits):
@@ -182,7 +184,8 @@ class _Blocks:
                 if wide.dtype != logits.dtype:
                     logits[part] = wide
             torch.mm(logits, self.weight, out=grad_states[rows])
-            self._add_product(grad_weight, logits.T, self.states[rows])
+            if grad_weight is not None:
+                self._add_product(grad_weight, logits.T, self.states[rows])
         return values, grad_states, grad_weight
 
     def _add_product(self, total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -241,7 +244,8 @@ class _LinearNLL(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.dtype = dtype
         ctx.save_for_backward(states, weight, targets, counted)
-        nll, *ctx.gradients = _blocks(states, weight, targets, counted, dtype).nll_and_gradients()
+        blocks = _blocks(states, weight, targets, counted, dtype)
+        nll, *ctx.gradients = blocks.nll_and_gradients(of_weight=ctx.needs_input_grad[1])
         return nll if counted is None else nll.masked_fill_(~counted, 0)
 
     @staticmethod
@@ -250,13 +254,16 @@ class _LinearNLL(torch.autograd.Function):
         states, weight, targets, counted = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, []  # scaled in place, so good for once
         if gradients and len(grad_nll) and _is_even(grad_nll):
-            grad_states, grad_weight = (gradient.mul_(grad_nll[0]) for gradient in gradients)
+            grad_states, grad_weight = gradients
+            for gradient in filter(torch.is_tensor, gradients):
+                gradient.mul_(grad_nll[0])
         else:
             blocks = _blocks(states, weight, targets, counted, ctx.dtype)
-            _, grad_states, grad_weight = blocks.nll_and_gradients(grad_nll)
+            _, grad_states, grad_weight = blocks.nll_and_gradients(ctx.needs_input_grad[1], grad_nll)
         if counted is not None:
             grad_states.masked_fill_(~counted[:, None], 0)
-        return grad_states.to(states.dtype), grad_weight.to(weight.dtype), None, None, None
+        grad_weight = None if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_states.to(states.dtype), grad_weight, None, None, None
 
 
 def _is_even(factors: torch.Tensor) -> bool:

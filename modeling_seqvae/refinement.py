@@ -12,7 +12,7 @@ Sizes: B sentences, K steps, Z latent dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -63,7 +63,7 @@ class RefinedPosterior(GaussianPosterior):
                 seeds: Sequence[int | None] = torch.randint(2**62, (self.steps,)).tolist()
             else:
                 noise, seeds = common_noise(self.steps, point[0].detach()), [None] * self.steps
-            found = _Steps.apply(_Descent(self, costs, kl_weight, noise, seeds), point, *weights)
+            found = _Steps.apply(_Descent(self, costs, weights, kl_weight, noise, seeds), point, *weights)
         return DiagonalGaussian(*found)
 
 
@@ -71,18 +71,29 @@ class _Descent:
     """The steps of one batch: their gradients, and how a vector comes back through one of them."""
 
     def __init__(
-        self, head: RefinedPosterior, costs: Costs, kl_weight: float, noise: torch.Tensor, seeds: Sequence[int | None]
+        self,
+        head: RefinedPosterior,
+        costs: Costs,
+        weights: Sequence[torch.Tensor],
+        kl_weight: float,
+        noise: torch.Tensor,
+        seeds: Sequence[int | None],
     ):
         self.head = head
         self.costs = costs
+        self.weights = weights
         self.kl_weight = kl_weight
         self.noise = noise
         self.seeds = seeds
 
-    def gradients(self, step: int, point: torch.Tensor, weights: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
-        """Those of the sum of L_step over sentences, in the point (2, B, Z) and in weights, in float32 or wider."""
-        device = point.device
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False), _seeded(self.seeds[step], device):
+    def gradients(self, step: int, point: torch.Tensor, of_weights: bool = False) -> list[torch.Tensor]:
+        """Those of the sum of L_step over sentences, in the point (2, B, Z) and, if asked for, in the weights.
+
+        In float32 or wider.
+        """
+        device, weights = point.device, self.weights if of_weights else ()
+        kept = nullcontext() if of_weights else _frozen(self.weights)
+        with torch.enable_grad(), torch.autocast(device.type, enabled=False), kept, _seeded(self.seeds[step], device):
             point = point.detach().requires_grad_()
             posterior = DiagonalGaussian(*point)
             latents = posterior.mean + (0.5 * posterior.logvar).exp() * self.noise[step]
@@ -107,9 +118,7 @@ class _Descent:
         along = (vector * gradient).sum(-1, keepdim=True) / length.square() * gradient
         return torch.where(length > self.head.clip, (vector - along) * self.head.clip / length, vector)
 
-    def second_order(
-        self, step: int, point: torch.Tensor, vector: torch.Tensor, weights: Sequence[torch.Tensor]
-    ) -> list[torch.Tensor]:
+    def second_order(self, step: int, point: torch.Tensor, vector: torch.Tensor) -> list[torch.Tensor]:
         """The derivatives of ∇L_step · vector in the point and in weights, by central differences along the vector.
 
         A sentence's point moves by the cube root of the rounding error, in the root mean square over sentences: there
@@ -117,11 +126,11 @@ class _Descent:
         """
         length = vector.norm()
         if length == 0:
-            return [torch.zeros_like(of) for of in (point, *weights)]
+            return [torch.zeros_like(of) for of in (point, *self.weights)]
         distance = torch.finfo(point.dtype).eps ** (1 / 3) * point.shape[1] ** 0.5 / length
-        after = self.gradients(step, point + distance * vector, weights)
-        before = self.gradients(step, point - distance * vector, weights)
-        return [(a - b) / (2 * distance) for a, b in zip(after, before, strict=True)]
+        after = self.gradients(step, point + distance * vector, of_weights=True)
+        before = self.gradients(step, point - distance * vector, of_weights=True)
+        return [(a - b).div_(2 * distance) for a, b in zip(after, before, strict=True)]
 
 
 class _Steps(torch.autograd.Function):
@@ -129,7 +138,7 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, descent: _Descent, point: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        ctx.descent, ctx.weights, ctx.path = descent, weights, []
+        ctx.descent, ctx.path = descent, []
         velocity = torch.zeros_like(point)
         for step in range(descent.head.steps):
             (gradient,) = descent.gradients(step, point)
@@ -142,13 +151,13 @@ class _Steps(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_point: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         descent, of_velocity = ctx.descent, torch.zeros_like(of_point)
-        of_weights = [torch.zeros_like(weight) for weight in ctx.weights]
+        of_weights = [torch.zeros_like(weight) for weight in descent.weights]
         longest = of_point.norm(dim=(0, -1), keepdim=True)  # (1, B, 1)
         for step in reversed(range(descent.head.steps)):
             point, gradient = ctx.path[step]
             of_velocity = of_velocity + descent.head.rate * of_point
             vector = descent.back_through_clip(of_velocity, gradient)
-            in_point, *in_weights = descent.second_order(step, point, vector, ctx.weights)
+            in_point, *in_weights = descent.second_order(step, point, vector)
             of_point = descent.shortened(of_point - in_point, longest)
             for total, part in zip(of_weights, in_weights, strict=True):
                 total.sub_(part)
@@ -159,6 +168,18 @@ class _Steps(torch.autograd.Function):
 def _cut(vector: torch.Tensor, longest: torch.Tensor | float, dims: int | tuple[int, ...]) -> torch.Tensor:
     """A vector whose norms over some dimensions are no longer than that."""
     return vector * (longest / vector.norm(dim=dims, keepdim=True).clamp_min(1e-12)).clamp_max(1)
+
+
+@contextmanager
+def _frozen(weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Inside, no gradient is taken in weights that have one, which would be a third of the work."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_seqvae import SeqVAE, SeqVAEConfig, refinement
+from modeling_seqvae import SeqVAE, SeqVAEConfig, kernels, refinement
 from modeling_seqvae.gaussian import DiagonalGaussian
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.refinement import RefinedPosterior
@@ -177,6 +177,26 @@ def test_under_bfloat16_autocast_the_steps_are_in_float32(make_model, batch) -> 
     assert found.latents.dtype == torch.float32
     for (name, one), (_, other) in zip(model.named_parameters(), expected.named_parameters(), strict=True):
         assert (one.grad - other.grad).norm() < 0.1 * other.grad.norm() + 1e-2, name
+
+
+def test_gradients_in_weights_are_taken_on_the_way_back_alone(make_model, batch, monkeypatch) -> None:
+    model, products = make_model(**REFINED, refinement_steps=3), []
+    add = kernels._Blocks._add_product
+    monkeypatch.setattr(kernels._Blocks, "_add_product", lambda *of: (products.append(0), add(*of))[1])
+    model.encode(batch["input_ids"])
+    loss = model(**batch).loss  # whose own logits are whole in evaluation
+    assert not products
+    assert all(weight.requires_grad for weight in model.parameters())
+    loss.backward()
+    assert len(products) == 2 * 3, "two differences a step"
+
+
+def test_weights_learn_again_after_an_error_in_a_step(make_model, batch, monkeypatch) -> None:
+    model = make_model(**REFINED)
+    monkeypatch.setattr(model, "_reconstruction", lambda *of: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(**batch)
+    assert all(weight.requires_grad for weight in model.parameters())
 
 
 # Where it is used

@@ -98,6 +98,15 @@ def test_either_input_may_be_frozen(frozen: str) -> None:
     torch.testing.assert_close(gradient, expected)
 
 
+def test_no_gradient_is_taken_in_a_frozen_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is a product of a third of the work, both for equal factors of all rows and for others."""
+    monkeypatch.delattr(kernels._Blocks, "_add_product")
+    states, weight, targets = inputs()
+    nll = linear_nll(states, weight.requires_grad_(False), targets)
+    torch.autograd.grad(nll.sum(), states, retain_graph=True)
+    torch.autograd.grad(nll.square().sum(), states)
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e3, 1e30])
 def test_large_logits_neither_overflow_nor_lose_the_small(scale: float, training: bool) -> None:
