@@ -123,8 +123,8 @@ def caption(what: str, request: Request, reports: Sequence[Mapping[str, Any]]) -
     """What a table's figures are of, how they were estimated, and their unit."""
     parts = [f"{what}: {corpus_of(request)}"]
     if reports:
-        sentences = numbers(report["sentences"] for report in reports)
-        parts.append(f", {sentences} test sentences. Nats per sentence; NLL {how_likelihoods(reports)}")
+        tested = tested_on(request, [report["sentences"] for report in reports])
+        parts.append(f", {tested}. Nats per sentence; NLL {how_likelihoods(reports)}")
     return "".join(parts) + f"{over_seeds(request)}.{precision_note(reports)}"
 
 
@@ -137,6 +137,12 @@ def corpus_of(request: Request) -> str:
     ]
     preset = [f"preset {request.preset}"] if request.preset else []
     return ", ".join([name, *limits, *preset, *request.overrides])
+
+
+def tested_on(request: Request, counts: Sequence[int], what: str = "sentences") -> str:
+    """How many test texts the measurements counted: where a limit cut the set, the first of it."""
+    first = "the first " if {request.limits.get("test")} == set(counts) else ""
+    return f"{first}{numbers(counts) or 'no'} test {what}"
 
 
 def over_seeds(request: Request) -> str:

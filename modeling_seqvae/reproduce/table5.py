@@ -32,6 +32,7 @@ from .rows import (
     over_seeds,
     seed_by_seed,
     spreads,
+    tested_on,
     with_missing,
 )
 from .steps import Inputs, Measurement, Step, Training
@@ -99,8 +100,9 @@ class Table5:
             rows = [row | {"paper_accuracy": _share(paper.get(row["name"], {}).get("accuracy"))} for row in rows]
         for name, title in BESIDE.items():
             rows += [{"name": name, "title": title, **one[name]} for one in known if name in one][:1]
-        tested, classes = (numbers(one[key] for one in known) or "no" for key in ("sentences", "classes"))
-        caption = f"Table 5: {corpus_of(request)}, {classes} classes, {tested} test documents{over_seeds(request)}."
+        classes = numbers(one["classes"] for one in known) or "no"
+        tested = tested_on(request, [one["sentences"] for one in known], "documents")
+        caption = f"Table 5: {corpus_of(request)}, {classes} classes, {tested}{over_seeds(request)}."
         return Report([Table(caption, COLUMNS, rows)], [NOTE])
 
 

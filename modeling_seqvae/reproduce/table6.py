@@ -24,6 +24,7 @@ from .rows import (
     seed_by_seed,
     spread,
     spreads,
+    tested_on,
     title_of,
     with_missing,
 )
@@ -196,12 +197,11 @@ def _label_caption(request: Request, known: Sequence[Mapping[str, Any]]) -> str:
     """How many classes, test documents and training documents there were, and how these were chosen."""
     if not known:
         return f"Labels of {corpus_of(request)}, read without a latent."
-    classes, tested, trained, there = (
-        numbers(one[key] for one in known) for key in ("classes", "sentences", "trained_on", "available")
-    )
+    classes, trained, there = (numbers(one[key] for one in known) for key in ("classes", "trained_on", "available"))
+    tested = tested_on(request, [one["sentences"] for one in known], "documents")
     of = f"all {trained}" if trained == there else f"{trained} of {there}, random and the same for all,"
     return (
-        f"Labels of {corpus_of(request)}, read without a latent: accuracy on {tested} test documents, {classes} "
+        f"Labels of {corpus_of(request)}, read without a latent: accuracy on {tested}, {classes} "
         f"classes. Here and above, classifiers are fitted to {of} training documents{over_seeds(request)}."
     )
 

@@ -13,6 +13,7 @@ from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.reproduce import runner as module
 from modeling_seqvae.reproduce.request import Request, published, rows_of
 from modeling_seqvae.reproduce.results import results_markdown
+from modeling_seqvae.reproduce.rows import tested_on
 from modeling_seqvae.reproduce.runner import (
     document,
     document_again,
@@ -106,6 +107,14 @@ def test_published_figures_are_those_of_the_paper():
     assert published("table3", "yahoo")["skip_vae"] == {"without": 329.1, "with": 328.1}
     assert published("table4", "yelp")["max_pool"] == {"nll": 356.0, "shuffled": 356.7}
     assert published("table1", "ptb") == {}
+
+
+def test_a_caption_says_that_the_test_set_was_cut():
+    limited = replace(PTB, limits={"test": 2000})
+    assert tested_on(limited, [2000, 2000]) == "the first 2,000 test sentences"
+    assert tested_on(limited, [1500], "documents") == "1,500 test documents", "a smaller set is whole"
+    assert tested_on(limited, [1500, 2000]) == "1,500 to 2,000 test sentences"
+    assert tested_on(PTB, [2000]) == "2,000 test sentences" and tested_on(PTB, []) == "no test sentences"
 
 
 def test_table1_shows_the_figures_of_the_evaluations(tmp_path):
