@@ -25,11 +25,11 @@ from .rows import (
     corpus_of_run,
     encoder_runs,
     findings,
+    of_test_set,
     over_seeds,
     seed_by_seed,
     spread,
     spreads,
-    tested_on,
     title_of,
 )
 from .steps import Inputs, Measurement, Step, Training
@@ -231,7 +231,7 @@ class Positions:
             sentences += [one["sentences"] for one in found]
             if mean:
                 curves[seeds[0].recipe.title] = mean
-        count = tested_on(request, sentences)
+        count = of_test_set(request, sentences)
         place, drawn = f"{corpus_of(request)}, {count}", f"{corpus_spec(request.corpus).name}, {count}"
         of_saved = f"Nats per sentence that z ~ q(z|x) tells and saves, {DRAWS} draws: {place}"
         of_read = f"What linear probes read from the mean of q(z|x), {FIRST_WORDS} first words at most: {place}"

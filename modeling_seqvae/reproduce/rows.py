@@ -123,7 +123,7 @@ def caption(what: str, request: Request, reports: Sequence[Mapping[str, Any]]) -
     """What a table's figures are of, how they were estimated, and their unit."""
     parts = [f"{what}: {corpus_of(request)}"]
     if reports:
-        tested = tested_on(request, [report["sentences"] for report in reports])
+        tested = of_test_set(request, [report["sentences"] for report in reports])
         parts.append(f", {tested}. Nats per sentence; NLL {how_likelihoods(reports)}")
     return "".join(parts) + f"{over_seeds(request)}.{precision_note(reports)}"
 
@@ -139,7 +139,7 @@ def corpus_of(request: Request) -> str:
     return ", ".join([name, *limits, *preset, *request.overrides])
 
 
-def tested_on(request: Request, counts: Sequence[int], what: str = "sentences") -> str:
+def of_test_set(request: Request, counts: Sequence[int], what: str = "sentences") -> str:
     """How many test texts the measurements counted: where a limit cut the set, the first of it."""
     first = "the first " if {request.limits.get("test")} == set(counts) else ""
     return f"{first}{numbers(counts) or 'no'} test {what}"

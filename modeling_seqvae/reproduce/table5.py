@@ -29,10 +29,10 @@ from .rows import (
     encoder_runs,
     findings,
     is_benchmark,
+    of_test_set,
     over_seeds,
     seed_by_seed,
     spreads,
-    tested_on,
     with_missing,
 )
 from .steps import Inputs, Measurement, Step, Training
@@ -101,7 +101,7 @@ class Table5:
         for name, title in BESIDE.items():
             rows += [{"name": name, "title": title, **one[name]} for one in known if name in one][:1]
         classes = numbers(one["classes"] for one in known) or "no"
-        tested = tested_on(request, [one["sentences"] for one in known], "documents")
+        tested = of_test_set(request, [one["sentences"] for one in known], "documents")
         caption = f"Table 5: {corpus_of(request)}, {classes} classes, {tested}{over_seeds(request)}."
         return Report([Table(caption, COLUMNS, rows)], [NOTE])
 

@@ -20,11 +20,11 @@ from .rows import (
     caption,
     corpus_of,
     findings,
+    of_test_set,
     over_seeds,
     seed_by_seed,
     spread,
     spreads,
-    tested_on,
     title_of,
     with_missing,
 )
@@ -198,7 +198,7 @@ def _label_caption(request: Request, known: Sequence[Mapping[str, Any]]) -> str:
     if not known:
         return f"Labels of {corpus_of(request)}, read without a latent."
     classes, trained, there = (numbers(one[key] for one in known) for key in ("classes", "trained_on", "available"))
-    tested = tested_on(request, [one["sentences"] for one in known], "documents")
+    tested = of_test_set(request, [one["sentences"] for one in known], "documents")
     of = f"all {trained}" if trained == there else f"{trained} of {there}, random and the same for all,"
     return (
         f"Labels of {corpus_of(request)}, read without a latent: accuracy on {tested}, {classes} "

@@ -13,7 +13,7 @@ from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.reproduce import runner as module
 from modeling_seqvae.reproduce.request import Request, published, rows_of
 from modeling_seqvae.reproduce.results import results_markdown
-from modeling_seqvae.reproduce.rows import tested_on
+from modeling_seqvae.reproduce.rows import of_test_set
 from modeling_seqvae.reproduce.runner import (
     document,
     document_again,
@@ -111,10 +111,10 @@ def test_published_figures_are_those_of_the_paper():
 
 def test_a_caption_says_that_the_test_set_was_cut():
     limited = replace(PTB, limits={"test": 2000})
-    assert tested_on(limited, [2000, 2000]) == "the first 2,000 test sentences"
-    assert tested_on(limited, [1500], "documents") == "1,500 test documents", "a smaller set is whole"
-    assert tested_on(limited, [1500, 2000]) == "1,500 to 2,000 test sentences"
-    assert tested_on(PTB, [2000]) == "2,000 test sentences" and tested_on(PTB, []) == "no test sentences"
+    assert of_test_set(limited, [2000, 2000]) == "the first 2,000 test sentences"
+    assert of_test_set(limited, [1500], "documents") == "1,500 test documents", "a smaller set is whole"
+    assert of_test_set(limited, [1500, 2000]) == "1,500 to 2,000 test sentences"
+    assert of_test_set(PTB, [2000]) == "2,000 test sentences" and of_test_set(PTB, []) == "no test sentences"
 
 
 def test_table1_shows_the_figures_of_the_evaluations(tmp_path):
