@@ -27,10 +27,16 @@ def _write_csv(tables: Tables, schema: pa.Schema, path: Path) -> None:
         csv.writer(file, lineterminator="\n").writerow(schema.names)
         for table in tables:
             frame = pd.DataFrame({place: _csv_column(column) for place, column in enumerate(table.columns)})
-            # Python's csv does not see that a lone carriage return ends a line for those who read it
-            odd = any("\r" in value for column in frame for value in frame[column] if isinstance(value, str))
-            quoting = csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
-            frame.to_csv(file, index=False, header=False, lineterminator="\n", quoting=quoting)
+            frame.to_csv(file, index=False, header=False, lineterminator="\n", quoting=csv_quoting(frame))
+
+
+def csv_quoting(frame: pd.DataFrame) -> int:
+    """The `quoting` by which readers of a .csv get a table's strings as they are.
+
+    Python's csv does not see that a lone carriage return ends a line for those who read it.
+    """
+    odd = any("\r" in value for column in frame for value in frame[column] if isinstance(value, str))
+    return csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
 
 
 def _csv_column(column: pa.ChunkedArray) -> pd.Series:

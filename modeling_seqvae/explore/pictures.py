@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..data.files import write_json, write_text, writing
 from ..evaluation.projection import TITLES
+from ..evaluation.writing import csv_quoting
 from ..hub.push import curves
 from ..reproduce.plots import STYLES, as_written, require_matplotlib
 from .explorer import Explorer
@@ -39,7 +40,7 @@ def write_pictures(
         folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, table in tables.items():
-        write_text(folder / f"{name}.csv", table.to_csv(index=False))
+        write_text(folder / f"{name}.csv", table.to_csv(index=False, quoting=csv_quoting(table)))
         written.append(f"{name}.csv")
     map_figure(explorer, places, colour, values, method, folder / "map.png")
     dimension_figure(tables["dimensions"], explorer.title, folder / "dimensions.png")

@@ -13,6 +13,7 @@ from huggingface_hub import SpaceCardData
 from ..configuration_seqvae import PARTS
 from ..data.columns import labels_of, texts_of
 from ..data.files import dump_yaml
+from ..evaluation.writing import csv_quoting
 from ..loading import RECIPE
 from ..registry import modules_of
 from ..training.checkpoint import load_best, texts_for
@@ -85,7 +86,7 @@ def space_contents(
     notes = []
     if texts is not None:
         table, left_out = _table(texts, str(run), text_column, label_column)
-        files["texts.csv"] = table.to_csv(index=False).encode()
+        files["texts.csv"] = table.to_csv(index=False, quoting=csv_quoting(table)).encode()
         some = f" of {len(table) + left_out:,}, drawn at random" if left_out else ""
         notes.append(f"texts.csv holds {len(table):,} texts{some}: everybody who sees the Space can read them")
     files["app.py"] = APP.format(texts=_arguments(texts is not None, label_column is not None)).encode()

@@ -131,6 +131,12 @@ def test_a_map_is_drawn_without_labels_and_history(
     assert "curves.png" not in written and colour in pd.read_csv(tmp_path / "map.csv")
 
 
+def test_a_lone_carriage_return_of_a_text_ends_no_row(vae: SeqVAE, explorer: Explorer, tmp_path: Path) -> None:
+    odd = Explorer(vae, ["the food\rwas good .", *explorer.texts[:8]])
+    write_pictures(odd, tmp_path)
+    assert list(pd.read_csv(tmp_path / "map.csv")["text"]) == odd.texts
+
+
 def test_prices_are_labels_and_no_formulas(vae: SeqVAE, explorer: Explorer, tmp_path: Path) -> None:
     history = [dict.fromkeys(("epoch", "bound", "rec", "kl", "mi"), 1.0)]
     priced = Explorer(vae, explorer.texts[:9], ["$", "$$", "$x_$"] * 3, title="a $$ model", history=history)

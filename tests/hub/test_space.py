@@ -15,8 +15,10 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from modeling_seqvae.data.columns import labels_of, texts_of
 from modeling_seqvae.hub.space import space_contents
 from modeling_seqvae.registry import OBJECTIVES
+from modeling_seqvae.training.checkpoint import texts_for
 from modeling_seqvae.training.configuration import PACKAGE
 
 MakeRun = Callable[..., Path]
@@ -135,6 +137,17 @@ def test_the_files_of_a_space_run_by_themselves(
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def test_texts_of_a_space_are_read_again_as_they_are(make_run: MakeRun, tmp_path: Path) -> None:
+    given, shown = tmp_path / "odd.csv", tmp_path / "texts.csv"
+    given.write_bytes(b'review,mood\n"one\rline",NA\n"two\nlines",null\n=1+1,NA\nplain,null\n')
+    run = make_run()
+    files = space_contents(run, texts=given, text_column="review", label_column="mood").files
+    shown.write_bytes(files["texts.csv"])
+    rows = texts_for(str(run), shown, "text", "label")[0]
+    assert list(texts_of(rows)) == ["one\rline", "two\nlines", "=1+1", "plain"]
+    assert labels_of(rows) == ["NA", "null", "NA", "null"]
 
 
 OF_TRAINING = """
