@@ -70,7 +70,7 @@ def space_contents(
     With `code` it carries this package; without, its requirements name it, and it must be on PyPI. `texts` is a file
     whose texts everybody who sees the Space can read; without one the map shows the run's validation set where that is
     part of the package, else sentences that the model writes. Raises what `contents` of hub/push.py raises, and
-    ValueError for a language model.
+    ValueError for a language model and for a file without texts.
     """
     run = Path(run)
     recipe, best = Recipe.load(require_run(run)), load_best(str(run))
@@ -126,6 +126,8 @@ def _table(path: Path, checkpoint: str, text_column: str | None, label_column: s
     if labels is not None:
         table["label"] = labels
     table = table[table["text"].str.strip() != ""]
+    if table.empty:
+        raise ValueError(f"{path} holds no texts, and without any there is no map: the Space would not start")
     chosen = np.sort(np.random.default_rng(0).permutation(len(table))[:TEXTS])
     return table.iloc[chosen], len(table) - len(chosen)
 

@@ -150,6 +150,13 @@ def test_texts_of_a_space_are_read_again_as_they_are(make_run: MakeRun, tmp_path
     assert labels_of(rows) == ["NA", "null", "NA", "null"]
 
 
+def test_a_file_without_texts_is_refused_before_it_is_shared(make_run: MakeRun, tmp_path: Path) -> None:
+    blank = tmp_path / "blank.txt"
+    blank.write_text("\n  \n")
+    with pytest.raises(ValueError, match=r"blank\.txt holds no texts"):
+        space_contents(make_run(), texts=blank)
+
+
 OF_TRAINING = """
 from modeling_seqvae.registry import OBJECTIVES
 
