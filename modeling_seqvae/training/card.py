@@ -97,13 +97,13 @@ def card(
         data=list(_data(recipe)),
         words=recipe.corpus.tokenizer == WORDS,
         sizes=list(_sizes(sizes, known=config is not None)),
-        schedule=_start(recipe, record) + _schedule(recipe.training, record, epochs),
+        schedule=_start(recipe, record) + _schedule(recipe.training, record, epochs, sizes.latent_size),
         epoch=record["epoch"],
         updates=f"{record['encoder_updates']:,} / {record['decoder_updates']:,}",
         kl_weight=f"{record['kl_weight']:.2f}",
         lr=f"{record['lr']:g}",
         seconds=f"{record['seconds']:,.0f}",
-        caption=_caption(evaluation),
+        caption=_caption(evaluation, sizes.latent_size),
         results=_table(splits),
         verdict=_verdict(list(splits), evaluation or record, sizes.latent_size),
         samples=samples,
@@ -196,18 +196,19 @@ def _sizes(config: SeqVAEConfig, known: bool) -> Iterator[tuple[str, str]]:
         yield "latent", f"{config.latent_size}, posterior `{config.posterior}`"
 
 
-def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | None) -> str:
+def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | None, latent_size: int) -> str:
     options = _options(training.optimizer_options) + (
         f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
     )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
     by = objective_class(training.objective).selects_by
     chosen = {"rec": "reconstruction loss"}.get(by, MEASURES[by][0])
+    weight = f"; KL weight `{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}"
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
-        f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`; KL weight "
-        f"`{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}; seed {training.seed}. The "
-        f"checkpoint is of the epoch with the lowest validation {chosen}."
+        f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`"
+        f"{weight if latent_size else ''}; seed {training.seed}. The checkpoint is of the epoch with the lowest "
+        f"validation {chosen}."
     )
 
 
@@ -237,8 +238,8 @@ def _options(options: Mapping[str, Any]) -> str:
     return "".join(f", {name} {value}" for name, value in options.items())
 
 
-def _caption(evaluation: Mapping[str, Any] | None) -> str:
-    text = "Nats per sentence; -ELBO with one draw of z a sentence."
+def _caption(evaluation: Mapping[str, Any] | None, latent_size: int) -> str:
+    text = f"Nats per sentence{'; -ELBO with one draw of z a sentence' if latent_size else ''}."
     if not evaluation:
         return text
     return (
