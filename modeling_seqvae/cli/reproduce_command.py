@@ -68,7 +68,9 @@ def reproduce(
     ] = False,
     step: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Run this step alone, by its name in --dry-run, and write no table."),
+        typer.Option(
+            metavar="NAME", help="Run this step alone, named as in the last column of --dry-run; write no table."
+        ),
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,

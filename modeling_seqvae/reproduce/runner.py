@@ -71,7 +71,7 @@ def run_step(name: str, request: Request, output_dir: Path, key: str) -> None:
     steps = steps_of(name, request)
     named = {step.key: step for step in steps}
     if key not in named:
-        raise ValueError(f"--step {key}: {name} has no such step; --dry-run lists the names of those that are missing")
+        raise ValueError(f"--step {key}: {name} has no such step; the last column of --dry-run names the missing ones")
     needed = [step.key for step in missing(named[key].needs, output_dir)]
     if needed:
         raise ValueError(f"--step {key} needs {', '.join(needed)} first, which is not finished")
