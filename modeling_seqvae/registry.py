@@ -1,6 +1,7 @@
 """What a configuration and a recipe choose from by name: parts of the package, and those that modules of yours add."""
 
 import importlib
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -156,4 +157,5 @@ def subclass_of(base: type, functions: bool = False) -> Callable[[Any], bool]:
 
 def _origin(part: Any) -> tuple[str, str]:
     """Where a part is defined: the same when its module is imported again."""
-    return getattr(part, "__module__", None) or "", getattr(part, "__qualname__", repr(part))
+    described = re.sub(" at 0x[0-9a-fA-F]+", "", repr(part))  # of a schedule or a partial, without the place in memory
+    return getattr(part, "__module__", None) or "", getattr(part, "__qualname__", described)

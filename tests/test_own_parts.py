@@ -232,6 +232,20 @@ def test_a_taken_name_is_refused_and_the_same_part_is_not() -> None:
     assert registry == {"one": part}
 
 
+def test_a_part_that_is_an_object_may_be_registered_again() -> None:
+    registry = Registry()
+    registry.fits = SCHEDULES.fits
+
+    def schedule(weight: float) -> Schedule:
+        return Schedule(lambda progress, start, stop: weight * stop)
+
+    for part in (schedule(0.5), schedule(0.2)):  # as when a module or a cell of a notebook is run again
+        registry.register("mine")(part)
+        assert registry["mine"] is part
+    with pytest.raises(ValueError, match=r"'mine' is the name of .*Schedule\(.*\) already"):
+        registry.register("mine")(Schedule(lambda progress, start, stop: stop))
+
+
 def first_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return states[:, 0]
 
