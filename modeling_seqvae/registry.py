@@ -125,8 +125,8 @@ def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
 def import_parts(modules: Sequence[str]) -> None:
     """Import modules that register parts: names, found from the working folder too, or paths of Python files.
 
-    Raises FileNotFoundError for a file that is not there, and ValueError where a module cannot be imported or another
-    of its name was; both name it.
+    A file that is gone is the module of its name where that has been imported from elsewhere. Raises FileNotFoundError
+    for one that has not, and ValueError where a module cannot be imported or another of its name was; both name it.
     """
     for module in modules:
         path = Path(module)
@@ -134,7 +134,12 @@ def import_parts(modules: Sequence[str]) -> None:
             _import(module, Path.cwd())
             continue
         if not path.is_file():
-            raise FileNotFoundError(f"there is no {module} to import parts from")
+            if path.stem in sys.modules:  # a run remembers where it was when the run began
+                continue
+            raise FileNotFoundError(
+                f"there is no {module} to import parts from; a file that has moved is named before the command: "
+                f"seqvae --import PLACE/{path.name} ..."
+            )
         imported = _import(path.stem, path.resolve().parent)
         if Path(getattr(imported, "__file__", None) or "").resolve() != path.resolve():
             raise ValueError(f"{module} cannot be imported: there is another module {path.stem}; rename the file")

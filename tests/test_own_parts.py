@@ -13,14 +13,16 @@ from types import FunctionType, SimpleNamespace
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
 from modeling_seqvae.decoders import UnigramDecoder
 from modeling_seqvae.hub.space import own_texts
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
-from modeling_seqvae.training.checkpoint import reading_of
+from modeling_seqvae.training.checkpoint import load_best, reading_of
 from modeling_seqvae.training.recipe import Recipe, resolve
+from modeling_seqvae.training.run import train_on
 from modeling_seqvae.training.schedules import Schedule
 from modeling_seqvae.training.schemes import JointUpdate
 
@@ -206,6 +208,33 @@ def test_a_method_names_modules_from_its_own_folder(tmp_path: Path, registered: 
     recipe.save(tmp_path / "recipe.yaml")
     assert Recipe.load(tmp_path / "recipe.yaml") == recipe
     sys.path.remove(str(tmp_path))
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_module_may_move_after_a_run_has_begun(tmp_path: Path) -> None:
+    before, now, run = tmp_path / "moving_parts.py", tmp_path / "lib" / "moving_parts.py", tmp_path / "run"
+    before.write_text(OF_TRAINING.replace("only_rec", "moving").replace("half", "moving"), "utf-8")
+    rows = Dataset.from_dict({"text": ["the food was good .", "never again !"] * 4})
+    fields = {"training.objective": "moving", "training.epochs": 1}
+
+    def train(where: Path, resume: bool) -> None:
+        recipe = resolve("max_pool", preset="tiny", overrides=fields, imports=[str(where)])
+        train_on(recipe, run, rows, rows, resume=resume, progress=False)
+
+    try:
+        train(before, resume=False)
+        now.parent.mkdir()
+        before.rename(now)
+        del sys.modules["moving_parts"]
+        with pytest.raises(ValueError, match=r"no .*moving_parts\.py .* has moved is named before the command"):
+            Recipe.load(run / "recipe.yaml")
+        import_parts([str(now)])
+        assert reading_of(str(run)).tokenizer == "words" and load_best(str(run))
+        train(now, resume=True)
+        assert Recipe.load(run / "recipe.yaml").imports == [str(now)]
+    finally:
+        SCHEDULES.pop("moving", None)
+        sys.modules.pop("moving_parts", None)
 
 
 @pytest.mark.parametrize(
