@@ -163,7 +163,7 @@ from pydantic import Field
 from modeling_seqvae.registry import OBJECTIVES
 
 @OBJECTIVES.register("of_all_kinds")
-def of_all_kinds(output, kl_weight, *, floor: Annotated[float, Field(ge=0)], scale=1.0):
+def of_all_kinds(output, kl_weight, *, floor: Annotated[float, Field(ge=0)], scale=1.0, pair: tuple[int, int] = (1, 2)):
     return output.loss
 """
 
@@ -178,6 +178,13 @@ def test_annotations_of_options_may_be_strings_or_missing_and_options_required(t
         return resolve("max_pool", "demo", overrides=overrides).training.objective_options
 
     assert options("floor: 1, scale: 2") == {"floor": 1, "scale": 2}
+    assert options("floor: 1, pair: [3, 4]") == {"floor": 1, "pair": (3, 4)}
+    given = {"training.objective": "of_all_kinds", "training.objective_options": {"floor": 1.0, "pair": (3, 4)}}
+    recipe = resolve("max_pool", "demo", overrides=given)
+    recipe.save(tmp_path / "recipe.yaml")
+    assert Recipe.load(tmp_path / "recipe.yaml") == recipe
+    with pytest.raises(ValueError, match="an option that no recipe can hold"):
+        resolve("max_pool", "demo", overrides=given | {"training.objective_options": {"floor": 1, "scale": object()}})
     with pytest.raises(ValueError, match=r"floor: .*greater than or equal to 0, not -1"):
         options("floor: -1")
     for missing in ((), ("scale: 2",)):

@@ -5,6 +5,7 @@ sum of the same parts may be a function (`registry.OBJECTIVES`).
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,10 +54,11 @@ def objective_class(name: str) -> type[Elbo]:
     return part if isinstance(part, type) else type(name, (_OfFunction,), {"function": staticmethod(part)})
 
 
-def require_objective_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise ValueError where an objective has no such keyword-only argument, or not of such a value, or needs another.
+def checked_objective_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an objective as the annotations of its keyword-only arguments have them: a list may be a tuple.
 
-    Arguments without an annotation take any value.
+    Arguments without an annotation take any value of a recipe's. Raises ValueError for an option that the objective
+    does not have, for one of another kind, and where one that it needs is missing.
     """
     part = OBJECTIVES[name]
     known = {
@@ -74,10 +76,13 @@ def require_objective_options(name: str, options: Mapping[str, Any]) -> None:
     config = ConfigDict(strict=True, allow_inf_nan=False)
     # The module tells what annotations mean that are strings, as under `from __future__ import annotations`.
     checked = create_model(name, __config__=config, __module__=part.__module__, **known)  # type: ignore[call-overload]
-    try:
-        checked.model_validate(dict(options))
+    try:  # as JSON, which has no tuples either: a recipe is read as it was written
+        found = checked.model_validate_json(json.dumps(dict(options)))
+    except TypeError as error:
+        raise ValueError(f"{name} has an option that no recipe can hold ({error})") from None
     except ValidationError as error:
         problem = error.errors()[0]
         if problem["type"] == "missing":
             raise ValueError(f"{name} needs the option {problem['loc'][0]!r}") from None
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, not {problem['input']!r}") from None
+    return {option: getattr(found, option) for option in options}

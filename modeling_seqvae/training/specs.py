@@ -15,7 +15,7 @@ from ..configuration_seqvae import PARTS as PARTS_OF_MODEL
 from ..data.launch import launched
 from ..kernels import has_bfloat16
 from ..registry import Registry
-from .objectives import OBJECTIVES, require_objective_options
+from .objectives import OBJECTIVES, checked_objective_options
 from .optimizers import OPTIMIZERS, OPTIONS, require_options
 from .schedules import LR_SCHEDULES, SCHEDULES, Plateau
 from .schemes import SCHEMES
@@ -93,7 +93,7 @@ class TrainingSpec(BaseModel):
     @classmethod
     def _known_objective_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
         if "objective" in field.data:  # missing where it is not known itself
-            require_objective_options(field.data["objective"], options)
+            return checked_objective_options(field.data["objective"], options)
         return options
 
     @field_validator(*OPTIONS)
