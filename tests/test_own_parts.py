@@ -21,6 +21,7 @@ from modeling_seqvae.hub.space import own_texts
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.checkpoint import load_best, reading_of
+from modeling_seqvae.training.objectives import objective_class
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run import train_on
 from modeling_seqvae.training.schedules import Schedule
@@ -196,6 +197,25 @@ def test_annotations_of_options_may_be_strings_or_missing_and_options_required(t
 def test_a_function_of_the_output_is_the_loss() -> None:
     output = SimpleNamespace(reconstruction_loss=torch.tensor([4.0, 6.0]), kl=torch.tensor([1.0, 3.0]))
     assert OBJECTIVES["target_kl"](output, 0.5, nats=3.0) == 5.0 + 0.5 * 1.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"), [(torch.ones(2), r"one of shape \(2,\)"), (3.0, "and returned 3.0"), (None, "and returned None")]
+)
+def test_a_function_that_returns_no_single_loss_is_told(loss: object, told: str, registered: None) -> None:
+    OBJECTIVES["of_no_loss"] = lambda output, kl_weight: loss
+    objective = objective_class("of_no_loss")(None, None, 0)
+    with pytest.raises(ValueError, match=rf"training\.objective of_no_loss must return .*{told}"):
+        objective.output(lambda **batch: SimpleNamespace(), {}, 1.0)
+
+
+def test_a_schedules_period_is_a_length() -> None:
+    SCHEDULES["of_no_length"] = Schedule(lambda progress, start, stop: stop, period="anneal")
+    try:
+        with pytest.raises(ValueError, match="the period of of_no_length: 'anneal' is not one of epochs"):
+            resolve("max_pool", overrides=["training.kl_schedule=of_no_length"])
+    finally:
+        del SCHEDULES["of_no_length"]
 
 
 def test_a_part_that_nobody_imported_says_how() -> None:

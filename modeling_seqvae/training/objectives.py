@@ -44,7 +44,14 @@ class _OfFunction(Elbo):
 
     def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
         output = super().output(model, batch, kl_weight)
-        output.loss = type(self).function(output, kl_weight, **self.options)
+        loss = type(self).function(output, kl_weight, **self.options)
+        if not isinstance(loss, torch.Tensor) or loss.ndim > 0:
+            found = f"one of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else repr(loss)
+            raise ValueError(
+                f"training.objective {type(self).__name__} must return the mean loss over sentences, a tensor of shape "
+                f"(), and returned {found}"
+            )
+        output.loss = loss
         return output
 
 

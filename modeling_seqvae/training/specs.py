@@ -89,6 +89,15 @@ class TrainingSpec(BaseModel):
             return name
         return require_one_of(name, CHOICES[str(field.field_name)])
 
+    @field_validator("kl_schedule")
+    @classmethod
+    def _known_period(cls, name: str) -> str:
+        try:
+            require_one_of(SCHEDULES[name].period, LENGTHS)
+        except ValueError as error:
+            raise ValueError(f"the period of {name}: {error}") from None
+        return name
+
     @field_validator("objective_options")
     @classmethod
     def _known_objective_options(cls, options: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
