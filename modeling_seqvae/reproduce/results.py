@@ -31,7 +31,8 @@ class Run:
     @classmethod
     def load(cls, corpus: Path, folder: Path) -> "Run":
         recipe = Recipe.load(folder / "recipe.yaml")
-        return cls(folder, recipe, tuple(part for part in folder.relative_to(corpus).parts if part != recipe.method))
+        told = (recipe.method, recipe.title.rpartition(", ")[2])  # the title of a pretraining ends with its folder
+        return cls(folder, recipe, tuple(part for part in folder.relative_to(corpus).parts if part not in told))
 
     @property
     def title(self) -> str:

@@ -56,6 +56,17 @@ def test_evaluations_stand_in_a_table_with_what_they_are_of(tmp_path):
     assert (table["SeqVAE + MaxPool"]["NLL"], table["SeqVAE + MaxPool"]["KL"]) == ("105.25", "1.75")
 
 
+def test_a_pretraining_is_called_so_once(tmp_path):
+    run = tmp_path / "ptb" / "unigram_pretraining"
+    add_run(run, "unigram_pretraining", record(1, 119, 6.5))
+    stage = resolve("unigram_pretraining", "ptb").pretraining_recipe()
+    add_run(run / "pretraining", "unigram_pretraining", record(1, 130, 9.5))
+    assert stage
+    stage.save(run / "pretraining" / "recipe.yaml")
+    title = "MaxPool + unigram pretraining + KL floor"
+    assert list(rows(results_markdown(tmp_path))) == [title, f"{title}, pretraining"]
+
+
 def test_evaluations_of_different_sizes_are_not_passed_off_as_one(tmp_path):
     for method, samples, sentences in (("seqvae", 500, 1000), ("max_pool", 100, 50)):
         evaluation = EVALUATION | {"title": method, "nll_samples": samples, "nll_sentences": sentences}
