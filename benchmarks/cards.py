@@ -22,13 +22,17 @@ CARDS = ROOT / "model_cards"
 RESULTS = ROOT / "docs" / "results"
 NO_RESULTS = (
     "arxiv-10k-batch",
+    "arxiv-10k-rate",
     "arxiv-10k-unigram",
     "demo-sa_vae",
     "demo-settings",
     "demo-unigram",
     "ptb-fast",
     "ptb-10k-fast",
+    "ptb-10k-rate",
+    "tripadvisor-3k-rate",
     "tripadvisor-3k-unigram",
+    "yelp_sentiment-20k-rate",
     "yelp_sentiment-20k-unigram",
     "yelp_sentiment-fast",
     "yelp_sentiment-tokenizers",
