@@ -10,6 +10,9 @@ PACKAGE = Path(__file__).resolve().parents[1]
 SECTIONS = ("corpus", "model", "training", "pretraining")
 """What a preset or a method may hold, and --set may change."""
 
+MEANT = {"epochs": "updates", "learning_rate": "rate_words", "table_options": "rate_words"}
+"""Fields of `training` that are meant as they are where they are given without the other, which would change them."""
+
 
 def shipped(name: str) -> Path:
     """A file or folder that the package is shipped with: the installed package's copy, or the checkout's own."""
@@ -51,7 +54,7 @@ def method_settings(name: str) -> dict[str, Any]:
 
 
 def merge_into(merged: dict[str, Any], layer: Mapping[str, Any], source: str) -> None:
-    """Put the sections of a file over those merged so far, field by field; `epochs` without `updates` are meant as is.
+    """Put the sections of a file over those merged so far, field by field; what is given is meant as it is (`MEANT`).
 
     A pretraining's own `model` and `training` are put over those so far in the same way. Raises ValueError that names
     the file for an unknown section, and for one that holds no fields.
@@ -68,8 +71,13 @@ def _put_over(before: Mapping[str, Any], values: Any, section: str, source: str)
         parts = [name for name in ("model", "training") if name in values]
         own = {name: _put_over(before.get(name, {}), values[name], f"{section}.{name}", source) for name in parts}
         values = {**values, **own}
-    counted = {"updates": None} if section in ("training", "pretraining.training") and "epochs" in values else {}
-    return {**before, **counted, **values}
+    as_meant = meant(values) if section in ("training", "pretraining.training") else {}
+    return {**before, **as_meant, **values}
+
+
+def meant(fields: Mapping[str, Any]) -> dict[str, None]:
+    """The fields of `training` that would change those that are given, if they are not given anew."""
+    return {MEANT[name]: None for name in fields if name in MEANT}
 
 
 def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:

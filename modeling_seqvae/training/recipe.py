@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import PARTS, SeqVAEConfig
+from ..data.batching import sentence_lengths, tokenise
 from ..data.columns import Texts, identity_of
 from ..data.corpus_spec import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
@@ -23,10 +24,10 @@ from ..loading import wrong_field
 from ..posteriors import PopulationHead, head_of
 from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
-from .configuration import SECTIONS, merge_into, method_layers, named_settings, require_known
+from .configuration import SECTIONS, meant, merge_into, method_layers, named_settings, require_known
 from .objectives import objective_class
 from .schemes import SCHEMES
-from .specs import LENGTHS, Pretraining, TrainingSpec, named, require_one_of
+from .specs import LENGTHS, RATES, Pretraining, TrainingSpec, named, require_one_of
 
 OWN_TEXTS = "auto"
 """The preset of texts that are no corpus of `configuration/corpora`, where none is named."""
@@ -129,26 +130,38 @@ class Recipe(BaseModel):
         fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
         fields["model"] |= self.pretraining.model
         shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
-        counted = {"updates": None} if "epochs" in self.pretraining.training else {}  # they are meant as they are
-        fields["training"] = shared | counted | self.pretraining.training
+        fields["training"] = shared | meant(self.pretraining.training) | self.pretraining.training
         return Recipe.model_validate(fields)
 
     @property
     def unsettled(self) -> bool:
-        """Whether something still depends on the training set's size or on the machine."""
-        stage = self.pretraining.training if self.pretraining else {}
-        return bool(self.training.updates or stage.get("updates")) or self.training.precision == "native"
+        """Whether something still depends on the training set or on the machine."""
+        stages = (self.training.model_dump(), self.pretraining.training if self.pretraining else {})
+        waits = any(stage.get(name) for stage in stages for name in ("updates", "rate_words"))
+        return waits or self.training.precision == "native"
 
-    def settled(self, sentences: int) -> "Recipe":
-        """The recipe with what depends on the training set's size and on the machine decided; once it is, itself."""
-        training = self.training.settled(sentences)
+    def settled_on(self, train_set: Dataset, tokenizer: PreTrainedTokenizerBase) -> "Recipe":
+        """The recipe `settled` for a training set, whose texts are read where one of the rates depends on them."""
+        if not self.unsettled:
+            return self
+        lengths = sentence_lengths(tokenise(train_set, tokenizer))
+        return self.settled(len(train_set), float(lengths.mean()) - 1)  # <s> is not predicted
+
+    def settled(self, sentences: int, words: float) -> "Recipe":
+        """The recipe with what depends on the training set and on the machine decided; once it is, itself.
+
+        `words` is how many tokens the decoder predicts of a text, on average.
+        """
+        training = self.training.settled(sentences, words)
         stage = self.pretraining_recipe()
         if self.pretraining is None or stage is None:
             return self.model_copy(update={"training": training})
         fields = {name: value for name, value in self.pretraining.training.items() if name != "precision"}
+        settled = stage.training.settled(sentences, words)
         if self.training.updates or stage.training.updates:
-            settled = stage.training.settled(sentences)
             fields |= {name: getattr(settled, name) for name in (*LENGTHS, "updates")}
+        if stage.training.rate_words:
+            fields |= {name: getattr(settled, name) for name in RATES}
         pretraining = self.pretraining.model_copy(update={"training": fields})
         return self.model_copy(update={"training": training, "pretraining": pretraining})
 
@@ -278,7 +291,7 @@ Files move, the number of shards is what counts, and who watches a run does not 
 UNSETTLED = tuple(
     f"{section}.{name}"
     for section in ("training", "pretraining.training")
-    for name in (*LENGTHS, "updates", "precision")
+    for name in (*LENGTHS, *RATES, "updates", "precision")
 )
 """What `Recipe.settled` changes."""
 TOKENIZER_HASH = "corpus.tokenizer_sha256"
@@ -376,8 +389,8 @@ def _override(merged: dict[str, Any], key: str, value: Any, source: str) -> None
             raise ValueError(f"{source} {key}: {section} is one value and has no fields")
         place[section] = dict(inner or {})  # a layer's own mapping stays as it is
         place = place[section]
-    if sections[-1] == "training" and field == "epochs":
-        place["updates"] = None  # they are meant as they are
+    if sections[-1] == "training":
+        place |= meant({field: value})
     place[field] = value
 
 

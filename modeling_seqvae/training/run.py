@@ -86,7 +86,7 @@ def train(
     with nullcontext() if progress else quiet_libraries():
         corpus, tokenizer = read_corpus(recipe, recipe.data_dir)
     splits = corpus.splits
-    asked, recipe = recipe, recipe.with_texts(splits).settled(len(splits["train"]))
+    asked, recipe = recipe, recipe.with_texts(splits).settled_on(splits["train"], tokenizer)
     if progress and launched().is_main_process:
         print(describe(corpus, tokenizer), file=sys.stderr)
         if asked.training.updates:
@@ -117,9 +117,9 @@ def train_on(
     `processing_class` is the tokenizer, which receives the special tokens it lacks; None takes the one that the
     recipe's corpus asks for, trained from the training set. Raises what SeqVAETrainer and its `train` raise.
     """
-    recipe = recipe.of_data(train_dataset, eval_dataset).settled(len(train_dataset))
+    recipe = recipe.of_data(train_dataset, eval_dataset)
     tokenizer = _ready(processing_class) if processing_class else corpus_tokenizer(recipe.corpus, train_dataset)
-    recipe = recipe.of_tokenizer(tokenizer)
+    recipe = recipe.of_tokenizer(tokenizer).settled_on(train_dataset, tokenizer)
     arguments: dict[str, Any] = {"processing_class": tokenizer, "accelerator": accelerator, "progress": progress}
     arguments |= {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
     pretrained = _pretrain(recipe, Path(output_dir), resume, arguments)

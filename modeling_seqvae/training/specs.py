@@ -26,6 +26,8 @@ CHOICES: dict[str, Mapping[str, Any]] = {**PARTS, "optimizer": OPTIMIZERS, "lr_s
 
 LENGTHS = ("epochs", "warmup_epochs", "anneal_epochs", "cycle_epochs", "freeze_encoder_epochs", "plateau_from")
 """Fields of `training` in epochs, which `updates` stretches together."""
+RATES = ("learning_rate", "table_options", "rate_words")
+"""Fields of `training` that `rate_words` settles together."""
 SHARE = re.compile(r"(100|\d{1,2})(\.\d+)?%")
 """How a length is given as a share of the run."""
 MOST_EPOCHS = 60
@@ -44,6 +46,7 @@ class TrainingSpec(BaseModel):
     optimizer_options: dict[str, Any] = {}
     table_options: dict[str, Any] = {}
     learning_rate: float = Field(1.0, gt=0)
+    rate_words: int | None = Field(None, ge=1)
     encoder_rate: float = Field(1.0, gt=0)
     lr_schedule: str = "plateau"
     warmup_epochs: float = Field(0, ge=0)
@@ -181,12 +184,14 @@ class TrainingSpec(BaseModel):
         rest = max(0.0, epochs - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return warmup * LR_SCHEDULES[self.lr_schedule].factor(rest)
 
-    def settled(self, sentences: int) -> "TrainingSpec":
-        """The schedule with what depends on the training set's size and on the machine decided.
+    def settled(self, sentences: int, words: float) -> "TrainingSpec":
+        """The schedule with what depends on the training set and on the machine decided.
 
-        Epochs become as many as `updates` allows, and the other lengths keep their shares of the run.
+        `words` is how many tokens the decoder predicts of a text, on average. Epochs become as many as `updates`
+        allows, and the other lengths keep their shares of the run; rates grow with the square root of the words in a
+        batch, from `rate_words` on.
         """
-        spec = self.model_copy(update={"precision": self.mixed_precision or "auto"})
+        spec = self.model_copy(update={"precision": self.mixed_precision or "auto"} | self._settled_rates(words))
         if self.updates is None:
             return spec
         least, most = (math.ceil(bound / math.ceil(sentences / self.batch_size)) for bound in self.updates)
@@ -194,6 +199,15 @@ class TrainingSpec(BaseModel):
         lengths: dict[str, Any] = {name: getattr(self, name) * epochs / self.epochs for name in LENGTHS}
         whole = {"epochs": epochs, "plateau_from": max(1, round(lengths["plateau_from"]))}
         return spec.model_copy(update=lengths | whole | {"updates": None})
+
+    def _settled_rates(self, words: float) -> dict[str, Any]:
+        """The rates for batches of the `batch_size` texts of so many words."""
+        if self.rate_words is None:
+            return {}
+        factor = max(1.0, self.batch_size * words / self.rate_words) ** 0.5
+        of_tables = {name: _scaled(self.table_options[name], factor) for name in ("lr",) if name in self.table_options}
+        rates = (_scaled(self.learning_rate, factor), self.table_options | of_tables, None)
+        return dict(zip(RATES, rates, strict=True))
 
     @property
     def mixed_precision(self) -> str | None:
@@ -208,6 +222,10 @@ class TrainingSpec(BaseModel):
             return Plateau(self.epochs + 1, self.plateau_patience)
         ignored = self.annealing_epochs if SCHEDULES[self.kl_schedule].plateau_waits else 0.0
         return Plateau(self.plateau_from, self.plateau_patience, ignored)
+
+
+def _scaled(rate: float, factor: float) -> float:
+    return float(f"{rate * factor:.3g}")
 
 
 class Pretraining(BaseModel):

@@ -84,7 +84,7 @@ class SeqVAETrainer:
         pretraining: Mapping[str, Any] | None = None,
     ):
         recipe = recipe.of_data(train_dataset, eval_dataset).of_tokenizer(processing_class)
-        self.recipe = recipe.settled(len(train_dataset))
+        self.recipe = recipe.settled_on(train_dataset, processing_class)
         _require_model_of(self.recipe, model, processing_class, pretraining)
         self.spec = self.recipe.training
         self.tokenizer = processing_class

@@ -3,6 +3,7 @@ import re
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from pydantic import ValidationError
 
 from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
@@ -149,7 +150,7 @@ def test_a_method_changes_single_fields_of_the_pretraining_in_its_base(tmp_path)
 
 def test_epochs_of_a_pretraining_that_is_given_as_a_whole_are_meant_as_they_are():
     for overrides in (["pretraining.training={epochs: 2}"], {"pretraining.training": {"epochs": 2}}):
-        recipe = resolve("unigram_pretraining", preset="auto", overrides=overrides).settled(3000)
+        recipe = resolve("unigram_pretraining", preset="auto", overrides=overrides).settled(3000, 20)
         assert recipe.pretraining_recipe().training.epochs == 2
     longer = resolve("unigram_pretraining", preset="auto", overrides=["pretraining.training={batch_size: 8}"])
     assert longer.pretraining_recipe().training.updates == longer.training.updates
@@ -179,7 +180,7 @@ def test_a_length_may_be_a_share_of_the_run():
 
 
 def test_a_share_is_one_of_the_run_that_updates_make():
-    training = resolve("max_pool", preset="auto", overrides=["training.anneal_epochs=25%"]).training.settled(3000)
+    training = resolve("max_pool", preset="auto", overrides=["training.anneal_epochs=25%"]).training.settled(3000, 20)
     assert training.anneal_epochs == pytest.approx(0.25 * training.epochs)
 
 
@@ -365,7 +366,7 @@ UPDATES = (
 def test_updates_decides_how_often_few_or_many_sentences_are_read(sentences, epochs):
     """At least 100 and at most 1,000 updates, 8 epochs where these are between, and never above 60."""
     recipe = resolve("max_pool", "ptb", "fast", UPDATES)
-    training = recipe.settled(sentences).training
+    training = recipe.settled(sentences, 20).training
     assert training.epochs == epochs and training.updates is None
     assert training.warmup_epochs == pytest.approx(epochs / 16) and training.anneal_epochs == epochs / 2
     assert training.kl_weight(epochs / 2) == 1.0 > training.kl_weight(epochs / 2 - 0.01)
@@ -381,14 +382,14 @@ def test_a_pretraining_keeps_to_updates_as_the_run_does(tmp_path):
         (*UPDATES, "pretraining.training.epochs=4", "pretraining.training.updates=[100, 1000]"),
     )
     for sentences, epochs, of_pretraining in ((100, 10, 10), (500, 8, 4), (5000, 2, 2), (10**6, 1, 1)):
-        settled = recipe.settled(sentences)
+        settled = recipe.settled(sentences, 20)
         stage = settled.pretraining_recipe()
         assert (settled.training.epochs, stage.training.epochs) == (epochs, of_pretraining)
-        assert not settled.unsettled and settled.settled(sentences) == settled and stage.settled(7) == stage
+        assert not settled.unsettled and settled.settled(sentences, 20) == settled and stage.settled(7, 20) == stage
         settled.save(tmp_path / "recipe.yaml")
         assert Recipe.load(tmp_path / "recipe.yaml") == settled
         assert recipe.differences(settled) == settled.differences(recipe) == []  # what is not decided yet
-    assert resolve("ae_free_bits", "ptb", "fast").settled(7) == resolve("ae_free_bits", "ptb", "fast")
+    assert resolve("ae_free_bits", "ptb", "fast").settled(7, 20) == resolve("ae_free_bits", "ptb", "fast")
 
 
 def test_a_unigram_pretraining_has_a_length_of_its_own():
@@ -396,13 +397,13 @@ def test_a_unigram_pretraining_has_a_length_of_its_own():
     for method, preset in (("unigram_pretraining", "fast"), ("pre_uni", "paper"), ("unigram_pretraining", "auto")):
         recipe = resolve(method, "ptb", preset)
         for sentences, epochs in ((128, 60), (3000, 10), (10_000, 8), (200_000, 4), (10**7, 1)):
-            stage = recipe.settled(sentences).pretraining_recipe()
+            stage = recipe.settled(sentences, 20).pretraining_recipe()
             assert (stage.training.epochs, stage.training.updates) == (epochs, None)
 
 
 def test_who_counts_epochs_means_epochs(tmp_path):
     def epochs(*overrides, preset="auto"):
-        recipe = resolve("ae_free_bits", "ptb", preset, overrides).settled(320)
+        recipe = resolve("ae_free_bits", "ptb", preset, overrides).settled(320, 20)
         return recipe.training.epochs, recipe.pretraining_recipe().training.epochs
 
     assert epochs("training.updates=[200, 300]") == (20, 20)
@@ -412,7 +413,45 @@ def test_who_counts_epochs_means_epochs(tmp_path):
     assert epochs("training.updates=null", "pretraining.training.updates=[70, 70]") == (8, 7)
     method = tmp_path / "mine.yaml"
     method.write_text("training: {epochs: 3}\n")
-    assert resolve(str(method), "ptb", "auto").settled(320).training.epochs == 3
+    assert resolve(str(method), "ptb", "auto").settled(320, 20).training.epochs == 3
+
+
+def test_rates_grow_with_the_square_root_of_the_words_in_a_batch():
+    """From `rate_words` on; fewer leave them as they are. A pretraining has its own, or shares them for its batches."""
+    rates = ("training.learning_rate=0.01", "training.table_options={lr: 0.2, eps: 0.5}", "training.rate_words=640")
+    shared = (*rates, "pretraining.training.batch_size=128")
+    for words, factor in ((5, 1), (20, 1), (45, 1.5), (80, 2)):
+        settled = resolve("pre_uni", "ptb", "fast", rates).settled(100, words)
+        training, stage = settled.training, settled.pretraining_recipe().training
+        assert training.learning_rate == pytest.approx(0.01 * factor) and training.rate_words is None
+        assert training.table_options == {"lr": pytest.approx(0.2 * factor), "eps": 0.5}
+        assert stage.learning_rate == resolve("pre_uni", "ptb", "fast").pretraining_recipe().training.learning_rate
+        assert settled.settled(7, 7) == settled and not settled.unsettled
+    settled = resolve("ae_free_bits", "ptb", "fast", shared).settled(100, 80)
+    stage = settled.pretraining_recipe()
+    assert settled.training.learning_rate == 0.02 and stage.training.learning_rate == 0.04
+    assert settled.settled(7, 7) == settled and stage.settled(7, 7) == stage
+    larger = resolve("max_pool", "ptb", "fast", (*rates, "training.batch_size=128")).settled(100, 80)
+    assert larger.training.learning_rate == 0.04  # the square-root rule of batch sizes is a case of it
+
+
+def test_who_gives_a_rate_means_it(tmp_path):
+    def rate(*overrides):
+        return resolve("max_pool", preset="auto", overrides=overrides).settled(3000, 200).training.learning_rate
+
+    assert rate() == pytest.approx(0.002 * (32 * 200 / 700) ** 0.5, rel=1e-2)
+    assert rate("training.learning_rate=0.003") == 0.003
+    assert rate("training.table_options={lr: 0.1, eps: 0.01}") == 0.002
+    assert rate("training.learning_rate=0.003", "training.rate_words=1600") == 0.006
+    method = tmp_path / "mine.yaml"
+    method.write_text("training: {learning_rate: 0.003}\n")
+    assert resolve(str(method), "ptb", "auto").settled(3000, 200).training.learning_rate == 0.003
+
+
+def test_the_words_of_a_batch_are_those_that_the_decoder_predicts():
+    rows = Dataset.from_dict({"text": ["a b c", "a b c d e"]})
+    recipe = resolve("max_pool", preset="auto", overrides=["training.learning_rate=1.0", "training.rate_words=32"])
+    assert recipe.settled_on(rows, train_tokenizer(rows["text"])).training.learning_rate == pytest.approx(5**0.5, 1e-2)
 
 
 @pytest.mark.parametrize(("there", "found"), [(True, "bf16"), (False, "no")])
@@ -420,9 +459,9 @@ def test_native_precision_is_what_the_machine_has(monkeypatch, there, found):
     monkeypatch.setattr(specs, "has_bfloat16", lambda device: there)
     recipe = resolve("unigram_pretraining", "ptb", "auto")
     assert recipe.training.precision == "native" and recipe.training.mixed_precision == found
-    settled = recipe.settled(100)
+    settled = recipe.settled(100, 20)
     assert settled.training.precision == settled.pretraining_recipe().training.precision == found
-    assert resolve("seqvae", "ptb", "paper").settled(100).training.precision == "auto"
+    assert resolve("seqvae", "ptb", "paper").settled(100, 20).training.precision == "auto"
 
 
 def test_the_fast_preset_has_the_model_of_the_small_one():
