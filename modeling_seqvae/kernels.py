@@ -1,12 +1,12 @@
 """What makes the model fast, in one place. Inside `plain()` the model is plain torch: slower and equal.
 
 The model calls `linear_nll`, `run_layer`, `states_under_latents` and `Dropout` where it could call torch; programs call
-`fast_matmul` around whole steps and `keep_freed_memory` once.
+`fast_matmul` around whole steps and `keep_freed_memory` once; `frozen` spares gradients that nobody asks for.
 """
 
 import ctypes
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -54,6 +54,19 @@ def weight_of(layer: nn.Linear) -> torch.Tensor:
             "leave out model.encoder.posterior, or choose a device_map that keeps model.encoder on a device"
         )
     return weight
+
+
+@contextmanager
+def frozen(weights: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Inside, no gradient is taken in weights that have one, only in what passes through them."""
+    weights = list(weights)
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
 
 
 def upcast(tensor: torch.Tensor) -> torch.Tensor:

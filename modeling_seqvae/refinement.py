@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .gaussian import DiagonalGaussian, GaussianPosterior, common_noise
+from .kernels import frozen
 from .noise import seed_torch, standard_normal
 
 Costs = Callable[[torch.Tensor], torch.Tensor]
@@ -92,7 +93,7 @@ class _Descent:
         In float32 or wider.
         """
         device, weights = point.device, self.weights if of_weights else ()
-        kept = nullcontext() if of_weights else _frozen(self.weights)
+        kept = nullcontext() if of_weights else frozen(self.weights)  # a third of the work
         with torch.enable_grad(), torch.autocast(device.type, enabled=False), kept, _seeded(self.seeds[step], device):
             point = point.detach().requires_grad_()
             posterior = DiagonalGaussian(*point)
@@ -168,18 +169,6 @@ class _Steps(torch.autograd.Function):
 def _cut(vector: torch.Tensor, longest: torch.Tensor | float, dims: int | tuple[int, ...]) -> torch.Tensor:
     """A vector whose norms over some dimensions are no longer than that."""
     return vector * (longest / vector.norm(dim=dims, keepdim=True).clamp_min(1e-12)).clamp_max(1)
-
-
-@contextmanager
-def _frozen(weights: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Inside, no gradient is taken in weights that have one, which would be a third of the work."""
-    for weight in weights:
-        weight.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for weight in weights:
-            weight.requires_grad_(True)
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def planned(
         batches = -(-splits["train"]["sentences"] // some.training.batch_size)
         update, saving = _costs(some, vocabulary, splits["train"], device)
         epoch = BESIDE * batches * update * (1 + splits["validation"]["tokens"] / splits["train"]["tokens"]) + saving
-        most = some.training.settled(splits["train"]["sentences"], 0).epochs if some is stage else 1 << 30
+        most = some.training.settled(splits["train"]["sentences"], words=0).epochs if some is stage else 1 << 30
         share = FOR_PRETRAINING if some is stage else 1.0
         epochs = max(1, min(most, int(share * left / epoch)))
         left -= epochs * epoch

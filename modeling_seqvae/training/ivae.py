@@ -1,7 +1,7 @@
 """iVAE: implicit posteriors, trained with a KL in dual form (Fang et al. 2019; appendix B of the paper)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_model
 from ..configuration_seqvae import SeqVAEConfig
 from ..evaluation.dual import FILE, DualNetworks
 from ..gaussian import STANDARD_NORMAL
-from ..kernels import batch_mean
+from ..kernels import batch_mean, frozen
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import seed_of, seed_torch
 from ..posteriors import head_of, posterior_of, prior_of
@@ -61,8 +61,8 @@ class IVae(Elbo):
 
     def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
         output = super().output(model, batch, kl_weight)
-        with _frozen(self._own) as networks:
-            divergence = self.divergence(networks, output.pooled, output.latents)
+        with frozen(self._own.parameters()):
+            divergence = self.divergence(self._own, output.pooled, output.latents)
         output.loss = batch_mean(output.reconstruction_loss) + kl_weight * divergence.mean()
         return output
 
@@ -105,13 +105,3 @@ class IVaeMI(IVae):
 
     def divergence(self, networks: DualNetworks, pooled: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
         return networks.marginal(pooled, latents)
-
-
-@contextmanager
-def _frozen(networks: DualNetworks) -> Iterator[DualNetworks]:
-    """The networks without gradients for their weights, while those for what they read are built."""
-    networks.requires_grad_(False)
-    try:
-        yield networks
-    finally:
-        networks.requires_grad_(True)

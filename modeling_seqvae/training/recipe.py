@@ -136,12 +136,12 @@ class Recipe(BaseModel):
     @property
     def unsettled(self) -> bool:
         """Whether something still depends on the training set or on the machine."""
-        stages = (self.training.model_dump(), self.pretraining.training if self.pretraining else {})
+        stages = (dict(self.training), self.pretraining.training if self.pretraining else {})
         waits = any(stage.get(name) for stage in stages for name in ("updates", "rate_words"))
         return waits or self.training.precision == "native"
 
     def settled_on(self, train_set: Dataset, tokenizer: PreTrainedTokenizerBase) -> "Recipe":
-        """The recipe `settled` for a training set, whose texts are read where one of the rates depends on them."""
+        """The recipe `settled` for the texts of a training set."""
         if not self.unsettled:
             return self
         lengths = sentence_lengths(tokenise(train_set, tokenizer))

@@ -205,9 +205,10 @@ class TrainingSpec(BaseModel):
         if self.rate_words is None:
             return {}
         factor = max(1.0, self.batch_size * words / self.rate_words) ** 0.5
-        of_tables = {name: _scaled(self.table_options[name], factor) for name in ("lr",) if name in self.table_options}
-        rates = (_scaled(self.learning_rate, factor), self.table_options | of_tables, None)
-        return dict(zip(RATES, rates, strict=True))
+        options = dict(self.table_options)
+        if "lr" in options:
+            options["lr"] = _scaled(options["lr"], factor)
+        return {"learning_rate": _scaled(self.learning_rate, factor), "table_options": options, "rate_words": None}
 
     @property
     def mixed_precision(self) -> str | None:
