@@ -50,12 +50,8 @@ def _arguments() -> argparse.Namespace:
     running.add_argument("--corpus", default=defaults.corpus)
     running.add_argument("--method", default=defaults.method)
     running.add_argument("--size", default=defaults.size, help="the preset whose model it is; default: paper")
-    running.add_argument("--preset", default=defaults.preset, help="the preset whose training it is; default: fast")
+    running.add_argument("--preset", default=defaults.preset, help="the preset whose training it is; default: auto")
     running.add_argument("--batch-size", type=int, default=defaults.batch_size, help="of the training; default: 256")
-    running.add_argument(
-        "--rate-rule", choices=("sqrt", "linear", "none"), default=defaults.rate_rule,
-        help="how the learning rates of the preset grow with the batch; default: sqrt",
-    )  # fmt: skip
     running.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
     running.add_argument("--limit", action="append", default=[], metavar="SPLIT=COUNT")
     running.add_argument("--sentences", nargs="+", type=int, default=defaults.sentences, help="of the throughput")

@@ -32,9 +32,8 @@ class Settings:
     corpus: str = "arxiv"
     method: str = "unigram_pretraining"
     size: str = "paper"  # the preset whose model it is
-    preset: str = "fast"  # the preset whose training it is
+    preset: str = "auto"  # the preset whose training it is
     batch_size: int = 256
-    rate_rule: str = "sqrt"
     overrides: list[str] = field(default_factory=list)
     limits: dict[str, int] = field(default_factory=dict)
     sentences: list[int] = field(default_factory=lambda: [32, 128, 512, 1024])  # batch sizes of the throughput

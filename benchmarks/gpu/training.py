@@ -37,9 +37,6 @@ from modeling_seqvae.training.trainer import TrainingDiverged
 from .driver import Settings
 from .findings import Findings
 
-RULES: dict[str, Callable[[float], float]] = {"sqrt": lambda times: times**0.5, "linear": float, "none": lambda _: 1.0}
-"""How the learning rate grows with the batch: by the square root, as the noise of Adam's steps asks for, or in
-proportion, as for SGD."""
 FOR_FIGURES = 0.25
 """Share of the time that is left for the figures on the test set."""
 FOR_PRETRAINING = 0.25
@@ -127,16 +124,18 @@ def recipe_of(settings: Settings, lengths: Sequence[str] = (), slower: float = 1
 def grown(recipe: Recipe, prefix: str, settings: Settings, slower: float) -> list[str]:
     """A recipe's batch size and rates as overrides, for the batch that is asked for and the width that there is.
 
-    A rate is the preset's, times the rule's factor for the batch, and divided by the width's multiple of the preset's:
-    with the width grow the sums that a step of Adam changes (Yang et al. 2022).
+    A rate grows with the square root of the batch, which `rate_words` sees to where there is one, and is divided by the
+    width's multiple of the preset's: with the width grow the sums that a step of Adam changes (Yang et al. 2022).
     """
     training, narrow = recipe.training, named_settings("training", settings.preset)[0]["model"]["hidden_size"]
-    factor = RULES[settings.rate_rule](settings.batch_size / training.batch_size)
+    factor = 1.0 if training.rate_words else (settings.batch_size / training.batch_size) ** 0.5
     factor *= slower * narrow / recipe.sizes.hidden_size
     told = [f"{prefix}batch_size={settings.batch_size}", f"{prefix}learning_rate={training.learning_rate * factor:.6g}"]
     if "lr" in training.table_options:
         options = training.table_options | {"lr": float(f"{training.table_options['lr'] * factor:.6g}")}
         told.append(f"{prefix}table_options={options}")
+    if training.rate_words:  # said with the rates, so that they are not meant as they are
+        told.append(f"{prefix}rate_words={training.rate_words}")
     return told
 
 

@@ -222,8 +222,16 @@ def test_rates_follow_the_batch_and_the_width():
     stage = recipe.pretraining_recipe()
     assert stage.training.batch_size == 512
     assert stage.training.learning_rate == pytest.approx(0.008 * 2 / 4)
-    linear = training.recipe_of(Settings(corpus="demo", batch_size=512, rate_rule="linear"))
-    assert linear.training.learning_rate == pytest.approx(0.002 * 16 / 4)
+
+
+def test_rates_for_longer_texts_follow_the_words_in_the_batch():
+    recipe = training.recipe_of(Settings(corpus="demo", batch_size=512), slower=0.5)
+    assert recipe.training.rate_words == 700
+    settled = recipe.training.settled(1000, words=175)  # 128 times the words of a batch
+    assert settled.learning_rate == pytest.approx(0.5 * 0.002 * 128**0.5 / 4, rel=1e-3)
+    assert settled.table_options["lr"] == pytest.approx(0.5 * 0.04 * 128**0.5 / 4, rel=1e-3)
+    stage = recipe.pretraining_recipe().training  # whose rate is meant as it is, for batches of 128 texts
+    assert stage.settled(1000, words=175).learning_rate == pytest.approx(0.5 * 0.008 * 2 / 4)
 
 
 @pytest.mark.filterwarnings("ignore:.*posterior has collapsed")
