@@ -352,6 +352,14 @@ def test_texts_of_ones_own_have_the_preset_auto_which_has_the_model_and_optimise
         assert getattr(auto.training, name) == getattr(fast.training, name)
 
 
+def test_auto_reads_texts_sixteen_times_and_many_texts_less_often():
+    for sentences, epochs in ((1, 16), (40_000, 16), (80_000, 8), (10**7, 1)):
+        training = resolve("seqvae", preset="auto").settled(sentences, 20).training
+        assert training.epochs == epochs
+        assert training.warmup_epochs == pytest.approx(epochs / 32)
+        assert training.anneal_epochs == pytest.approx(epochs * 3 / 8)
+
+
 UPDATES = (
     "training.epochs=8", "training.updates=[100, 1000]", "training.batch_size=10", "training.warmup_epochs=0.5",
     "training.anneal_epochs=4",
@@ -410,7 +418,7 @@ def test_who_counts_epochs_means_epochs(tmp_path):
     assert epochs("training.updates=[200, 300]", "pretraining.training.epochs=2") == (20, 2)
     assert epochs("training.epochs=2") == (2, 2)
     assert epochs("training.epochs=2", "training.updates=[200, 300]") == (20, 20)
-    assert epochs("training.updates=null", "pretraining.training.updates=[70, 70]") == (8, 7)
+    assert epochs("training.updates=null", "pretraining.training.updates=[70, 70]") == (16, 7)
     method = tmp_path / "mine.yaml"
     method.write_text("training: {epochs: 3}\n")
     assert resolve(str(method), "ptb", "auto").settled(320, 20).training.epochs == 3
