@@ -24,6 +24,7 @@ NO_RESULTS = (
     "arxiv-10k-batch",
     "arxiv-10k-rate",
     "arxiv-10k-unigram",
+    "auto-epochs",
     "demo-sa_vae",
     "demo-settings",
     "demo-unigram",
