@@ -139,7 +139,7 @@ class TrainingSpec(BaseModel):
         shares = {
             name: float(fields[name].removesuffix("%")) / 100 * epochs
             for name in LENGTHS
-            if isinstance(epochs, int) and SHARE.fullmatch(str(fields.get(name, "")))
+            if isinstance(epochs, int | float) and SHARE.fullmatch(str(fields.get(name, "")))
         }
         return {**fields, **shares}
 

@@ -174,7 +174,7 @@ def test_the_plateaus_of_the_rate_begin_behind_the_cycles(preset, epochs):
 
 def test_a_length_may_be_a_share_of_the_run():
     shares = ["training.anneal_epochs=30%", "training.warmup_epochs=2.5%", "training.cycle_epochs=20%"]
-    for overrides in (["training.epochs=40", *shares], [*shares, "training.epochs=40"]):  # in any order
+    for overrides in (["training.epochs=40", *shares], [*shares, "training.epochs=40.0"]):  # in any order
         training = resolve("max_pool", "ptb", "small", overrides).training
         assert (training.anneal_epochs, training.warmup_epochs, training.cycle_epochs) == (12, 1, 8)
 
