@@ -196,14 +196,8 @@ class SeqVAE(LatentOperations):
         listed = as_list_of_strings(texts)
         array = np.empty((len(listed), len(names)), np.float32)
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
-            chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features)
+            chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features, batch.positions)
             array[batch.positions] = chosen.cpu().numpy()
-        strange = np.flatnonzero(~np.isfinite(array).all(1))
-        if len(strange):
-            raise FloatingPointError(
-                f"the features of texts[{strange[0]}] are not finite numbers: the model's weights are damaged, or its "
-                "training diverged"
-            )
         rows = as_embeddings(torch.from_numpy(array), features, normalize_embeddings, precision)
         result = rows.to(self.device) if convert_to_tensor else rows.numpy()
         return result[0] if isinstance(texts, str) else result

@@ -181,14 +181,30 @@ def _batch(positions: list[int], sentences: list[list[int]], model: SeqVAEForTex
 
 
 def read_features(
-    model: SeqVAEForTextModeling, input_ids: torch.Tensor, attention_mask: torch.Tensor, features: str
+    model: SeqVAEForTextModeling,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    features: str,
+    positions: list[int] | None = None,
 ) -> torch.Tensor:
-    """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`."""
+    """Features (B, D) float32 of a batch of token ids (B, T), as in `SeqVAE.encode`.
+
+    Raises FloatingPointError where they are not finite numbers; `positions`, the batch's places in the caller's list,
+    let it name the text.
+    """
     pooled = model.get_encoder().read(input_ids, attention_mask)[1]
     if FEATURES[features] == ("pooled",):
-        return pooled.float()
-    posterior = model.posterior(pooled, input_ids, attention_mask)
-    return torch.cat([getattr(posterior, block).float() for block in FEATURES[features]], 1)
+        found = pooled.float()
+    else:
+        posterior = model.posterior(pooled, input_ids, attention_mask)
+        found = torch.cat([getattr(posterior, block).float() for block in FEATURES[features]], 1)
+    strange = (~found.isfinite()).any(1).nonzero().flatten().tolist()
+    if strange:
+        text = "a text" if positions is None else f"texts[{min(positions[row] for row in strange)}]"
+        raise FloatingPointError(
+            f"the features of {text} are not finite numbers: the model's weights are damaged, or its training diverged"
+        )
+    return found
 
 
 def nll_of(model: SeqVAEForTextModeling, batch: TextBatch, num_samples: int, seed: int) -> torch.Tensor:

@@ -53,6 +53,16 @@ def test_features_are_those_of_encode(features: Any, vae: SeqVAE, batch_size: in
     np.testing.assert_allclose(features(TEXTS), vae.encode(TEXTS), atol=1e-5)
 
 
+def test_features_that_are_not_finite_are_refused(vae: SeqVAE) -> None:
+    damaged = SeqVAE.from_pretrained(CHECKPOINT)
+    with torch.no_grad():
+        damaged.model.get_encoder().embed_tokens.weight[vae.tokenizer.convert_tokens_to_ids("food")] = torch.nan
+    broken = pipeline("seqvae-features", model=damaged.model, tokenizer=damaged.tokenizer, device="cpu")
+    np.testing.assert_allclose(broken(TEXTS[1:]), vae.encode(TEXTS[1:]), atol=1e-5)
+    with pytest.raises(FloatingPointError, match="features of a text are not finite numbers"):
+        broken(TEXTS, batch_size=2)
+
+
 def test_one_text_gives_one_vector_and_a_stream_an_iterator(features: Any, vae: SeqVAE) -> None:
     assert isinstance(features(TEXTS[0])[0], float)
     np.testing.assert_allclose(features(TEXTS[0]), vae.encode(TEXTS[0]), atol=1e-5)
