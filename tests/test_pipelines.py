@@ -56,9 +56,9 @@ def test_features_are_those_of_encode(features: Any, vae: SeqVAE, batch_size: in
 def test_features_that_are_not_finite_are_refused(vae: SeqVAE) -> None:
     damaged = SeqVAE.from_pretrained(CHECKPOINT)
     with torch.no_grad():
-        damaged.model.get_encoder().embed_tokens.weight[vae.tokenizer.convert_tokens_to_ids("food")] = torch.nan
+        damaged.model.get_encoder().embed_tokens.weight[vae.tokenizer.convert_tokens_to_ids("staff")] = torch.nan
     broken = pipeline("seqvae-features", model=damaged.model, tokenizer=damaged.tokenizer, device="cpu")
-    np.testing.assert_allclose(broken(TEXTS[1:]), vae.encode(TEXTS[1:]), atol=1e-5)
+    np.testing.assert_allclose(broken(TEXTS[:3]), vae.encode(TEXTS[:3]), atol=1e-5)
     with pytest.raises(FloatingPointError, match="features of a text are not finite numbers"):
         broken(TEXTS, batch_size=2)
 
