@@ -269,6 +269,8 @@ def _arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.samples < 6 or given.samples % 6:
         parser.error(f"--samples must be a multiple of 6, got {given.samples}")
+    if "tf32" in given.precision and not given.device.startswith("cuda"):
+        parser.error(f"--precision tf32 is a precision of GPUs, and the device is {given.device}")
     return given
 
 

@@ -155,6 +155,10 @@ def test_train_writes_a_run_and_keeps_progress_off_standard_output(folder: Path)
         path.name for path in (folder / "another").iterdir()
     }
     assert len((folder / "another" / "history.jsonl").read_text().splitlines()) == 2
+    ended = folder / "another" / "finished.json"
+    ended.write_text(json.dumps(told := json.loads(ended.read_text()) | {"threads": 999}))
+    invoke(*TRAIN, "another", "--set", "training.epochs=2", "--limit", "train=40", "--resume")
+    assert json.loads(ended.read_text()) == told  # of the process that trained, not of one that found all done
     assert "texts train: 40 documents" in result.stderr and "best epoch" in result.stdout
     assert "%|" not in result.stdout and "%|" in result.stderr
 

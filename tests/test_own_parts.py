@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig
 from modeling_seqvae.decoders import UnigramDecoder
-from modeling_seqvae.hub.space import own_texts
+from modeling_seqvae.hub.space import own_sources
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.checkpoint import load_best, reading_of
@@ -146,11 +146,11 @@ def test_a_space_carries_the_modules_without_which_its_recipe_cannot_be_read(tmp
             for stage in ("", "pretraining."):
                 overrides = ["model.pooling_mode=soft_max", stage + field]
                 recipe = resolve("unigram_pretraining_elbo", "demo", overrides=overrides)
-                assert list(own_texts(recipe)) == ["own_parts", "parts_of_training"]
+                assert list(own_sources(recipe)) == ["own_parts", "parts_of_training"]
         (tmp_path / "app.py").write_text(OF_TRAINING.replace("only_rec", "of_app").replace("half", "of_app"), "utf-8")
         import_parts([str(tmp_path / "app.py")])
         with pytest.raises(ValueError, match="a module called app cannot stand in a Space"):
-            own_texts(resolve("max_pool", "demo", overrides=["training.objective=of_app"]))
+            own_sources(resolve("max_pool", "demo", overrides=["training.objective=of_app"]))
     finally:
         for name in ("half", "of_app"):
             SCHEDULES.pop(name, None)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,8 @@ PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x8
 WHEELS, CORPUS, INDEX = "wheels", "corpus", "pack.json"
 
 
-def pack(
-    folder: Path, corpus: str, data_dir: Path, given: Sequence[str] = GIVEN, python: str = PYTHON, wheels: bool = True
-) -> dict[str, Any]:
-    """Fill `folder` with wheels of what is not `given`, for a Python, and a corpus of files; returns what is in it.
+def pack(folder: Path, corpus: str, data_dir: Path, wheels: bool = True) -> dict[str, Any]:
+    """Fill `folder` with wheels of what is not GIVEN, for PYTHON, and a corpus of files; returns what is in it.
 
     Libraries have the versions that are installed here. Raises FileNotFoundError for a file that is not there,
     ValueError for a corpus that is not of files, CalledProcessError where pip cannot get a wheel.
@@ -42,12 +40,12 @@ def pack(
             )
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    found = missing_libraries(given, python) if wheels else {}
+    found = missing_libraries() if wheels else {}
     if found:
-        download(found, folder / WHEELS, python)
+        download(found, folder / WHEELS)
     for path in files.values():
         compress(data_dir / path, folder / CORPUS / f"{path}.bz2")
-    index = {"python": python, "libraries": found, "corpus": corpus, "files": sorted(files.values())}
+    index = {"python": PYTHON, "libraries": found, "corpus": corpus, "files": sorted(files.values())}
     (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", "utf-8")
     return index
 
@@ -63,8 +61,8 @@ def corpus_files(corpus: str) -> dict[str, str]:
     return paths
 
 
-def missing_libraries(given: Sequence[str] = GIVEN, python: str = PYTHON) -> dict[str, str]:
-    """What setup.py asks for, and what that asks for in turn, without the `given`: names and versions installed here.
+def missing_libraries() -> dict[str, str]:
+    """What setup.py asks for, and what that asks for in turn, without GIVEN: names and versions installed here.
 
     What the given ones bring is among them where others need it as well: a few small wheels. Raises
     PackageNotFoundError for what is not installed.
@@ -72,8 +70,8 @@ def missing_libraries(given: Sequence[str] = GIVEN, python: str = PYTHON) -> dic
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
-    known = {canonicalize_name(name) for name in given}
+    environment = {"python_version": PYTHON, "python_full_version": f"{PYTHON}.0", "sys_platform": "linux", "extra": ""}
+    known = {canonicalize_name(name) for name in GIVEN}
     found: dict[str, str] = {}
     waiting = [(Requirement(line), "") for line in _install_requires()]
     while waiting:
@@ -99,12 +97,12 @@ def _install_requires() -> list[str]:
     return re.findall(r'"([^"]+)"', "\n".join(line.partition("#")[0] for line in source.splitlines()))
 
 
-def download(libraries: Mapping[str, str], folder: Path, python: str = PYTHON) -> None:
-    """Wheels of these versions for a Python on 64-bit Linux, into `folder`, by pip."""
+def download(libraries: Mapping[str, str], folder: Path) -> None:
+    """Wheels of these versions for PYTHON on 64-bit Linux, into `folder`, by pip."""
     platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        + ["--implementation", "cp", "--python-version", python, *platforms, "--dest", str(folder)]
+        + ["--implementation", "cp", "--python-version", PYTHON, *platforms, "--dest", str(folder)]
         + [f"{name}=={number}" for name, number in libraries.items()],
         check=True,
     )

@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,12 @@ def main(settings: Settings, output_dir: Path, seconds: float) -> None:
                 torch.cuda.empty_cache()
 
 
-def size_of(settings: Settings, sentences: int, **shapes: Any) -> Size:
-    """The shapes of the preset's model, and of the paper's vocabulary and texts unless told otherwise."""
+def size_of(settings: Settings, sentences: int) -> Size:
+    """The shapes of the preset's model, and of the paper's vocabulary and texts; of a small model, small ones."""
     model = named_settings("training", settings.size)[0]["model"]
     sizes = {name.removesuffix("_size"): model[name] for name in ("embedding_size", "hidden_size", "latent_size")}
     small = {} if sizes["hidden"] > 64 else {"vocabulary": 200, "tokens": 12, "samples": 6, "matrix": 128}
-    return replace(Size(sentences, **sizes, **small), **shapes)
+    return Size(sentences, **sizes, **small)
 
 
 def profiles(bench: Bench) -> dict[str, Any]:

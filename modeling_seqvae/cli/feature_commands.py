@@ -135,8 +135,9 @@ def classify(
     print(summary(report))
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        picture = _picture(report, output)
     write_json(output / "report.json", report)
+    with writing(output):
+        picture = _picture(report, output)
     write_text(output / "report.md", report_markdown(report, picture))
     note(f"written to {output}: {', '.join(filter(None, ['report.md', 'report.json', picture]))}")
 

@@ -26,8 +26,8 @@ def write_pictures(
     """Write map, dimensions, traversal and curves into a folder; the names of the files, in the order of writing.
 
     `colour` is one of the explorer's, the labels or else the length; `text` is what the traversal is around, or the
-    middle of the prior. Raises ValueError for another method or colour, and ModuleNotFoundError that names the extra
-    without matplotlib.
+    middle of the prior. Raises ValueError for another method or colour, and without matplotlib ModuleNotFoundError that
+    says what to install.
     """
     colour = colour or next(iter(explorer.colours))
     places, values = explorer.places(method), explorer.coloured(colour)

@@ -21,7 +21,7 @@ from ..sharing import SharingError, code_files, prepare_repository, push_files, 
 from ..text import SeqVAE
 from ..training.callbacks import Callback
 from ..training.card import card, on_the_hub
-from ..training.checkpoint import best_checkpoint
+from ..training.checkpoint import best_checkpoint, require_undamaged
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, RECIPE, of_its_test_set, of_these_weights, require_history
 from ..training.trainer import SeqVAETrainer
@@ -67,6 +67,7 @@ def contents(
     run = Path(run)
     require_run(run)
     best = checkpoint or Path(best_checkpoint(str(run)))
+    require_undamaged(best)
     recipe, history = Recipe.load(run / RECIPE), require_history(run)
     evaluation, notes = _evaluation(run / "evaluation.json", best, recipe)
     files = checkpoint_files(best, code)
@@ -168,7 +169,8 @@ PANELS = (
 def curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
     """A PNG of bound, reconstruction, KL and mutual information on the validation set over the epochs of a run.
 
-    What a language model does not have is left out. Raises ModuleNotFoundError that names the extra without matplotlib.
+    What a language model does not have is left out. Raises ModuleNotFoundError that says what to install where there is
+    no matplotlib.
     """
     figure = require_matplotlib()(figsize=(7.2, 2.8), layout="constrained")
     epochs = [record["epoch"] for record in history]

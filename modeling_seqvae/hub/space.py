@@ -76,7 +76,7 @@ def space_contents(
     recipe, best = Recipe.load(require_run(run)), load_best(str(run))
     best.model.model._require_latent("be explored")
     folder = Path(best.model.name_or_path)
-    own = own_texts(recipe)
+    own = own_sources(recipe)
     shared = without_local_paths(recipe).model_copy(update={"imports": list(own)})
     files: dict[str, bytes | Path] = {f"model/{name}": it for name, it in checkpoint_files(folder, False).items()}
     files[f"model/{RECIPE}"] = dump_yaml(shared.model_dump(mode="json")).encode()
@@ -95,7 +95,7 @@ def space_contents(
     return Contents(files | (dict(_package()) if code else {}), f"the page of {title}", notes)
 
 
-def own_texts(recipe: Recipe) -> dict[str, str]:
+def own_sources(recipe: Recipe) -> dict[str, str]:
     """The text of the modules of one's own whose parts a recipe names, those of its training included, by their names.
 
     The Space reads the recipe, which needs all of them.

@@ -21,6 +21,7 @@ from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
 from ..evaluation.table import compare, how_likelihoods, state_of, table
 from ..text import SeqVAE
+from ..training.checkpoint import load_best
 from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
 from ..training.run_directory import require_history
@@ -96,7 +97,7 @@ def _train(recipes: Sequence[Recipe], output_dir: Path) -> None:
 
 
 def _outcome(recipe: Recipe, directory: Path, corpus: DatasetDict, truth: np.ndarray) -> Outcome:
-    vae = SeqVAE.from_pretrained(directory / "best")
+    vae = load_best(str(directory))
     history = require_history(directory)
     with quiet_libraries():
         sentences = tokenise(corpus["test"], vae.tokenizer)

@@ -31,6 +31,9 @@ from .steps import Step
 LOG = "output.log"
 """In a step's folder: what the step printed while others ran beside it."""
 
+FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
+"""Errors in code, ours or that of parts of the user's own: told with their kind and their traceback."""
+
 POLL_SECONDS = 0.5
 PRELOADED = ("modeling_seqvae.reproduce.steps", "torch.utils.data", "sklearn.linear_model")
 CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -202,9 +205,11 @@ def _do(
     except Interrupted:
         return "stopped by a signal; its state is saved"
     except BaseException as error:
-        if log is not None:
+        fault = isinstance(error, FAULTS)
+        if log is not None or fault:
             traceback.print_exc()
-        return str(error) or type(error).__name__
+        kind = type(error).__name__
+        return f"{kind}: {error}" if fault else str(error) or kind
     finally:
         if not _parent().is_alive():  # the pool would wait for another step
             os._exit(1)

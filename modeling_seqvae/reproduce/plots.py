@@ -36,7 +36,7 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
     """The two panels of Figure 3 of several methods: the mean over a method's runs, and each run as a thin line.
 
     The mean goes as far as all runs of the method do. Raises ValueError where a history holds no record, and
-    ModuleNotFoundError that names the extra without matplotlib.
+    ModuleNotFoundError that says what to install without matplotlib.
     """
     empty = [title for title, histories in runs.items() if not histories or not all(histories)]
     if empty:
@@ -134,7 +134,7 @@ WALLS = ((0, -1.0), (1, 1.0), (2, -1.0))
 def positions_figure(reports: Mapping[str, Mapping[str, Any]], path: Path, caption: str = "") -> None:
     """Nats that z tells and saves at each position, from the start and from the end, one curve a method.
 
-    `reports` are those of `position_report` by title. Raises ModuleNotFoundError that names the extra without
+    `reports` are those of `position_report` by title. Raises ModuleNotFoundError that says what to install without
     matplotlib.
     """
     figure = require_matplotlib()(figsize=(7.2, 5.0), layout="constrained")
@@ -268,7 +268,7 @@ def feature_space_figure(
 ) -> None:
     """Features (N, 3) in the cube [-1, 1]^3, and their shadows on its walls, one panel a method (paper, Figure 2).
 
-    `spaces` are points and their mean pairwise cosine, by title. Raises ModuleNotFoundError that names the extra
+    `spaces` are points and their mean pairwise cosine, by title. Raises ModuleNotFoundError that says what to install
     without matplotlib.
     """
     columns = min(len(spaces), 3)
@@ -306,7 +306,7 @@ MOST_NUMBERS = 12
 def confusion_figure(report: Mapping[str, Any]) -> bytes:
     """The matrices of a report of `classify` side by side, as a PNG: rows are true classes, colours shares of a row.
 
-    Raises ModuleNotFoundError that names the extra without matplotlib.
+    Raises ModuleNotFoundError that says what to install without matplotlib.
     """
     systems, names = report["systems"], report["classes"]
     columns = min(len(systems), 4)
@@ -318,7 +318,7 @@ def confusion_figure(report: Mapping[str, Any]) -> bytes:
     for axis in figure.axes[len(systems) :]:
         axis.set_axis_off()
     written = BytesIO()
-    figure.savefig(written, format="png", dpi=150)
+    as_written(figure).savefig(written, format="png", dpi=150)
     return written.getvalue()
 
 

@@ -46,14 +46,21 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
     Raises ValueError that names weights which are not, and what `best_checkpoint` raises.
     """
     best = best_checkpoint(checkpoint)  # maybe a name on the hub, which is no path everywhere
-    folder = Path(best)
-    import_parts((_recipe_of(folder) or {}).get("imports", ()))
-    if (folder / CHECKSUMS).is_file():
+    import_parts((_recipe_of(Path(best)) or {}).get("imports", ()))
+    require_undamaged(Path(best))
+    return SeqVAE.from_pretrained(best, device=device)
+
+
+def require_undamaged(best: Path) -> None:
+    """Raises ValueError that names the weights in a checkpoint's folder which are not what its note says was written.
+
+    A folder without such a note is let be.
+    """
+    if (best / CHECKSUMS).is_file():
         try:
-            verify_checksums(folder, [name for name in (WEIGHTS, DUAL_NETWORKS) if (folder / name).is_file()])
+            verify_checksums(best, [name for name in (WEIGHTS, DUAL_NETWORKS) if (best / name).is_file()])
         except ValueError as error:
             raise ValueError(f"{best} is damaged ({error}): put back a copy of it, or train again") from error
-    return SeqVAE.from_pretrained(best, device=device)
 
 
 def evaluate_checkpoint(

@@ -32,8 +32,8 @@ class Elbo:
         """
         if config.latent_size > 0 and not hasattr(posterior_of(config), "log_prob"):
             raise ValueError(
-                "training.objective elbo needs a KL that is known, which a posterior known by its draws alone has not: "
-                "let model.sampler_layers be 1, or take the objective ivae or ivae_mi"
+                f"training.objective {training.objective} needs a KL that is known, which a posterior known by its "
+                "draws alone has not: let model.sampler_layers be 1, or take the objective ivae or ivae_mi"
             )
 
     def __init__(self, model: SeqVAEForTextModeling, accelerator: Accelerator, seed: int):

@@ -93,7 +93,8 @@ def train(
             print(f"at most {_length(recipe, len(splits['train']))}", file=sys.stderr)
     data = (splits["train"], splits["validation"], tokenizer)
     trainer = train_on(recipe, output_dir, *data, resume, accelerator, progress, profile, callbacks)
-    if trainer.finished and trainer.accelerator.is_main_process:  # and was not stopped by a callback
+    told = (Path(output_dir) / FINISHED).is_file()  # by the process that came to the end
+    if trainer.finished and trainer.accelerator.is_main_process and not told:  # nor was stopped by a callback
         sizes = {"train": len(trainer.train_set), "validation": len(trainer.validation_set)}
         processor = {"device": trainer.accelerator.device.type, "threads": torch.get_num_threads()}
         write_json(Path(output_dir) / FINISHED, {"documents": sizes, FILES: files, **processor})
@@ -220,5 +221,5 @@ def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False
         told += f". To take over its vocabulary, train with its tokenizer: --tokenizer {checkpoint}"
     if told:
         raise ValueError(f"the encoder of {checkpoint} does not fit this run: it has {told}")
-    for own, other in ((model, source),) if whole else ((model.get_encoder(), source.get_encoder()),):
-        own.load_state_dict(other.state_dict())
+    own, other = (model, source) if whole else (model.get_encoder(), source.get_encoder())
+    own.load_state_dict(other.state_dict())

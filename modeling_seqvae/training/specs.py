@@ -137,7 +137,7 @@ class TrainingSpec(BaseModel):
             return fields
         epochs = fields.get("epochs", cls.model_fields["epochs"].default)
         shares = {
-            name: float(fields[name].removesuffix("%")) / 100 * epochs
+            name: _length(name, float(fields[name].removesuffix("%")) * epochs / 100)
             for name in LENGTHS
             if isinstance(epochs, int | float) and SHARE.fullmatch(str(fields.get(name, "")))
         }
@@ -196,9 +196,8 @@ class TrainingSpec(BaseModel):
             return spec
         least, most = (math.ceil(bound / math.ceil(sentences / self.batch_size)) for bound in self.updates)
         epochs = min(max(self.epochs, min(least, MOST_EPOCHS)), most)
-        lengths: dict[str, Any] = {name: getattr(self, name) * epochs / self.epochs for name in LENGTHS}
-        whole = {"epochs": epochs, "plateau_from": max(1, round(lengths["plateau_from"]))}
-        return spec.model_copy(update=lengths | whole | {"updates": None})
+        lengths = {name: _length(name, getattr(self, name) * epochs / self.epochs) for name in LENGTHS}
+        return spec.model_copy(update={**lengths, "epochs": epochs, "updates": None})
 
     def _settled_rates(self, words: float) -> dict[str, Any]:
         """The rates for batches of the `batch_size` texts of so many words."""
@@ -223,6 +222,11 @@ class TrainingSpec(BaseModel):
             return Plateau(self.epochs + 1, self.plateau_patience)
         ignored = self.annealing_epochs if SCHEDULES[self.kl_schedule].plateau_waits else 0.0
         return Plateau(self.plateau_from, self.plateau_patience, ignored)
+
+
+def _length(name: str, epochs: float) -> float:
+    """A length of the schedule in epochs, whole ones where it is the first epoch of a rule."""
+    return max(1, round(epochs)) if name == "plateau_from" else epochs
 
 
 def _scaled(rate: float, factor: float) -> float:

@@ -146,7 +146,7 @@ def test_what_is_missing_is_all_that_the_package_needs_but_the_large_libraries()
 def test_pip_is_asked_for_another_pythons_wheels(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(packing.subprocess, "run", lambda command, check: asked.append(command))
-    packing.download({"dill": "0.4.1"}, tmp_path, "3.12")
+    packing.download({"dill": "0.4.1"}, tmp_path)
     assert asked[0][-1] == "dill==0.4.1" and "--no-deps" in asked[0]
     assert asked[0][asked[0].index("--python-version") + 1] == "3.12"
 

@@ -199,3 +199,5 @@ def test_the_picture_is_drawn(report):
     from modeling_seqvae.reproduce.plots import confusion_figure
 
     assert confusion_figure(report).startswith(b"\x89PNG")
+    prices = [f"${number}$ or $\\rest_$" for number in range(len(report["classes"]))]  # no formulas
+    assert confusion_figure({**report, "classes": prices}).startswith(b"\x89PNG")

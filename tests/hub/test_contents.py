@@ -8,6 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from modeling_seqvae.data.corpus_spec import spec_from_path
+from modeling_seqvae.data.files import write_checksums
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import OURS, code_files
 from modeling_seqvae.training.recipe import Recipe
@@ -28,6 +29,17 @@ def test_a_run_is_shared_as_its_checkpoint_its_papers_and_its_code(make_run: Mak
     assert shared.title == "SeqVAE + Attention on demo"
     assert shared.sizes()["model.safetensors"] == 14_024
     assert read(shared.files["curves.png"]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_damaged_weights_are_not_shared(make_run: MakeRun, samples: int) -> None:
+    best = make_run() / "best"
+    write_checksums(best)
+    assert contents(best.parent, "user/name", samples=samples).files
+    intact = (best / "model.safetensors").read_bytes()
+    (best / "model.safetensors").write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"best is damaged .model.safetensors is not what was written"):
+        contents(best.parent, "user/name", samples=samples)
 
 
 def test_the_configuration_names_the_code_beside_it(make_run: MakeRun) -> None:

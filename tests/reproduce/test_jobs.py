@@ -33,6 +33,8 @@ def work(inputs, does="end", after=(), number=0):
     print("at work", os.environ["OMP_NUM_THREADS"], file=sys.stderr)
     if does == "fail":
         raise ValueError("the corpus is empty\\nsecond line")
+    if does == "slip":
+        return {}["nats"]
     if does == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "leave":
@@ -112,6 +114,11 @@ def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_
     assert "that it needs failed" in failed[after.key] and not (tmp_path / "after").exists()
     assert "Traceback" in (tmp_path / "bad" / LOG).read_text()
     assert all(one.done(tmp_path) for one in good) and not bad.done(tmp_path)
+
+
+def test_a_fault_of_code_is_told_with_its_kind(work: Any, tmp_path: Path) -> None:
+    slip = step(work, "slip", does="slip")
+    assert run([slip], tmp_path, jobs=1) == {slip.key: "KeyError: 'nats'"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec
+from modeling_seqvae.reproduce import request as module
 from modeling_seqvae.reproduce.request import Request, _safe
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint
+from modeling_seqvae.training.recipe import resolve
 
 PTB = Request("ptb", "small", limits={"train": 10_000})
 
@@ -96,7 +98,7 @@ def test_the_recipe_is_what_train_would_be_told():
 
 
 def test_another_corpus_keeps_the_rest():
-    training = PTB.training("max_pool", 0, corpus="yelp_sentiment", limits={})
+    training = replace(PTB, limits={}).training("max_pool", 0, corpus="yelp_sentiment")
     assert training.folder.as_posix() == "yelp_sentiment/max_pool/small/seed0"
     assert [one.recipe.training.seed for one in replace(PTB, seeds=3).trainings("max_pool")] == [0, 1, 2]
 
@@ -170,6 +172,18 @@ def test_runs_and_their_commands_know_the_modules_of_the_user_s_parts(tmp_path):
     assert training.recipe.imports == list(request.imports)
     assert training.options[-2:] == ("--import", request.imports[0])
     assert request.command("table1").endswith(f" --import {request.imports[0]}")
+    (tmp_path / "preset.yaml").write_text("model: {pooling_mode: first_of_request}\ncorpus: {max_words: 9}\n")
+    assert replace(request, preset=str(tmp_path / "preset.yaml")).read.max_words == 9
+
+
+def test_a_recipe_is_resolved_once_for_all_seeds(monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "resolve", lambda *given, **named: calls.append(given) or resolve(*given, **named))
+    request = replace(PTB, seeds=5, overrides=("training.epochs=9",))
+    for _ in range(2):
+        runs = request.trainings("max_pool")
+        assert [run.recipe.training.seed for run in runs] == [int(run.folder.name[4:]) for run in runs] == [*range(5)]
+    assert len(calls) == 2  # with the overrides and without
 
 
 def test_the_step_for_shuffled_words_measures_with_shuffled_words(request_for, make_runs, tmp_path):

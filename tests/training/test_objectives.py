@@ -225,6 +225,8 @@ def test_a_sampler_of_unknown_density_has_no_bound_to_train_on(make_recipe):
     deep = ("model.posterior=implicit", "model.sampler_layers=2")
     with pytest.raises(ValueError, match=r"--set: .*objective elbo .*sampler_layers be 1, or .* ivae or ivae_mi"):
         make_recipe(*deep)
+    with pytest.raises(ValueError, match=r"training.objective autoencoder needs a KL that is known"):
+        make_recipe(*deep, "training.objective=autoencoder")
     for method in ("ivae", "ivae_mi"):  # whose KL is in dual form
         assert make_recipe("model.sampler_layers=2", method=method).model["sampler_layers"] == 2
     make_recipe(deep[0])  # a linear one has an exact density

@@ -179,6 +179,13 @@ def test_a_length_may_be_a_share_of_the_run():
         assert (training.anneal_epochs, training.warmup_epochs, training.cycle_epochs) == (12, 1, 8)
 
 
+@pytest.mark.parametrize(("share", "epochs", "first"), [("7%", 100, 7), ("30%", 25, 8), ("1%", 10, 1)])
+def test_a_share_is_exact_and_the_first_epoch_of_a_rule_a_whole_one(share, epochs, first):
+    overrides = [f"training.{name}" for name in (f"epochs={epochs}", f"plateau_from={share}", f"anneal_epochs={share}")]
+    training = resolve("max_pool", "ptb", "small", overrides).training
+    assert training.plateau_from == first and training.anneal_epochs == int(share[:-1]) * epochs / 100
+
+
 def test_a_share_is_one_of_the_run_that_updates_make():
     training = resolve("max_pool", preset="auto", overrides=["training.anneal_epochs=25%"]).training.settled(3000, 20)
     assert training.anneal_epochs == pytest.approx(0.25 * training.epochs)
