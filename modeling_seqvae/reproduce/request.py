@@ -38,6 +38,7 @@ class Request:
     nll_sentences: int | None = None
     transfer: str | None = None
     imports: tuple[str, ...] = ()
+    _recipes: dict[Any, Recipe] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -48,7 +49,7 @@ class Request:
     def read(self) -> CorpusSpec:
         """The corpus as the runs read it: with what the preset and the overrides say of it."""
         own = [override for override in self.overrides if override.strip().startswith("corpus.")]
-        return resolve("seqvae", self.corpus, self.preset, own).corpus
+        return resolve("seqvae", self.corpus, self.preset, own, imports=self.imports).corpus
 
     def methods_or(self, own: Sequence[str]) -> list[str]:
         """The methods asked for, or else the target's own. Unknown ones: ValueError with the list of what there is."""
@@ -67,43 +68,38 @@ class Request:
         _require_titles(chosen)
         return chosen
 
-    def trainings(
-        self,
-        method: str,
-        *overrides: str,
-        corpus: str | CorpusSpec | None = None,
-        limits: Mapping[str, int] | None = None,
-    ) -> list[Training]:
-        """The run of each seed: a method with further `overrides`, on another corpus or with other limits.
+    def trainings(self, method: str, *overrides: str, corpus: str | None = None) -> list[Training]:
+        """The run of each seed: a method with further `overrides`, or on another corpus.
 
         Raises what `resolve` raises.
         """
-        return [self.training(method, seed, *overrides, corpus=corpus, limits=limits) for seed in range(self.seeds)]
+        return [self.training(method, seed, *overrides, corpus=corpus) for seed in range(self.seeds)]
 
-    def training(
-        self,
-        method: str,
-        seed: int,
-        *overrides: str,
-        corpus: str | CorpusSpec | None = None,
-        limits: Mapping[str, int] | None = None,
-    ) -> Training:
+    def training(self, method: str, seed: int, *overrides: str, corpus: str | None = None) -> Training:
         """The run of one seed. What limits the test set has no part in a training.
 
         Raises ValueError for an override of the request that would make the method another one.
         """
-        corpus = self.corpus if corpus is None else corpus
-        limits = {name: count for name, count in (self.limits if limits is None else limits).items() if name != "test"}
-        wanted = [*self.overrides, *overrides]
         _require_common(method, self.overrides)
         _require_free(self.overrides, overrides)
-        plain = resolve(method, corpus, self.preset, [f"training.seed={seed}"], limits, imports=self.imports)
-        recipe = resolve(method, corpus, self.preset, [*wanted, f"training.seed={seed}"], limits, imports=self.imports)
-        settings = settings_name(preset_name(corpus, self.preset), limits, recipe, plain)
+        wanted = (*self.overrides, *overrides)
+        recipe, plain = self._recipe(method, wanted, corpus), self._recipe(method, (), corpus)
+        named = self.corpus if corpus is None else corpus
+        settings = settings_name(preset_name(named, self.preset), recipe.limits, recipe, plain)
         folder = Path(_corpus_folder(recipe.corpus), _safe(recipe.method), settings, f"seed{seed}")
-        options = ["--method", method, *self._corpus_options(corpus)]
-        options += [*_changes(limits, [*wanted, f"training.seed={seed}"]), *_columns(corpus), *self._imported()]
-        return Training(recipe, folder, self.data_dir, tuple(options))
+        changes = _changes(recipe.limits, [*wanted, f"training.seed={seed}"])
+        options = ["--method", method, *self._corpus_options(named), *changes, *_columns(named), *self._imported()]
+        seeded = recipe.training.model_copy(update={"seed": seed})
+        return Training(recipe.model_copy(update={"training": seeded}), folder, self.data_dir, tuple(options))
+
+    def _recipe(self, method: str, overrides: tuple[str, ...], corpus: str | None) -> Recipe:
+        """That of every seed, resolved once: a table of many rows and seeds would else take seconds for nothing new."""
+        if (method, overrides, corpus) not in self._recipes:
+            limits = {name: count for name, count in self.limits.items() if name != "test"}
+            self._recipes[method, overrides, corpus] = resolve(
+                method, corpus or self.corpus, self.preset, overrides, limits, imports=self.imports
+            )
+        return self._recipes[method, overrides, corpus]
 
     def evaluation(self, training: Training, shuffled: bool = False) -> Evaluation:
         """The figures of a run's best model on the test set."""
