@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from ..tokenization import WHITE_SPACE, chunks
 from .caching import ROWS_AT_ONCE, explaining_the_cache
+from .files import whole
 from .labels import BYTE_ORDER_MARK
 
 Row = tuple[str | None, int, str | None]
@@ -44,15 +44,18 @@ def cached_tables(
     known = [_REVISION, str(path.absolute()), status.st_size, status.st_mtime_ns, *made_with]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"rows-{key}"
-    file, unfinished = folder / "rows.arrow", folder / "rows.new"
+    file = folder / "rows.arrow"
     with explaining_the_cache(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(folder / ".lock"):
             if not file.is_file():
-                with pa.OSFile(str(unfinished), "wb") as output, pa.ipc.new_stream(output, schema) as stream:
+                with (
+                    whole(file) as unfinished,
+                    pa.OSFile(str(unfinished), "wb") as output,
+                    pa.ipc.new_stream(output, schema) as stream,
+                ):
                     for table in tables():
                         stream.write_table(table)
-                os.replace(unfinished, file)
         return Dataset.from_file(str(file))
 
 

@@ -120,16 +120,25 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(f"could not write {path} ({error}); what stood there before is kept") from error
 
 
+@contextmanager
+def whole(path: Path, unfinished: Path | None = None) -> Iterator[Path]:
+    """Where to write a file that appears whole or not: `unfinished`, beside `path`, to which it is moved at the end.
+
+    By default its name ends as that of `path` does, by which libraries choose a format.
+    """
+    unfinished = unfinished or path.with_name(f".{path.stem}.new{path.suffix.lower()}")
+    try:
+        yield unfinished
+        _flush_file(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step, which other processes may be about to replace as well."""
-    fresh = _beside(path, f"{os.getpid()}.new")
-    try:
-        with writing(path):
-            fresh.write_text(text, "utf-8")
-            _flush_file(fresh)
-            os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with writing(path), whole(path, _beside(path, f"{os.getpid()}.new")) as fresh:
+        fresh.write_text(text, "utf-8")
 
 
 def remove_leftovers(directory: Path, names: Iterable[str]) -> None:

@@ -10,10 +10,11 @@ from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..data.files import whole
 from ..data.kept import Kept, kept_of
 from ..text import SeqVAE
 from .shards import write_in_shards
-from .writing import WRITERS, require_room, suffix_among, whole, write_table
+from .writing import WRITERS, require_room, suffix_among, write_table
 
 Blocks = Iterable[np.ndarray]
 ARRAY = ".npy"
@@ -33,6 +34,7 @@ def write_features(blocks: Blocks, names: Sequence[str], rows: int, path: Path, 
     """
     if require_suffix(path) == ARRAY:
         _require_none(path, kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as unfinished:
             _write_npy(blocks, len(names), rows, unfinished)
         return

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import warnings
@@ -17,7 +16,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..data.columns import identity_of, texts_of
-from ..data.files import exclusive_lock
+from ..data.files import exclusive_lock, whole
 from ..data.launch import launched
 from ..text import SeqVAE
 from ..text_batches import progress_bar
@@ -145,19 +144,14 @@ def _begin(folder: Path, job: dict[str, Any]) -> None:
                 "write to another file"
             )
         return
-    fresh = folder / f".{MANIFEST}.new"
-    fresh.write_text(json.dumps(job, indent=2), "utf-8")
-    os.replace(fresh, manifest)
+    with whole(manifest) as fresh:
+        fresh.write_text(json.dumps(job, indent=2), "utf-8")
 
 
 def save(computed: NDArray, path: Path) -> None:
     """Write a shard; it appears whole or not."""
-    fresh = path.with_name(f".{path.name}")
-    with fresh.open("wb") as file:
-        np.save(file, computed)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    with whole(path) as fresh:
+        np.save(fresh, computed)
 
 
 def _path(folder: Path, start: int) -> Path:

@@ -5,7 +5,6 @@ Letters in shapes: B sentences, T tokens, E embedding, H hidden units of each di
 
 import hashlib
 import math
-import os
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import LengthGroupedBatches, collate, in_order_of_length, rows, sentence_lengths
 from ..data.columns import array_of
+from ..data.files import whole
 from ..noise import seed_torch
 from ..text_batches import progress_bar
 from .probe import MLP_HIDDEN
@@ -161,9 +161,8 @@ class _Passes:
             "what": self.what, "accuracies": self.accuracies, "best": self.best, "random": random,
             "classifier": self.classifier.state_dict(), "optimizer": self.optimizer.state_dict(),
         }  # fmt: skip
-        fresh = path.with_name(f".{path.name}.new")
-        torch.save(state, fresh)
-        os.replace(fresh, path)
+        with whole(path) as fresh:
+            torch.save(state, fresh)
 
     def load(self, path: Path) -> None:
         """Go on from a file of `save`; one of something else, or that cannot be read, is left alone."""

@@ -7,9 +7,7 @@ of a .csv as JSON. What is missing or not a number is empty in a .csv and null e
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import pandas as pd
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
+from ..data.files import whole
 from ..data.kept import JSON, Kept
 
 Tables = Iterable[pa.Table]
@@ -103,18 +102,6 @@ def suffix_among(suffixes: Collection[str], path: Path, what: str) -> str:
     return suffix
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that appears whole or not: beside `path`, to which it is moved at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.new{path.suffix.lower()}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def require_room(path: Path, results: Collection[str], kept: Kept | None) -> None:
     """Raise ValueError for a kept column that has the name of a result, or that the file's format cannot hold."""
     if kept is None:
@@ -147,6 +134,7 @@ def write_table(results: Tables, schema: pa.Schema, path: Path, kept: Kept | Non
     """
     write = WRITERS[suffix_among(WRITERS, path, "a table")]
     require_room(path, schema.names, kept)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as unfinished:
         if kept is None:
             write(results, schema, unfinished)

@@ -212,7 +212,7 @@ def test_stopped_at_any_step_on_the_disk_it_goes_on_to_the_same_file(vae, tmp_pa
     while True:
         steps, step = steps + 1, 0
         with monkeypatch.context() as patch:
-            for module, name in ((shards, "save"), (shards.os, "replace"), (shutil, "rmtree"), (Path, "unlink")):
+            for module, name in ((shards, "save"), (os, "replace"), (shutil, "rmtree"), (Path, "unlink")):
                 patch.setattr(module, name, partial(stopping, getattr(module, name)))
             patch.setattr(Path, "unlink", lambda self, unlink=Path.unlink, **options: unlink(self, **options))
             try:
