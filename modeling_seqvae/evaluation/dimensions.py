@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from ..gaussian import DiagonalGaussian
-from ..posteriors import posterior_of
+from ..gaussian import STANDARD_NORMAL, DiagonalGaussian
+from ..posteriors import posterior_of, prior_of
 from ..text import SeqVAE
 
 BINS = 20
@@ -34,8 +34,9 @@ LEAST_OF_A_CLASS = 10
 class Dimensions:
     """Figures of every latent dimension over N sentences, (Z,) each.
 
-    `kl` in nats per sentence, None for posteriors whose dimensions are not independent; `variance` of the means over
-    the sentences, of which those above 0.01 count as active; `noise`, the mean of the posteriors' own variances.
+    `kl` in nats per sentence, None for posteriors that are no diagonal Gaussians beside N(0, I); `variance` of the
+    means over the sentences, of which those above 0.01 count as active; `noise`, the mean of the posteriors' own
+    variances.
     """
 
     kl: NDArray[np.float64] | None
@@ -52,8 +53,8 @@ class Dimensions:
 def dimensions_of(vae: SeqVAE, means: NDArray, variances: NDArray) -> Dimensions:
     """The figures of a model's dimensions, from the means and variances (N, Z) of sentences."""
     mean, variance = torch.from_numpy(means).double(), torch.from_numpy(variances).double()
-    kl = None
-    if posterior_of(vae.model.config).at_centre().kl_per_dimension is not None:
+    kind, kl = posterior_of(vae.model.config), None
+    if isinstance(kind, DiagonalGaussian) and prior_of(kind) is STANDARD_NORMAL:
         kl = DiagonalGaussian(mean, variance.log()).kl_per_dimension().mean(0).numpy()
     spread = mean.var(0).numpy() if len(means) > 1 else np.zeros(means.shape[1])
     return Dimensions(kl, spread, variance.mean(0).numpy())

@@ -114,9 +114,17 @@ class Explorer:
 
     def neighbours(self, text: Any, k: Any = 8, metric: Any = "cosine") -> list[Neighbour]:
         """The texts of the map nearest to a text."""
-        text, k = _text(text), _whole(k, "the number of neighbours", 1, MOST_NEIGHBOURS)
+        return self._near(self.vae.encode([_text(text)], "centre"), k, metric)
+
+    def neighbours_at(self, position: Any, k: Any = 8) -> list[Neighbour]:
+        """The texts of the map nearest to one of its points, however long the text there is."""
+        position = _whole(position, "the point", 0, len(self.texts) - 1)
+        return self._near(self.centres[position][None], k, "cosine")
+
+    def _near(self, centre: NDArray, k: Any, metric: Any) -> list[Neighbour]:
+        k = _whole(k, "the number of neighbours", 1, MOST_NEIGHBOURS)
         one_of(METRICS, metric, "metric")
-        indices, distances = nearest(self.vae.encode([text], "centre"), self.centres, k, metric)
+        indices, distances = nearest(centre, self.centres, k, metric)
         pairs = zip(indices[0].tolist(), distances[0].tolist(), strict=True)
         return [Neighbour(i, self.texts[i], distance) for i, distance in pairs]
 
@@ -131,7 +139,10 @@ class Explorer:
         prompt: Any = "",
         seed: Any = None,
     ) -> list[str]:
-        """New sentences from the prior, or from the aggregated posterior of the texts, that begin with a prompt."""
+        """New sentences from the prior or the aggregated posterior, that begin with a prompt.
+
+        The latter is the mixture that came with the checkpoint, or else one that is fitted to the texts and kept.
+        """
         count = _whole(count, "the number of sentences", 1, MOST_SENTENCES)
         options = self._options | {
             "temperature": _number(temperature, "the temperature", 0.05, 5.0),

@@ -21,7 +21,7 @@ from . import markup
 from .explorer import FARTHEST, LONGEST, MOST_NEIGHBOURS, MOST_SENTENCES, MOST_STEPS, Explorer
 
 HERE = Path(__file__).resolve().parent
-PRIORS = [("the prior p(z)", "model"), ("the texts' posteriors", "aggregate")]
+PRIORS = [("the prior p(z)", "model"), ("the aggregated posterior", "aggregate")]
 MOST_CLASSES = 8
 """Labels with a colour of their own; the others share one."""
 CURVES = {
@@ -155,7 +155,9 @@ def _map_tab(gr: Any, explorer: Explorer, made: Any) -> Callable[[Sequence[Any]]
         return map_value(explorer, method, colour)
 
     def neighbours(text: Any, count: Any) -> tuple[Any, str]:
-        near = explorer.neighbours(text, count)
+        return shown(explorer.neighbours(text, count))
+
+    def shown(near: Sequence[Any]) -> tuple[Any, str]:
         return gr.HTML(near=[one.position for one in near]), markup.neighbours(near, explorer.labels)
 
     for trigger, name in ((made.load, "map"), (method.change, False), (colour.change, False)):
@@ -165,8 +167,9 @@ def _map_tab(gr: Any, explorer: Explorer, made: Any) -> Callable[[Sequence[Any]]
 
     def choose(texts: Sequence[Any]) -> None:
         def chosen(count: Any, event: gr.EventData) -> Any:
-            one = explorer.text_at(getattr(event, "index", None))
-            return (*neighbours(one, count), one, *[one] * len(texts))
+            point = getattr(event, "index", None)
+            near, one = explorer.neighbours_at(point, count), explorer.text_at(point)[:LONGEST]
+            return (*shown(near), one, *[one] * len(texts))
 
         drawn.select(_told(gr, chosen), count, [drawn, found, text, *texts], api_name=False)
 

@@ -1,11 +1,15 @@
 """What single dimensions hold: KL and variance, and two measures of whether a label sits in one of them."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.evaluation.dimensions import Dimensions, dimensions_of, disentanglement, label_information
+from modeling_seqvae.gaussian import DiagonalGaussian
+from modeling_seqvae.posteriors import POSTERIORS
 
 CHECKPOINT = "tests/fixtures/checkpoint-v1"
 TEXTS = ["the food was good .", "our room was cold", "the staff was warm", "wow", "what a dull museum", "the food"]
@@ -112,3 +116,23 @@ def test_dimensions_that_are_not_independent_have_no_kl_and_go_by_variance(make_
     found = dimensions_of(vae, means, np.ones_like(means))
     assert found.kl is None and found.order == [1, 2, 0]
     assert Dimensions(None, np.zeros(2), np.ones(2)).order == [0, 1]
+
+
+class Elsewhere(DiagonalGaussian):
+    prior = "another"
+
+
+def another_family(*parts: torch.Tensor) -> SimpleNamespace:
+    return SimpleNamespace(at_centre=DiagonalGaussian(*parts).at_centre)
+
+
+@pytest.mark.parametrize("family", [Elsewhere, another_family])
+def test_the_kl_of_another_family_or_prior_is_not_taken_for_a_gaussian_s(family, monkeypatch) -> None:
+    class Head(torch.nn.Module):
+        def forward(self, pooled):
+            return family(torch.zeros(1, 3), torch.zeros(1, 3))
+
+    monkeypatch.setitem(POSTERIORS, "own", lambda hidden_size, config: Head())
+    vae = SeqVAE.from_pretrained(CHECKPOINT)
+    vae.model.config.posterior = "own"
+    assert dimensions_of(vae, np.eye(3, dtype=np.float32), np.ones((3, 3), np.float32)).kl is None

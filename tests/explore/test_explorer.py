@@ -20,6 +20,12 @@ def test_neighbours_are_those_of_the_model(explorer: Explorer, vae: SeqVAE) -> N
     expected = vae.neighbours(TEXT, explorer.texts, 4)
     assert [near.position for near in found] == [near.position for near in expected]
     assert explorer.neighbours(explorer.texts[7], 1)[0].position == 7 == explorer.texts.index(explorer.text_at(7))
+    for one, other in zip(explorer.neighbours_at(7.0, 3), explorer.neighbours(explorer.texts[7], 3), strict=True):
+        assert one.position == other.position and one.distance == pytest.approx(other.distance, abs=1e-6)
+    long = Explorer(vae, [TEXT, "a long text " * LONGEST])
+    assert long.neighbours_at(1)[0].position == 1
+    with pytest.raises(ValueError, match="the point"):
+        long.neighbours_at(2)
 
 
 def test_sentences_are_those_of_the_model_without_unknown_words(explorer: Explorer, vae: SeqVAE) -> None:
