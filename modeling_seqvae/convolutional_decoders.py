@@ -166,7 +166,7 @@ class DilatedCNNDecoder(Decoder):
             pasts.append(past.flatten(1))
         states[-1] = self.output_dropout(states[-1])
         kept = torch.cat(pasts, 1)[None]  # (1, B, .)
-        seen_tokens = embeds.shape[1] + (cache.seen_tokens if cache else 0)
+        seen_tokens = embeds.shape[1] + (cache.seen_tokens if cache is not None else 0)
         return (embeds, *states[1:]), SeqVAECache(kept, kept[:0, :, :0], seen_tokens)
 
     def _pasts(self, like: torch.Tensor, cache: SeqVAECache | None) -> list[torch.Tensor]:

@@ -189,7 +189,7 @@ class LSTMDecoder(Decoder):
 
         The last entry is what the vocabulary layer reads: dropout, and the skip connection if there is one, included.
         """
-        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds, cache.seen_tokens if cache else 0)
+        embeds, inputs = self._inputs(latents, input_ids, inputs_embeds, cache.seen_tokens if cache is not None else 0)
         latents = latents.to(embeds.dtype)
         past = self.initial_state(latents) if cache is None else cache
         states, hidden, cell = [inputs], [], []
@@ -252,7 +252,7 @@ class UnigramDecoder(Decoder):
         cache: SeqVAECache | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
         words = self.given(input_ids, inputs_embeds)
-        seen_tokens = words.shape[1] + (cache.seen_tokens if cache else 0)
+        seen_tokens = words.shape[1] + (cache.seen_tokens if cache is not None else 0)
         nothing = latents.new_empty(0, latents.shape[0], 0)
         return (latents[:, None],), SeqVAECache(nothing, nothing, seen_tokens)
 

@@ -284,9 +284,9 @@ def _is_even(factors: torch.Tensor) -> bool:
     return factors.stride() == (0,) or bool((factors == factors[0]).all())
 
 
-# LSTM layers over a sentence, by torch's own kernels or, on a CPU, by ours where those waste arithmetic.
+# LSTM layers over a sentence, by torch's own kernels or by ours where those waste arithmetic.
 #
-# Two cases: training in bfloat16, where oneDNN's backward pass runs at float32's speed; and scoring one sentence under
+# On a CPU: training in bfloat16, where oneDNN's backward pass runs at float32's speed; and scoring one sentence under
 # many latents, where the words' share of the gates is the same for all of them.
 # Letters: T tokens, B sentences, S latents a sentence, H hidden; the gates (4H) stand in torch's order i, f, g, o.
 

@@ -205,7 +205,7 @@ class LatentOperations(ABC):
         """Sentences of latents (N, Z)."""
 
     @abstractmethod
-    def _require_latent(self, action: str, level: int = ...) -> None: ...
+    def _require_latent(self, action: str) -> None: ...
 
     def interpolate(
         self, a: str, b: str, steps: int = 7, seed: int | None = None, path: str = "linear", **generation_kwargs: Any

@@ -16,9 +16,10 @@ CACHE_NAME = next(field.name for field in fields(Seq2SeqLMOutput) if field.name 
 
 
 class SeqVAECache:
-    """The decoder's recurrent state: what keys and values are to an attention model.
+    """The decoder's state: what keys and values are to an attention model. Its size does not grow with the sentence.
 
-    hidden and cell are (L, B, H). Its size does not grow with the sentence.
+    Of an LSTM hidden and cell are (L, B, H). Of a dilated CNN hidden is (1, B, .), what its layers look back on, and
+    cell is empty; a decoder that reads no words has both empty.
     """
 
     # What `generate` asks of every cache. "Linear" would mean that the number of tokens read is not known.
@@ -84,10 +85,10 @@ def one_cache(cache: SeqVAECache | None, past_key_values: SeqVAECache | None) ->
 class SeqVAEEncoderOutput(ModelOutput):
     """What the encoder made of a batch.
 
-    last_hidden_state (B, T, H), the LSTM's states; latents (B, Z), the posterior's mean or a draw; kl (B,) in nats, and
-    kl_per_dimension (B, Z), None for a posterior whose dimensions are not independent;
-    pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states; flow_inputs (B, K, Z), what
-    each of K flows of the posterior was given.
+    last_hidden_state (B, T, H), the LSTM's states, or fewer than T of a convolutional encoder; latents (B, Z), the
+    posterior's mean or a draw; kl (B,) in nats, and kl_per_dimension (B, Z), None for a posterior whose dimensions are
+    not independent; pooled (B, H), the features h_x; hidden_states, the embeddings and each layer's states;
+    flow_inputs (B, K, Z), what each of K flows of the posterior was given.
     """
 
     last_hidden_state: torch.Tensor | None = None

@@ -35,6 +35,7 @@ from .text_batches import (
     latent_warning,
     nll_of,
     one_of,
+    outside,
     progress_bar,
     prompt_ids,
     read_features,
@@ -190,7 +191,7 @@ class SeqVAE(LatentOperations):
         an array, and `precision` "int8", "uint8", or one bit a column, "binary" and "ubinary": see `as_embeddings`.
         Raises FloatingPointError for features that are not finite numbers, as of weights that are not.
         """
-        self._require_latent("encode", 4)
+        self._require_latent("encode")
         names = self.feature_names(features)
         one_of(PRECISIONS, precision, "precision")
         listed = as_list_of_strings(texts)
@@ -252,7 +253,7 @@ class SeqVAE(LatentOperations):
         that `fit_aggregate` has fitted to posteriors, instead of p(z). ValueError for a negative `n`, and where there
         is no such mixture.
         """
-        self._warn_if_collapsed(3)
+        self._warn_if_collapsed()
         generator = _generator(seed)
         if one_of(SAMPLED_FROM, prior, "prior"):
             self.model.model._require_latent("sample from posteriors")
@@ -279,7 +280,7 @@ class SeqVAE(LatentOperations):
         there are at least 10,000. A text's draws depend on the seed and its place in the list. Raises ValueError for no
         texts, and for fewer draws than components.
         """
-        self._require_latent("fit a mixture", 4)
+        self._require_latent("fit a mixture")
         components, listed = at_least(1, components, "components"), as_list_of_strings(texts)
         if not listed:
             raise ValueError("there are no texts to fit a mixture to")
@@ -300,7 +301,7 @@ class SeqVAE(LatentOperations):
         `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
         than (N, Z), and for latents that are not finite.
         """
-        self._require_latent("decode", 4)
+        self._require_latent("decode")
         z = latents.float() if isinstance(latents, torch.Tensor) else torch.tensor(np.asarray(latents, np.float32))
         latent_size = self.model.config.latent_size
         if z.shape == (0,):
@@ -354,7 +355,7 @@ class SeqVAE(LatentOperations):
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
             nll = nll_of(self.model, batch, num_samples, seed)
-            values[batch.positions] = nll.double().cpu().numpy()
+            values[batch.positions] = nll.cpu().double().numpy()
         return values[0] if isinstance(texts, str) else values
 
     @torch.inference_mode()
@@ -374,21 +375,21 @@ class SeqVAE(LatentOperations):
         seed = _seed(seed)
         values = np.empty(len(listed))
         for batch in self._batches(listed, "scoring", batch_size, show_progress):
-            values[batch.positions] = -bound_of(self.model, batch, seed).double().cpu().numpy()
+            values[batch.positions] = -bound_of(self.model, batch, seed).cpu().double().numpy()
         return values[0] if isinstance(texts, str) else values
 
-    def _require_latent(self, action: str, level: int = 3) -> None:
-        """Refuse a language model, and warn of a collapsed posterior; `level` frames up is the user's line."""
+    def _require_latent(self, action: str) -> None:
+        """Refuse a language model, and warn of a collapsed posterior."""
         self.model.model._require_latent(action)
-        self._warn_if_collapsed(level)
+        self._warn_if_collapsed()
 
-    def _warn_if_collapsed(self, level: int) -> None:
+    def _warn_if_collapsed(self) -> None:
         """One warning for this object's life where the checkpoint says that its latent says next to nothing."""
         kl = self.model.config.validation_kl
         warning = "" if kl is None or self._warned else latent_warning(kl, self.model.config.validation_mi)
         if warning:
             self._warned = True
-            warnings.warn(f"{self.model.name_or_path or 'this model'}: {warning}", stacklevel=level + 1)
+            warnings.warn(f"{self.model.name_or_path or 'this model'}: {warning}", stacklevel=outside())
 
     def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""

@@ -1,6 +1,7 @@
 """Texts as batches for a model, and what `encode` takes from the model's answers."""
 
 import operator
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,9 +36,6 @@ UNKNOWN_SHARE = 0.2
 
 WINDOW_BATCHES = 256
 """Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
-
-CALLER = 5
-"""Frames from a warning up to the line that called `encode` or `nll`, through _batches, method and inference_mode."""
 
 
 class TextBatch(NamedTuple):
@@ -85,6 +83,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
+def outside() -> int:
+    """The `stacklevel` of a warning that is given here, so that it names the user's line.
+
+    Between the two stand methods of ours that call each other, and torch's decorators.
+    """
+    ours = (__name__.rpartition(".")[0], "torch")
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(tuple(f"{name}." for name in ours)):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 @dataclass
 class _Tally:
     """What deserves a warning, counted over a call."""
@@ -99,13 +109,13 @@ class _Tally:
                 f"{self.unknown / self.words:.0%} of the words are not in the model's vocabulary and were read as "
                 "unknown: the texts may be of another kind, language or tokenisation than those it was trained on, and "
                 "then its results say little about them",
-                stacklevel=CALLER,
+                stacklevel=outside(),
             )
         if self.cut:
             warnings.warn(
                 f"{self.cut} texts have more than {limit} tokens and were cut there: set tokenizer.model_max_length "
                 "higher to read them whole",
-                stacklevel=CALLER,
+                stacklevel=outside(),
             )
 
 
@@ -295,7 +305,7 @@ def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
         warnings.warn(
             f"{unknown} of the {len(ids) - 1} words of the prompt {prompt[:80]!r} are not in the model's vocabulary: "
             f"sentences begin with {tokenizer.unk_token} in their places",
-            stacklevel=CALLER,
+            stacklevel=outside(),
         )
     return torch.tensor([ids])
 

@@ -230,16 +230,6 @@ def reads_unknown(tokenizer: PreTrainedTokenizerBase) -> bool:
     return getattr(tokenizer.backend_tokenizer.model, "unk_token", UNKNOWN) is not None
 
 
-def unknown_share(tokenizer: PreTrainedTokenizerFast, texts: Iterable[str]) -> float:
-    """Share of the words of `texts`, in [0, 1], that the tokenizer does not know; 0 if there are no words."""
-    words = unknown = 0
-    for chunk in chunks(texts):
-        for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"]:
-            words += len(ids)
-            unknown += ids.count(tokenizer.unk_token_id)
-    return unknown / words if words else 0.0
-
-
 def decode_sentences(tokenizer: PreTrainedTokenizerFast, sentences: Iterable[Sequence[int]]) -> list[str]:
     """Texts of id sequences: cut at the first `</s>`, without `<s>` and pad, with unknown words visible as the mark.
 

@@ -204,8 +204,9 @@ def test_sentences_begin_with_the_prompt(vae, language_model):
 
 
 def test_what_cannot_be_a_prompt_is_told(vae):
-    with pytest.warns(UserWarning, match="1 of the 2 words of the prompt 'the pizza'"):
+    with pytest.warns(UserWarning, match="1 of the 2 words of the prompt 'the pizza'") as record:
         assert vae.sample(1, seed=0, prompt="the pizza")[0].startswith("the <unk>")
+    assert [warning.filename for warning in record] == [__file__]
     vae.model.generation_config.max_length, before = 3, vae.model.generation_config.max_length
     with pytest.raises(ValueError, match=r"the prompt has 2 tokens, and a sentence at most 2, .*give max_new_tokens"):
         vae.sample(1, prompt="the food")
@@ -411,6 +412,10 @@ def test_many_unknown_words_warn_once_a_call_and_a_fifth_does_not(vae, monkeypat
         vae.encode(["the food was qu ux", "we loved every bite zzz"] * 20, batch_size=2)
     assert len(record) == 1
     assert record[0].filename == __file__
+    for use in (vae.nll, vae.elbo, vae.reconstruct, lambda text: vae.interpolate(text, text, 2)):
+        with pytest.warns(UserWarning, match="100% of the words") as record:
+            use("qu ux")
+        assert [warning.filename for warning in record] == [__file__]
     with pytest.warns(UserWarning, match="100%"):
         assert np.isfinite(vae.encode(["qu ux"])).all()
     with warnings.catch_warnings():

@@ -13,7 +13,6 @@ from modeling_seqvae.tokenization import (
     decode_sentences,
     pieces_of,
     train_tokenizer,
-    unknown_share,
     word_splitter,
 )
 
@@ -148,19 +147,11 @@ def test_decoded_sentences_end_at_the_first_end_and_show_unknown_words():
     assert decode_sentences(tokenizer, [[1, 4, 3, 2, 5, 2, 0], [4, 5], []]) == ["a _UNK", "a b", ""]
 
 
-def test_unknown_share():
-    tokenizer = train_tokenizer(["a b"])
-    assert unknown_share(tokenizer, ["a x", "b y", ""]) == 0.5
-    assert unknown_share(tokenizer, []) == 0.0
-    assert unknown_share(tokenizer, (f"a x{i} b b" for i in range(2500))) == 0.25
-
-
 @pytest.mark.parametrize("call", [{"padding": True}, {"truncation": True, "max_length": 3}])
 def test_what_the_last_call_left_on_changes_no_figure(call):
     texts = ["a x", "b y a b a b a b", ""]
     fresh, used = (train_tokenizer(["a b"]) for _ in range(2))
     used(texts, **call)
-    assert unknown_share(used, texts) == unknown_share(fresh, texts) == 0.2
     assert pieces_of(used) == pieces_of(fresh)
 
 

@@ -369,13 +369,10 @@ def sample(rng: random.Random) -> Review:
     return Review(sentence.text, int(sentence.attributes["stars"]), sentence.attributes["topic"])
 
 
-def log_probability(text: str) -> float:
-    """The true log p(text) in nats, the end of the sentence included; -inf for a text the grammar cannot produce."""
-    return review_grammar().log_probability(text)
-
-
 def true_nll(texts: Iterable[str], known: Container[str] | None = None) -> NDArray[np.float64]:
-    """-log p(text) of each text, (N,), in nats per sentence: what no model can beat on average.
+    """-log p(text) of each text, (N,), in nats per sentence, its end included: what no model can beat on average.
+
+    Infinite for a text that the grammar cannot produce.
 
     With `known`, the words of a model's vocabulary, of the texts as that model sees them, all unknown words being one.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -115,14 +115,21 @@ def _tokenised(rows: Dataset, source: HubSource, labels: tuple[str, ...]) -> Dat
             desc=f"Tokenising {source.dataset}",
             fn_kwargs={
                 "source": source.model_dump(mode="json", exclude={"train", "validation", "test", "seed"}),
-                "labels": labels,
+                "labels": labels if source.first_label or not label else _as_held(labels, rows.features[label]),
                 "revision": _REVISION,
             },
         )
 
 
+def _as_held(labels: tuple[str, ...], feature: Any) -> tuple[Any, ...]:
+    """Names of labels as a column has them: numbers of classes, numbers, or names."""
+    if isinstance(feature, ClassLabel):
+        return tuple(map(feature.str2int, labels))
+    return tuple(map(int, labels)) if "int" in str(getattr(feature, "dtype", "")) else labels
+
+
 def _tokenise(
-    batch: Mapping[str, Sequence[Any]], *, source: Mapping[str, Any], labels: Sequence[str], revision: int
+    batch: Mapping[str, Sequence[Any]], *, source: Mapping[str, Any], labels: Sequence[Any], revision: int
 ) -> dict[str, list[Any]]:
     how = HubSource.model_validate(source)
     split = word_splitter(NORMALISATION)

@@ -226,7 +226,7 @@ class Evaluator:
         nll: np.ndarray = _gathered(scored())["nll"].double().numpy()  # of all of the first `count`, in order
         bad = np.flatnonzero(~np.isfinite(nll))
         if len(bad):
-            raise FloatingPointError(f"the likelihood of sentence {bad[0]} is not a finite number")
+            raise FloatingPointError(f"the likelihood of sentence {self.numbers[bad[0]]} is not a finite number")
         return nll
 
     def _batches(self, count: int, description: str) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -254,7 +254,7 @@ class Evaluator:
             return batch["input_ids"]
         words = batch["input_ids"]
         order = torch.arange(words.shape[1]).repeat(len(words), 1)  # (B, T)
-        lengths = sentence_lengths(self.dataset)[np.searchsorted(self.numbers, numbers)]
+        lengths = batch["attention_mask"].sum(1).tolist()
         for row, number, length in zip(order, numbers, lengths, strict=True):
             permuted = np.random.default_rng((self.seed, int(number))).permutation(length - 2)
             row[1 : length - 1] = 1 + torch.from_numpy(permuted)

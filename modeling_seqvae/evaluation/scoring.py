@@ -206,7 +206,7 @@ class _Scoring:
             nll = torch.full_like(bound, math.nan) if self.samples is None else self._nll(batch)
             tokens = batch.attention_mask.sum(1) - 1
             unknown = ((batch.input_ids == tokenizer.unk_token_id) & (batch.attention_mask == 1)).sum(1)
-            columns = [column.double().cpu().numpy() for column in (nll, bound, tokens, unknown)]
+            columns = [column.cpu().double().numpy() for column in (nll, bound, tokens, unknown)]
             chosen = [texts[place] for place in batch.positions]
             read = [self._read(text, int(count) + 1) for text, count in zip(chosen, columns[2], strict=True)]
             values[batch.positions] = np.column_stack([*columns, np.array(read)])

@@ -12,14 +12,13 @@ from sklearn.metrics import confusion_matrix
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import tokenise, unknown_share_of
-from ..data.columns import array_of, texts_of
+from ..data.columns import array_of
 from ..data.corpora import load_corpus
 from ..data.corpus_spec import CorpusSpec
 from ..data.vocabulary import corpus_tokenizer
 from ..evaluation.classify import classify, require_labels, scores
 from ..evaluation.supervised import EPOCHS, predict, train_classifier
 from ..evaluation.table import numbers
-from ..tokenization import unknown_share
 from .request import Request, paper_settings, published, rows_of
 from .rows import (
     Report,
@@ -182,7 +181,7 @@ def measure_labels(inputs: Inputs, corpus: Mapping[str, Any], limits: Mapping[st
     return {
         **_score(read["encoder", "MLP"]),
         "linear_accuracy": read["encoder", "logistic regression"]["accuracy"],
-        "unknown_share": unknown_share(vae.tokenizer, texts_of(loaded.splits["test"])),
+        "unknown_share": unknown_share_of(tokenise(loaded.splits["test"], vae.tokenizer)),
         "sentences": len(loaded.splits["test"]),
         "classes": len(report["classes"]),
         **{system["features"]: _score(system) for system in report["systems"] if system["features"] in BESIDE},

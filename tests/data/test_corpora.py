@@ -14,9 +14,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from pydantic import ValidationError
 
 from modeling_seqvae.data import hub_corpora
+from modeling_seqvae.data.batching import tokenise, unknown_share_of
 from modeling_seqvae.data.corpora import load_corpus
 from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
-from modeling_seqvae.tokenization import train_tokenizer, unknown_share, word_splitter
+from modeling_seqvae.tokenization import train_tokenizer, word_splitter
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMED = ["arxiv", "ptb", "yahoo", "yelp", "yelp_sentiment", "yelp_stars", "demo"]
@@ -109,7 +110,7 @@ def test_demo():
     corpus = load_corpus(named("demo"), limits={"train": 50, "validation": 20, "test": 20})
     assert corpus.splits["train"].features["label"].names == ["1", "2", "3", "4", "5"]
     tokenizer = train_tokenizer(corpus.splits["train"]["text"], **corpus.spec.tokenizer_settings())
-    assert unknown_share(tokenizer, corpus.splits["train"]["text"]) < 0.2
+    assert unknown_share_of(tokenise(corpus.splits["train"], tokenizer)) < 0.2
     assert corpus.report.splits["train"].available is None  # no more are drawn than are asked for
     assert load_corpus(named("demo"), limits={"train": 50}).report.splits["test"].available == 2_000
 
@@ -399,7 +400,19 @@ def test_a_benchmark_from_the_hub(hub, name):
     assert (settings["normalisation"], settings["unknown_mark"], settings["min_frequency"]) == ("words", "<unk>", 2)
     tokenizer = train_tokenizer(texts, **settings)
     raw = HUB_ROWS[name]["best_answer" if name == "yahoo" else "text"][1]
-    assert unknown_share(tokenizer, [raw]) < 0.1  # it reads raw text as it read the corpus
+    read = tokenizer(raw, add_special_tokens=False)["input_ids"]
+    assert read.count(tokenizer.unk_token_id) < 0.1 * len(read)  # it reads raw text as it read the corpus
+
+
+def test_of_the_classes_of_a_hub_dataset_some_may_be_chosen(hub, monkeypatch):
+    spec = named("yelp")
+    source = spec.hub.model_dump() | {"train": 9, "validation": 3, "test": 4}
+    some = spec.model_dump() | {"hub": source, "labelled": True, "labels": ["class 1", "class 3"]}
+    plain = Dataset.from_dict(HUB_ROWS["yelp"])
+    for labels in (["class 1", "class 3"], ["1", "3"]):
+        train = load_corpus(CorpusSpec(**some | {"labels": labels})).splits["train"]
+        assert len(train) == 9 and {train.features["label"].int2str(label) for label in train["label"]} == set(labels)
+        monkeypatch.setattr(datasets, "load_dataset", lambda *given, **options: plain)  # whose labels are numbers
 
 
 def test_yahoo_joins_title_content_and_answer(hub):

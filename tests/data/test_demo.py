@@ -107,18 +107,15 @@ def test_every_sentence_has_a_probability(corpus):
         assert (nll > 0).all()
 
 
-def test_true_nll_is_minus_log_probability(corpus):
-    texts = corpus["test"]["text"][:20]
-    assert demo.true_nll(texts).tolist() == [-demo.log_probability(text) for text in texts]
+def test_no_texts_have_no_nll():
     assert demo.true_nll([]).shape == (0,)
 
 
 def test_impossible_reviews_have_probability_zero(corpus):
     text = corpus["test"]["text"][0]
     words = text.split(" ")
-    for impossible in (text + " .", text.upper(), " ".join(words[:-1]), " ".join(words[::-1]), "i like trains .", ""):
-        assert demo.log_probability(impossible) == -math.inf
-    assert demo.true_nll(["i like trains ."]).tolist() == [math.inf]
+    impossible = [text + " .", text.upper(), " ".join(words[:-1]), " ".join(words[::-1]), "i like trains .", ""]
+    assert demo.true_nll(impossible).tolist() == [math.inf] * len(impossible)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +133,7 @@ def test_impossible_reviews_have_probability_zero(corpus):
     ],
 )
 def test_attributes_hold_from_the_first_word_to_the_last(text, possible):
-    assert (demo.log_probability(text) > -math.inf) == possible
+    assert (demo.true_nll([text])[0] < math.inf) == possible
 
 
 def test_labels_are_among_those_under_which_the_sentence_is_possible(corpus):

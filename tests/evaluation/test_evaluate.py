@@ -516,6 +516,8 @@ def test_a_likelihood_that_is_no_number_names_the_sentence(model, dataset) -> No
         model.model.decoder.embed_tokens.weight[9] = math.nan
     with pytest.raises(FloatingPointError, match=f"sentence {bad} is not a finite number"):
         evaluator(model, dataset).nll(SAMPLES)
+    with pytest.raises(FloatingPointError, match=f"sentence {bad} is not a finite number"):
+        evaluator(model, dataset.select([bad])).nll(SAMPLES)  # its number, not its place
 
 
 @pytest.mark.parametrize("shuffle_words", [False, True])
