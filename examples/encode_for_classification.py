@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from modeling_seqvae import SeqVAEVectorizer
 from modeling_seqvae.data import demo
 
-CHECKPOINT = Path(__file__).resolve().parents[1] / "model_cards" / "demo-max-pool"
+CHECKPOINT = Path(__file__).resolve().parents[1] / "model_cards" / "demo-unigram-pretraining"
 
 
 def main() -> None:

@@ -203,7 +203,8 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
     by = objective_class(training.objective).selects_by
     chosen = {"rec": "reconstruction loss"}.get(by, MEASURES[by][0])
-    weight = f"; KL weight `{training.kl_schedule}` from {training.kl_start:g} to {training.kl_stop:g}"
+    rise = f"`{training.kl_schedule}` from {training.kl_weight(0):g} to {training.kl_stop:g}"
+    weight = f"; KL weight {rise if training.annealing_epochs else f'{training.kl_stop:g} throughout'}"
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
         f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`"
