@@ -5,7 +5,7 @@ number), and every process sees every measurement.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,19 +98,15 @@ class Evaluator:
     @torch.no_grad()
     def measure(self) -> Measurements:
         """-ELBO terms and posteriors of every sentence."""
-        dispersion = metrics.Dispersion()
+        own, all_of_them = metrics.Dispersion(), metrics.Dispersion()
 
-        def measured() -> Iterator[Batch]:
-            for numbers, batch in self._batches(len(self.dataset), "evaluating"):
-                part = {"number": torch.from_numpy(numbers), "tokens": batch["attention_mask"].sum(1) - 1}
-                yield part | self._measure_batch(numbers, batch, dispersion)
+        def measured(numbers: np.ndarray, batch: Batch) -> Batch:
+            return {"tokens": batch["attention_mask"].sum(1) - 1} | self._measure_batch(numbers, batch, own)
 
-        parts = list(arriving(measured()))
-        gathered = gather_object([(parts, dispersion.on_host())])
-        total = metrics.Dispersion()
-        for _, other in gathered:
-            total.merge(other)
-        return Measurements(**_in_order([part for parts, _ in gathered for part in parts]), dispersion=total)
+        found = self._of_each("evaluating", measured)
+        for other in gather_object([own.on_host()]):
+            all_of_them.merge(other)
+        return Measurements(**found, dispersion=all_of_them)
 
     def _measure_batch(self, numbers: np.ndarray, batch: Batch, dispersion: metrics.Dispersion) -> Batch:
         if self.model.config.latent_size == 0:
@@ -142,12 +138,10 @@ class Evaluator:
     def means(self) -> torch.Tensor:
         """The posterior means of all sentences, (N, Z), in order, on the CPU; nothing is decoded."""
 
-        def encoded() -> Iterator[Batch]:
-            for numbers, batch in self._batches(len(self.dataset), "encoding"):
-                posterior = self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"])
-                yield {"number": torch.from_numpy(numbers), "mean": posterior.mean}
+        def encoded(numbers: np.ndarray, batch: Batch) -> Batch:
+            return {"mean": self.model.encode(self._encoder_words(numbers, batch), batch["attention_mask"]).mean}
 
-        return _gathered(encoded())["mean"]
+        return self._of_each("encoding", encoded)["mean"]
 
     @torch.no_grad()
     def features(self) -> dict[str, torch.Tensor]:
@@ -158,16 +152,17 @@ class Evaluator:
         self.model.model._require_latent("read features")
         encoder = self.model.get_encoder()
 
-        def encoded() -> Iterator[Batch]:
-            for numbers, batch in self._batches(len(self.dataset), "encoding"):
-                words = self._encoder_words(numbers, batch)
-                pooled = encoder.read(words, batch["attention_mask"])[1]
-                posterior = self.model.posterior(pooled, words, batch["attention_mask"])
-                latents = posterior.rsample(1, self._generators(numbers))[0]
-                part = {"mean": posterior.mean, "draw": latents, "pooled": pooled}
-                yield {"number": torch.from_numpy(numbers)} | part
+        def encoded(numbers: np.ndarray, batch: Batch) -> Batch:
+            words = self._encoder_words(numbers, batch)
+            pooled = encoder.read(words, batch["attention_mask"])[1]
+            posterior = self.model.posterior(pooled, words, batch["attention_mask"])
+            return {
+                "mean": posterior.mean,
+                "draw": posterior.rsample(1, self._generators(numbers))[0],
+                "pooled": pooled,
+            }
 
-        found = _gathered(encoded())
+        found = self._of_each("encoding", encoded)
         return {name: found[name].float() for name in ("mean", "draw", "pooled")}
 
     @torch.no_grad()
@@ -181,25 +176,23 @@ class Evaluator:
             raise ValueError(f"the dual KL needs at least 2 draws a sentence, got num_samples={num_samples}")
         networks.to(self.model.device)
 
-        def measured() -> Iterator[Batch]:
-            for numbers, batch in self._batches(len(self.dataset), f"dual KL, {num_samples} samples"):
-                encoder = self.model.get_encoder()
-                encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
-                generators = self._generators(numbers)
-                latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
-                prior = standard_normal(num_samples, latents[0], generators)
-                joint, marginal = networks.kl(encoded.pooled, latents, prior)
-                output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
-                yield {
-                    "number": torch.from_numpy(numbers),
-                    "reconstruction": output.reconstruction_loss,
-                    "joint": joint.value,
-                    "joint_variance": joint.variance,
-                    "marginal": marginal.value,
-                    "marginal_variance": marginal.variance,
-                }
+        def measured(numbers: np.ndarray, batch: Batch) -> Batch:
+            encoder = self.model.get_encoder()
+            encoded = encoder(self._encoder_words(numbers, batch), batch["attention_mask"])
+            generators = self._generators(numbers)
+            latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
+            prior = standard_normal(num_samples, latents[0], generators)
+            joint, marginal = networks.kl(encoded.pooled, latents, prior)
+            output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
+            return {
+                "reconstruction": output.reconstruction_loss,
+                "joint": joint.value,
+                "joint_variance": joint.variance,
+                "marginal": marginal.value,
+                "marginal_variance": marginal.variance,
+            }
 
-        return DualMeasurements(**_gathered(measured()))
+        return DualMeasurements(**self._of_each(f"dual KL, {num_samples} samples", measured))
 
     @torch.no_grad()
     def nll(self, num_samples: int = 500, sentences: int | None = None) -> np.ndarray:
@@ -212,22 +205,38 @@ class Evaluator:
             raise ValueError(f"the NLL needs at least 1 sentence, got sentences={sentences}")
         count = len(self.dataset) if sentences is None else min(sentences, len(self.dataset))
 
-        def scored() -> Iterator[Batch]:
-            for numbers, batch in self._batches(count, f"NLL, {num_samples} samples"):
-                nll = self.model.iw_nll(
-                    batch["input_ids"],
-                    batch["attention_mask"],
-                    num_samples=num_samples,
-                    generator=self._generators(numbers),
-                    encoder_input_ids=self._encoder_words(numbers, batch),
-                )
-                yield {"number": torch.from_numpy(numbers), "nll": nll}
+        def scored(numbers: np.ndarray, batch: Batch) -> Batch:
+            nll = self.model.iw_nll(
+                batch["input_ids"],
+                batch["attention_mask"],
+                num_samples=num_samples,
+                generator=self._generators(numbers),
+                encoder_input_ids=self._encoder_words(numbers, batch),
+            )
+            return {"nll": nll}
 
-        nll: np.ndarray = _gathered(scored())["nll"].double().numpy()  # of all of the first `count`, in order
+        nll: np.ndarray = self._of_each(f"NLL, {num_samples} samples", scored, count)["nll"].double().numpy()
         bad = np.flatnonzero(~np.isfinite(nll))
         if len(bad):
             raise FloatingPointError(f"the likelihood of sentence {self.numbers[bad[0]]} is not a finite number")
         return nll
+
+    def _of_each(
+        self, description: str, compute: Callable[[np.ndarray, Batch], Batch], count: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """What `compute` makes of the first `count` sentences, on the CPU, in order, beside their numbers.
+
+        It is given the numbers of a batch's sentences, and the batch. Every process gets what all have made.
+        """
+
+        def computed() -> Iterator[Batch]:
+            for numbers, batch in self._batches(count or len(self.dataset), description):
+                yield {"number": torch.from_numpy(numbers)} | compute(numbers, batch)
+
+        parts = gather_object(list(arriving(computed())))
+        columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        order = columns["number"].argsort()
+        return {name: column[order] for name, column in columns.items()}
 
     def _batches(self, count: int, description: str) -> Iterator[tuple[np.ndarray, Batch]]:
         """This process's share of the first `count` sentences, longest first, in evaluation mode."""
@@ -373,15 +382,3 @@ def dual_figures(measured: Measurements, nll: np.ndarray, dual: DualMeasurements
 def standard_error(values: np.ndarray) -> float | None:
     """The standard error of a mean over sentences; None for a single one."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-def _gathered(batches: Iterator[Batch]) -> Batch:
-    """The columns of the batches of all processes, in the order of the sentences' numbers, on the CPU."""
-    return _in_order(gather_object(list(arriving(batches))))
-
-
-def _in_order(parts: list[Batch]) -> Batch:
-    """The columns of all batches, in the order of the sentences' numbers."""
-    columns = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    order = columns["number"].argsort()
-    return {name: column[order] for name, column in columns.items()}

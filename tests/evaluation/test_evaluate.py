@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
+from threading import Barrier, Lock
 from typing import Any
 
 import numpy as np
@@ -264,32 +267,37 @@ class OneOf:
         self.autocast = Accelerator().autocast
 
 
-class Sent(Exception):
-    """A process has given its share; what it would receive is another's business."""
-
-
 @pytest.mark.parametrize("processes", [2, 3, 50])
 def test_the_number_of_processes_changes_no_figure(
     model, dataset, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each process's share is noted where it would be gathered; then one of them receives all. Of 50, most are idle."""
+    """Threads in place of processes, one at work at a time, which gather what each has. Of 50, most are idle."""
     expected = evaluate(evaluator(model, dataset, shuffle_words=True), SAMPLES, nll_sentences=40)
-    shares: list[list[Any]] = [[], []]
+    turn, barrier = Lock(), Barrier(processes, timeout=300)
+    number, shares, sizes = ContextVar[int]("number"), dict[int, list[Any]](), list[list[int]]()
 
-    def send(own: list[Any]) -> None:
-        shares[0].extend(own)
-        raise Sent
+    def gather(own: list[Any]) -> list[Any]:
+        shares[number.get()] = own
+        turn.release()
+        if barrier.wait() == 0:
+            sizes.append([len(shares[index]) for index in range(processes)])
+        gathered = [part for index in range(processes) for part in shares[index]]
+        barrier.wait()
+        turn.acquire()
+        return gathered
 
-    for index in range(processes):
-        one = evaluator(model, dataset, shuffle_words=True, accelerator=OneOf(index, processes))
-        monkeypatch.setattr(module, "gather_object", send)
-        for ask in (one.measure, lambda one=one: one.nll(SAMPLES, 40)):
-            with pytest.raises(Sent):
-                ask()
-            shares.reverse()
-    assert [len(parts) for parts, _ in shares[0]].count(0) == max(0, processes - 3)
-    monkeypatch.setattr(module, "gather_object", lambda own: shares.pop(0))
-    assert_same(evaluate(one, SAMPLES, nll_sentences=40), expected)
+    monkeypatch.setattr(module, "gather_object", gather)
+
+    def measured(index: int) -> dict[str, Any]:
+        number.set(index)
+        with turn:
+            one = evaluator(model, dataset, shuffle_words=True, accelerator=OneOf(index, processes))
+            return evaluate(one, SAMPLES, nll_sentences=40)
+
+    with ThreadPoolExecutor(processes) as pool:
+        for found in pool.map(measured, range(processes)):
+            assert_same(found, expected)
+    assert len(sizes) == 3 and sizes[0].count(0) == max(0, processes - 3)
 
 
 WORKER = """
