@@ -25,7 +25,7 @@ from ..data.kept import Kept, kept_of
 from ..data.labels import quoted
 from ..data.launch import launched
 from ..text import SeqVAE
-from ..text_batches import TextBatch, batches_by_length, bound_of, nll_of, token_ids
+from ..text_batches import batches_by_length, bound_of, nll_of, token_ids
 from ..tokenization import reads_unknown
 from .shards import rows_left, write_in_shards
 from .writing import WRITERS, require_room, suffix_among, write_table
@@ -203,7 +203,9 @@ class _Scoring:
         values = np.empty((len(texts), len(MEASURED)))
         for batch in batches_by_length(texts, model, tokenizer, self.batch_size, "scoring", False, warn=False):
             bound = bound_of(model, batch, self.seed)
-            nll = torch.full_like(bound, math.nan) if self.samples is None else self._nll(batch)
+            nll = torch.full_like(bound, math.nan)
+            if self.samples is not None:
+                nll = nll_of(model, batch, self.samples, self.seed)
             tokens = batch.attention_mask.sum(1) - 1
             unknown = ((batch.input_ids == tokenizer.unk_token_id) & (batch.attention_mask == 1)).sum(1)
             columns = [column.cpu().double().numpy() for column in (nll, bound, tokens, unknown)]
@@ -217,9 +219,6 @@ class _Scoring:
                 )
             done(len(chosen))
         return values
-
-    def _nll(self, batch: TextBatch) -> torch.Tensor:
-        return nll_of(self.vae.model, batch, self.samples or 1, self.seed)
 
     def _read(self, text: str, ids: int) -> tuple[int, bool]:
         """The UTF-8 bytes that were read of a text as so many ids, and whether it was cut."""

@@ -11,9 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..data.columns import labels_of, some_of, texts_of
 from ..data.files import read_json_lines
-from ..loading import RECIPE
 from ..training.checkpoint import load_best, own_texts, recipe_in, texts_for
-from ..training.recipe import Recipe
 from ..training.report import quiet_libraries
 from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
 from .explorer import Explorer
@@ -66,7 +64,7 @@ def open_explorer(
         vae,
         list(texts_of(chosen)),
         labels_of(chosen),
-        title=_title(checkpoint),
+        title=f"{recipe.title} on {recipe.corpus.name}" if recipe else _name(checkpoint),
         source=source,
         left_out=len(rows) - len(chosen),
         history=history,
@@ -93,10 +91,6 @@ def history_of(checkpoint: str) -> Sequence[dict[str, Any]]:
         return []
 
 
-def _title(checkpoint: str) -> str:
-    """What a run's recipe calls it; else the checkpoint's name."""
+def _name(checkpoint: str) -> str:
     folder = Path(_run_of(checkpoint))
-    if (folder / RECIPE).is_file():
-        recipe = Recipe.load(folder / RECIPE)
-        return f"{recipe.title} on {recipe.corpus.name}"
     return folder.name if folder.exists() else checkpoint

@@ -369,13 +369,14 @@ def _training_tab(gr: Any, explorer: Explorer) -> None:
 def _examples(explorer: Explorer) -> tuple[str, str]:
     """Two texts of middling length whose words are known, far apart on the map."""
     unknown = explorer.vae.tokenizer.unk_token_id
-    known = [unknown not in ids for ids in token_ids(explorer.texts, explorer.vae.tokenizer)]
     usual = np.quantile(explorer.lengths, [0.3, 0.7])
-    fit = [
+    usual_ones = [
         i
         for i, length in enumerate(explorer.lengths)
-        if usual[0] <= length <= usual[1] and known[i] and len(explorer.texts[i]) <= LONGEST
-    ] or [0]
+        if usual[0] <= length <= usual[1] and len(explorer.texts[i]) <= LONGEST
+    ]
+    read = token_ids([explorer.texts[i] for i in usual_ones], explorer.vae.tokenizer)
+    fit = [i for i, ids in zip(usual_ones, read, strict=True) if unknown not in ids] or [0]
     across = explorer.places("pca")[fit, 0]
     return explorer.texts[fit[int(across.argmin())]], explorer.texts[fit[int(across.argmax())]]
 

@@ -1,7 +1,7 @@
 """Steps in processes of their own, several at once: a step that fails or crashes leaves the others alone.
 
-Each step gets a pool of one process, because a process that dies takes its whole pool with it. On Linux a server
-process imports the libraries once and forks itself for every step; elsewhere each process imports them anew.
+On Linux a server process imports the libraries once and forks itself for every step; elsewhere each process imports
+them anew.
 """
 
 import multiprocessing
@@ -12,12 +12,11 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from multiprocessing import resource_tracker
-from multiprocessing.connection import wait as wait_for_objects
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ LOG = "output.log"
 FAULTS = (TypeError, LookupError, AttributeError, NameError, AssertionError)
 """Errors in code, ours or that of parts of the user's own: told with their kind and their traceback."""
 
+DIED = "its process died: it crashed or was killed (out of memory?)"
 POLL_SECONDS = 0.5
 PRELOADED = ("modeling_seqvae.reproduce.steps", "torch.utils.data", "sklearn.linear_model")
 CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -41,35 +41,39 @@ CONTEXT: Any = multiprocessing.get_context("forkserver" if sys.platform == "linu
 
 @dataclass(eq=False)
 class Job:
-    """A step that runs: its pool of one process, and the place among the jobs that it takes."""
+    """A step that runs: its process, what that will send at the end, and the place among the jobs that it takes."""
 
     step: Step
     place: int
-    pool: ProcessPoolExecutor
     process: Any
-    future: "Future[str | None]"
+    reason: Any  # a connection
     began: float
 
     @classmethod
     def start(cls, step: Step, place: int, arguments: Sequence[Any]) -> "Job":
         if sys.platform == "linux":
             CONTEXT.set_forkserver_preload(list(PRELOADED))
-        before = set(multiprocessing.active_children())
-        pool = ProcessPoolExecutor(1, CONTEXT, initializer=_end_with_parent)
+        reason, sender = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=_run, args=(sender, step, *arguments))
         with _ctrl_c_waits():
-            future = pool.submit(_do, step, *arguments)
-        (process,) = set(multiprocessing.active_children()) - before
-        return cls(step, place, pool, process, future, time.monotonic())
+            process.start()
+        sender.close()
+        return cls(step, place, process, reason, time.monotonic())
+
+    @property
+    def signs(self) -> list[Any]:
+        """What becomes ready when it ends: either its process sends a reason, or that dies."""
+        return [self.reason, self.process.sentinel]
 
     def end(self) -> str | None:
         """Wait for the process; returns why the step failed, None if it did not."""
-        self.pool.shutdown()
+        wait(self.signs)
         try:
-            return self.future.result()
-        except BrokenExecutor:
-            return "its process died: it crashed or was killed (out of memory?)"
-        except Exception as error:  # what could not be sent to the process
-            return str(error)
+            told: str | None = self.reason.recv() if self.reason.poll() else DIED
+        except EOFError:
+            told = DIED
+        self.process.join()
+        return told
 
 
 def run_steps(
@@ -104,8 +108,8 @@ def run_steps(
                     log = output_dir / step.folder / LOG if jobs > 1 else None
                     gpu = devices[place % len(devices)] if devices else None
                     running.append(Job.start(step, place, (output_dir, log, threads, gpu, imports)))
-                wait([job.future for job in running], POLL_SECONDS, FIRST_COMPLETED)
-                for job in [job for job in running if job.future.done() and not signals.number]:
+                wait([sign for job in running for sign in job.signs], POLL_SECONDS)
+                for job in [job for job in running if wait(job.signs, 0) and not signals.number]:
                     running.remove(job)
                     reason = job.end()
                     if reason is not None:
@@ -185,6 +189,13 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+def _run(sender: Any, *arguments: Any) -> None:
+    """What a step's process does: the step, and to send why it failed."""
+    _end_with_parent()
+    with suppress(BrokenPipeError):  # of a parent that has died
+        sender.send(_do(*arguments))
+
+
 def _do(
     step: Step, output_dir: Path, log: Path | None, threads: int, gpu: str | None, imports: Sequence[str]
 ) -> str | None:
@@ -210,21 +221,15 @@ def _do(
             traceback.print_exc()
         kind = type(error).__name__
         return f"{kind}: {error}" if fault else str(error) or kind
-    finally:
-        if not _parent().is_alive():  # the pool would wait for another step
-            os._exit(1)
     return None
-
-
-def _parent() -> Any:
-    return multiprocessing.parent_process()
 
 
 def _end_with_parent() -> None:
     """Let this process receive a SIGTERM, at which a training saves its state, when its parent has died."""
+    parent: Any = multiprocessing.parent_process()
 
     def watch() -> None:
-        wait_for_objects([_parent().sentinel])
+        wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

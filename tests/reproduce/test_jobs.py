@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import PicklingError
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +34,8 @@ def work(inputs, does="end", after=(), number=0):
     print("at work", os.environ["OMP_NUM_THREADS"], file=sys.stderr)
     if does == "fail":
         raise ValueError("the corpus is empty\\nsecond line")
+    if does == "explain":
+        raise ValueError("because " * 100_000)
     if does == "slip":
         return {}["nats"]
     if does == "die":
@@ -114,6 +117,13 @@ def test_what_fails_or_dies_is_named_and_leaves_the_others_alone(work: Any, tmp_
     assert "that it needs failed" in failed[after.key] and not (tmp_path / "after").exists()
     assert "Traceback" in (tmp_path / "bad" / LOG).read_text()
     assert all(one.done(tmp_path) for one in good) and not bad.done(tmp_path)
+
+
+def test_a_reason_longer_than_a_pipe_holds_arrives_and_what_cannot_be_sent_is_told(work: Any, tmp_path: Path) -> None:
+    long = step(work, "long", does="explain")
+    assert run([long], tmp_path, jobs=1) == {long.key: "because " * 100_000}
+    with pytest.raises((AttributeError, PicklingError), match="pickle"):
+        run([Measurement("own", Path("own"), "found.json", lambda inputs: {})], tmp_path)
 
 
 def test_a_fault_of_code_is_told_with_its_kind(work: Any, tmp_path: Path) -> None:
@@ -240,6 +250,7 @@ def test_a_ctrl_c_while_libraries_are_imported_is_the_parents_alone(tmp_path):
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
-    started, ended = done.stderr.splitlines()  # and no traceback
-    assert started == "[0/1] a: started" and ended.startswith("[1/1] a: failed: 'Inputs' object")
+    started, *_, ended = done.stderr.splitlines()
+    assert started == "[0/1] a: started" and ended.startswith("[1/1] a: failed: TypeError: 'Inputs' object")
+    assert done.stderr.count("Traceback") == 1 and "KeyboardInterrupt" not in done.stderr  # the step's own
     assert done.returncode == 0
