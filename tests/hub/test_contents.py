@@ -142,7 +142,7 @@ def test_other_files_in_the_folder_of_the_checkpoint_stay_here(make_run: MakeRun
 def test_an_evaluation_of_an_earlier_checkpoint_is_left_out(make_run: MakeRun) -> None:
     run = make_run(evaluated=True)
     assert "evaluation.json" in contents(run, "user/name", samples=0).files
-    (run / "best" / "checksums.json").write_text('{"model.safetensors": "of other weights"}', "utf-8")
+    write_checksums(run / "best")  # whose weights the evaluation does not name
     shared = contents(run, "user/name", samples=0)
     assert "evaluation.json" not in shared.files and "| test |" not in read(shared.files["README.md"]).decode()
     assert any("evaluate the run again" in note for note in shared.notes)
