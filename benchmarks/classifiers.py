@@ -1,42 +1,32 @@
-"""How well labels are read from the features of trained encoders: tables for docs/results.md.
+"""How well labels are read from the features of trained encoders.
 
     python benchmarks/classifiers.py RUN RUN --corpus yelp_sentiment yelp_stars --data-dir DIR --limit train=20000
     python benchmarks/classifiers.py RUN RUN      # each on the corpus that it was trained on
-    python benchmarks/classifiers.py              # only the tables, from what was measured before
 
 For each corpus: logistic regression and the paper's MLP on [mean ; variance] of every run's best model, beside TF-IDF
 with logistic regression and the commonest class. With --untrained each encoder also as it was before training, to tell
-what training adds to its shape. The figures go to docs/results/classifiers/CORPUS.json.
+what training adds to its shape. The figures go to docs/performance/classifiers.json, where those of other corpora stay;
+benchmarks/report.py makes the tables.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pages import with_region
+from report import classifiers_on
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
 from modeling_seqvae.data.corpora import Corpus, load_corpus
 from modeling_seqvae.data.corpus_spec import SPLITS, CorpusSpec
-from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
 from modeling_seqvae.evaluation.classify import classify, require_labels
-from modeling_seqvae.evaluation.table import markdown
 from modeling_seqvae.training.recipe import Recipe, corpus_spec
 from modeling_seqvae.training.run_directory import require_history
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "docs" / "results.md",)
-MEASURED = ROOT / "docs" / "results" / "classifiers"
-COLUMNS = {
-    "features": SUMMARY["features"],
-    "trained_on": ("encoder trained on", "{}"),
-    "kl": ("its KL", "{:.2f}"),
-    **{key: column for key, column in SUMMARY.items() if key != "features"},
-}
-CAPTION = "KL: nats per sentence, of the encoder's own validation set. Standard errors: over the test documents."
+MEASURED = ROOT / "docs" / "performance" / "classifiers.json"
 
 
 def encoder(run: Path) -> dict[str, Any]:
@@ -84,29 +74,6 @@ def measure(
     return {"encoders": list(encoders.values()), **report}
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """A measured corpus in Markdown: a row for each classifier."""
-    encoders = {described["title"]: described for described in report["encoders"]}
-    rows = []
-    for system in report["systems"]:
-        described = encoders.get(system["features"], {})
-        rows.append({**system, "trained_on": described.get("trained_on"), "kl": described.get("kl")})
-    return f"{caption(report)}\n\n{markdown(rows, COLUMNS)}"
-
-
-def section() -> str:
-    """Every measured corpus."""
-    reports = [json.loads(path.read_text("utf-8")) for path in sorted(MEASURED.glob("*.json"))]
-    return "\n\n".join([*map(table, reports), CAPTION])
-
-
-def pages() -> Iterator[tuple[Path, str]]:
-    """The documents that show the tables, and what they should be."""
-    content = section()
-    for path in PAGES:
-        yield path, with_region(path.read_text("utf-8"), "classifiers", content)
-
-
 def corpora(runs: Sequence[Path], names: Sequence[str]) -> list[tuple[CorpusSpec, list[Path]]]:
     """Which runs are scored on which corpus: all on each that is named, or else each on its own."""
     if names:
@@ -125,7 +92,7 @@ def _limit(text: str) -> tuple[str, int]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="directories of trained runs")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="directories of trained runs")
     parser.add_argument("--corpus", nargs="+", default=[], metavar="NAME", help="labelled corpora; default: the runs'")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the files of the corpora are")
     parser.add_argument(
@@ -138,11 +105,9 @@ def _main() -> None:
     for spec, runs in corpora(given.runs, given.corpus):
         corpus = load_corpus(spec, data_dir=given.data_dir, limits=dict(given.limit))
         report = measure(runs, corpus, given.batch_size, given.seed, given.untrained)
-        print(f"{table(report)}\n")
-        MEASURED.mkdir(parents=True, exist_ok=True)
-        (MEASURED / f"{corpus.name}.json").write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    for path, text in pages():
-        path.write_text(text, "utf-8")
+        print(f"{classifiers_on(report)}\n")
+        known = {each["corpus"]: each for each in json.loads(MEASURED.read_text("utf-8"))} | {corpus.name: report}
+        MEASURED.write_text(json.dumps([known[name] for name in sorted(known)], indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

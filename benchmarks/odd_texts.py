@@ -3,13 +3,12 @@
     python benchmarks/odd_texts.py NAME=RUN [NAME=RUN ...] --texts FILE [--label-column NAME]
 
 Scores the first 1,000 texts of FILE, which the RUNs should not have been trained on, and the odd ones by their -ELBO
-(one draw), as `seqvae score --quick` does. Writes docs/performance/odd_texts.json, and from it the table of
-docs/features.md; without arguments, the table alone.
+(one draw), as `seqvae score --quick` does. Writes docs/performance/odd_texts.json, of which benchmarks/report.py makes
+the table.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
-from pages import table as markdown
-from pages import with_region
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.data.corpora import read_texts
@@ -27,7 +24,6 @@ from modeling_seqvae.training.checkpoint import load_best, reading_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "performance" / "odd_texts.json"
-PAGE = ROOT / "docs" / "features.md"
 TEXTS = 1000
 ODD = {
     "gibberish": "xqzv jkwp brtl vvnq zzkx pwqj mnbv qlrt",
@@ -63,26 +59,6 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def table(report: dict[str, Any]) -> str:
-    """A row for each model and odd text."""
-    titles = ["tokenizer", "text", "unknown", "nats a token", "more than", "bits per byte", "more than"]
-    lines = []
-    for record in report["records"]:
-        cells = [record["run"], record["text"], f"{record['unknown']} of {record['tokens'] - 1}"]
-        for by in BY:
-            value, share, median = (record[name] for name in (by, f"share_{by}", f"median_{by}"))
-            told = ["–", "–"] if value is None else [f"{value:.2f} (median {median:.2f})", f"{share:.1%}"]
-            cells += told
-        lines.append(cells)
-    return markdown(titles, lines)
-
-
-def pages() -> Iterator[tuple[Path, str]]:
-    """The page with its table made anew."""
-    if MEASURED.is_file():
-        yield PAGE, with_region(PAGE.read_text("utf-8"), "odd texts", table(json.loads(MEASURED.read_text("utf-8"))))
-
-
 def _named(argument: str) -> tuple[str, str]:
     name, equals, run = argument.partition("=")
     if not equals:
@@ -92,8 +68,8 @@ def _named(argument: str) -> tuple[str, str]:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=_named, metavar="NAME=RUN")
-    parser.add_argument("--texts", type=Path, metavar="FILE")
+    parser.add_argument("runs", nargs="+", type=_named, metavar="NAME=RUN")
+    parser.add_argument("--texts", type=Path, required=True, metavar="FILE")
     parser.add_argument("--label-column", metavar="NAME")
     given = parser.parse_args()
     records = []
@@ -101,10 +77,7 @@ def _main() -> None:
         rows, _ = read_texts(given.texts, reading_of(run), label_column=given.label_column)
         rows = rows.filter(bool, input_columns="text")
         records += [{"run": name} | record for record in measure(load_best(run), rows.select(range(TEXTS)))]
-    if records:
-        MEASURED.write_text(json.dumps({"texts": TEXTS, "records": records}, indent=1) + "\n", "utf-8")
-    for path, text in pages():
-        path.write_text(text, "utf-8")
+    MEASURED.write_text(json.dumps({"texts": TEXTS, "records": records}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/performance.md and docs/serving.md from the JSON that benchmarks left in docs/performance/.
+"""Writes the documents' tables of what benchmarks measured, from the JSON that they left in docs/performance/.
 
 python benchmarks/report.py
 """
@@ -11,8 +11,13 @@ from typing import Any
 
 from pages import table, with_region
 
+from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
+from modeling_seqvae.evaluation.table import markdown
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = tuple(ROOT / "docs" / name for name in ("performance.md", "serving.md", "results.md"))
+PAGES = tuple(
+    ROOT / "docs" / name for name in ("performance.md", "serving.md", "results.md", "features.md", "latent_space.md")
+)
 MEASURED = ROOT / "docs" / "performance"
 
 
@@ -216,6 +221,66 @@ def rare_words(report: dict[str, Any]) -> str:
     return f"{told}\n\n{table(titles, rows)}"
 
 
+def classifiers(reports: Sequence[Mapping[str, Any]]) -> str:
+    """What classifiers read from encoders, corpus by corpus."""
+    told = "KL: nats per sentence, of the encoder's own validation set. Standard errors: over the test documents."
+    return "\n\n".join([*map(classifiers_on, reports), told])
+
+
+def classifiers_on(report: Mapping[str, Any]) -> str:
+    """The table of one corpus: what classifiers read, and what the encoder was trained on."""
+    encoders = {described["title"]: described for described in report["encoders"]}
+    columns = {
+        "features": SUMMARY["features"], "trained_on": ("encoder trained on", "{}"), "kl": ("its KL", "{:.2f}"),
+        **{key: column for key, column in SUMMARY.items() if key != "features"},
+    }  # fmt: skip
+    rows = [
+        {**system, **{key: encoders.get(system["features"], {}).get(key) for key in ("trained_on", "kl")}}
+        for system in report["systems"]
+    ]
+    return f"{caption(report)}\n\n{markdown(rows, columns)}"
+
+
+def edits(reports: Sequence[Mapping[str, Any]]) -> str:
+    """How far edits along labelled directions carry, a row for each checkpoint, direction and method."""
+    first = reports[0]
+    columns = {
+        "checkpoint": ("Checkpoint", "{}"), "labels": ("Labels", "{}"), "method": ("Method", "{}"),
+        "length": ("Length", "{:.2f}"), "auc": ("AUC", "{:.3f}"),
+        **{f"at_{strength}": (f"Strength {strength}", "{}") for strength in first["strengths"]},
+    }  # fmt: skip
+    rows = []
+    for report in reports:
+        for row in report["rows"]:
+            form = "{:.0%} positive" if "star" in row["labels"] else "{:.1f} words"
+            pairs = zip(report["strengths"], row["written"], strict=True)
+            at = {f"at_{strength}": form.format(value) for strength, value in pairs}
+            rows.append({"checkpoint": f"`{report['checkpoint']}`", **row, **at})
+    distances = " and ".join(f"{report['distance_from_origin']:.1f}" for report in reports)
+    told = (
+        f"Directions from {first['training_reviews']:,} training reviews, tried on the test set. AUC is that of the "
+        "position along the direction between the two sides (0.5: no better than chance). The last columns are of the "
+        f"first {first['edited']} reviews of the second side, edited towards the first: the mean length of what is "
+        "written, or how much of it is positive to a TF-IDF classifier, which is right on "
+        f"{first['judge_accuracy']:.1%} of the test reviews with one or five stars. The distance of centres from the "
+        f"origin is {distances} on average."
+    )
+    return f"{markdown(rows, columns)}\n\n{told}"
+
+
+def odd_texts(report: Mapping[str, Any]) -> str:
+    """What odd texts cost, and how many usual ones cost less, a row for each model and text."""
+    rows = []
+    for record in report["records"]:
+        cells = [record["run"], record["text"], f"{record['unknown']} of {record['tokens'] - 1}"]
+        for by in ("nats_a_token", "bits_per_byte"):
+            value, share, median = (record[name] for name in (by, f"share_{by}", f"median_{by}"))
+            cells += ["–", "–"] if value is None else [f"{value:.2f} (median {median:.2f})", f"{share:.1%}"]
+        rows.append(cells)
+    titles = ["tokenizer", "text", "unknown", "nats a token", "more than", "bits per byte", "more than"]
+    return table(titles, rows)
+
+
 def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, paper: dict[str, Any]) -> list[str]:
     if point is None:
         return [recipe, when, str(seed), "never", *["–"] * 5]
@@ -250,6 +315,9 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "time_to_quality": time_to_quality,
     "time_to_quality_yelp": time_to_quality,
     "rare_words": rare_words,
+    "classifiers": classifiers,
+    "edits": edits,
+    "odd_texts": odd_texts,
 }
 """What is written between `<!-- NAME -->` and `<!-- end -->`, from docs/performance/NAME.json."""
 

@@ -103,27 +103,6 @@ def test_the_tables_of_the_performance_pages_are_of_the_committed_measurements()
         assert sum(f"<!-- {name} -->" in text for text in texts) == 1, f"{name} is shown once"
 
 
-def test_the_table_of_odd_texts_is_of_the_committed_measurement():
-    generator = runpy.run_path(str(ROOT / "benchmarks" / "odd_texts.py"))
-    for path, text in generator["pages"]():
-        assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/odd_texts.py"
-
-
-def test_the_tables_of_classifiers_are_of_the_committed_measurements():
-    generator = runpy.run_path(str(ROOT / "benchmarks" / "classifiers.py"))
-    for path, text in generator["pages"]():
-        assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/classifiers.py"
-
-
-def test_the_table_of_edits_is_of_the_committed_measurements():
-    page = ROOT / "docs" / "latent_space.md"
-    generator = runpy.run_path(str(ROOT / "benchmarks" / "edits.py"))
-    measured = json.loads((ROOT / "docs" / "results" / "edits.json").read_text("utf-8"))
-    assert generator["page"](measured) == page.read_text("utf-8"), (
-        "out of date: run python benchmarks/edits.py --tables"
-    )
-
-
 def test_what_the_demonstration_prints_is_of_the_committed_figures():
     from modeling_seqvae.evaluation.table import table
     from modeling_seqvae.reproduce.demonstration import COLUMNS

@@ -5,6 +5,7 @@ from pathlib import Path
 import odd_texts
 import pytest
 from datasets import Dataset
+from report import odd_texts as table_of_odd_texts
 
 from modeling_seqvae import SeqVAE
 
@@ -18,5 +19,5 @@ def test_a_model_of_words_has_no_bits_per_byte_of_unknown_words():
     assert [record["text"] for record in records] == list(odd_texts.ODD)
     assert all(record["unknown"] > 0 and record["bits_per_byte"] is None for record in records)
     assert all(0 <= record["share_nats_a_token"] <= 1 for record in records)
-    made = odd_texts.table({"records": [{"run": "words"} | record for record in records]})
+    made = table_of_odd_texts({"records": [{"run": "words"} | record for record in records]})
     assert "| words | gibberish | 8 of 8 |" in made and made.splitlines()[2].endswith("| – | – |")
