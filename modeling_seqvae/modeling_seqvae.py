@@ -536,19 +536,19 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         mask = torch.ones_like(input_ids) if mask is None else mask
         _refuse_left_padding(mask)
         if self.config.latent_size == 0:
-            return self._nll_given(input_ids.new_empty(1, input_ids.shape[0], 0), input_ids, mask)[0]
+            return self.nll_given(input_ids.new_empty(1, input_ids.shape[0], 0), input_ids, mask)[0]
         posterior = self.encode(input_ids if encoder_input_ids is None else encoder_input_ids, mask)
         return importance_weighted_nll(
             posterior,
-            lambda z: self._nll_given(z, input_ids, mask),
+            lambda z: self.nll_given(z, input_ids, mask),
             num_samples=num_samples,
             samples_at_once=max(1, SENTENCE_TOKENS_AT_ONCE // max(1, input_ids.numel())),
             generator=generator,
             latents=latents,
         )
 
-    def _nll_given(self, latents: torch.Tensor, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """-log p(x|z) for latents (s, B, Z), as (s, B) in nats."""
+    def nll_given(self, latents: torch.Tensor, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """-log p(x|z) of each sentence under its latents (S, B, Z), as (S, B) in nats; padding is on the right."""
         samples = latents.shape[0]
         ids, mask = input_ids.repeat(samples, 1), mask.repeat(samples, 1)  # (s * B, T)
         states = self.model.decoder.states_under(latents.to(self.dtype), input_ids)

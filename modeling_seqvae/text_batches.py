@@ -17,7 +17,6 @@ from transformers import PreTrainedTokenizerBase
 from .configuration_seqvae import COLLAPSED_BELOW
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
-from .outputs import SeqVAEEncoderOutput
 
 FEATURES = {
     "mean": ("mean",),
@@ -227,15 +226,11 @@ def bound_of(model: SeqVAEForTextModeling, batch: TextBatch, seed: int) -> torch
 
     The draw depends on the seed and the token ids alone, and is one of what likelihoods are estimated with.
     """
-    words = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
-    encoded = None
-    if model.config.latent_size > 0:
-        states, pooled = model.get_encoder().read(**words)
-        drawn = model.posterior(pooled, batch.input_ids, batch.attention_mask).proposal.draw(_generators(batch, seed))
-        encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
-    output = model(**words, labels=labels, encoder_outputs=encoded, return_logits=False)
-    return output.reconstruction_loss + output.kl
+    words = (batch.input_ids, batch.attention_mask)
+    if model.config.latent_size == 0:
+        return model.iw_nll(*words)
+    drawn = model.encode(*words).proposal.draw(_generators(batch, seed))
+    return model.nll_given(drawn.latents[None], *words)[0] + drawn.kl
 
 
 def _generators(batch: TextBatch, seed: int) -> list[torch.Generator]:

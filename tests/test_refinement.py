@@ -76,7 +76,7 @@ def test_the_bound_is_no_worse_after_the_steps(make_model, batch) -> None:
 
     def bound(posterior: DiagonalGaussian) -> float:
         latents = posterior.rsample(400, torch.Generator().manual_seed(0))
-        return (model._nll_given(latents, ids, mask).mean(0) + posterior.kl()).mean().item()
+        return (model.nll_given(latents, ids, mask).mean(0) + posterior.kl()).mean().item()
 
     with torch.no_grad():
         before, after = bound(model.get_encoder().posterior(pooled)), bound(model.posterior(pooled, ids, mask))
@@ -215,7 +215,7 @@ def test_encode_features_reconstruction_and_likelihood_are_of_the_refined_poster
     assert torch.equal(written, model.generate(ids, attention_mask=mask, do_sample=False, max_length=12))
     latents = refined.rsample(3, torch.Generator().manual_seed(0))
     nll = model.iw_nll(ids, mask, latents=latents)
-    weights = -model._nll_given(latents, ids, mask) - refined.log_prob(latents)
+    weights = -model.nll_given(latents, ids, mask) - refined.log_prob(latents)
     weights = weights - 0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
     torch.testing.assert_close(nll, math.log(3) - weights.logsumexp(0))
 
