@@ -61,7 +61,7 @@ def measure(
     Raises ValueError for two runs of one title, which the table could not tell apart.
     """
     require_labels(corpus)
-    encoders = {encoder(run)["title"]: encoder(run) for run in runs}
+    encoders = {described["title"]: described for described in map(encoder, runs)}
     if len(encoders) < len(runs):
         raise ValueError(f"two of the runs for {corpus.name} have the same title: give one of each method")
     vaes = {title: SeqVAE.from_pretrained(run / "best") for title, run in zip(encoders, runs, strict=True)}

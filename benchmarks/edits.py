@@ -70,10 +70,10 @@ def measure(checkpoint: str) -> dict[str, Any]:
     def share_positive(written: list[str]) -> float:
         return float(np.mean(judge.predict(written)))
 
-    kinds = [(LENGTHS, sizes, mean_length), (STARS, moods, share_positive)]
+    kinds = [(LENGTHS, "{:.1f} words", sizes, mean_length), (STARS, "{:.0%} positive", moods, share_positive)]
     rows = [
-        {"labels": labels, **figures(vae, *sides, method, judged)}
-        for labels, sides, judged in kinds
+        {"labels": labels, "form": form, **figures(vae, *sides, method, judged)}
+        for labels, form, sides, judged in kinds
         for method in METHODS
     ]
     centres = vae.encode(parts[1]["text"], "centre")

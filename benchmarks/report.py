@@ -252,9 +252,8 @@ def edits(reports: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for report in reports:
         for row in report["rows"]:
-            form = "{:.0%} positive" if "star" in row["labels"] else "{:.1f} words"
             pairs = zip(report["strengths"], row["written"], strict=True)
-            at = {f"at_{strength}": form.format(value) for strength, value in pairs}
+            at = {f"at_{strength}": row["form"].format(value) for strength, value in pairs}
             rows.append({"checkpoint": f"`{report['checkpoint']}`", **row, **at})
     distances = " and ".join(f"{report['distance_from_origin']:.1f}" for report in reports)
     told = (

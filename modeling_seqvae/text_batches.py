@@ -87,9 +87,9 @@ def outside() -> int:
 
     Between the two stand methods of ours that call each other, and torch's decorators.
     """
-    ours = (__name__.rpartition(".")[0], "torch")
+    between = (f"{__package__}.", "torch.")
     frame, level = sys._getframe(1), 1
-    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(tuple(f"{name}." for name in ours)):
+    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(between):
         frame, level = frame.f_back, level + 1
     return level
 

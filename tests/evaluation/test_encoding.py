@@ -157,7 +157,7 @@ def test_after_an_interruption_the_rest_is_encoded_and_the_file_is_the_same(vae,
     assert {path.name for path in tmp_path.iterdir()} == {"broken.parquet", "whole.parquet"}
 
 
-@pytest.mark.parametrize("leftover", [".000000000005.npy", ".job.json.new"])
+@pytest.mark.parametrize("leftover", [".000000000005.new.npy", ".job.new.json"])
 def test_what_a_kill_left_half_written_is_not_used(vae, rows, tmp_path, leftover):
     folder = tmp_path / "a.npy.parts"
     folder.mkdir()
