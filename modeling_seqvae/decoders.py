@@ -212,7 +212,7 @@ class LSTMDecoder(Decoder):
         first = (start.hidden[0], start.cell[0])
         states = states_under_latents(self.layers[0], self.embed_tokens(input_ids), latents, first).flatten(0, 1)
         for layer, *state in zip(self.layers[1:], start.hidden[1:, None], start.cell[1:, None], strict=True):
-            states = layer(states, state)[0]
+            states = run_layer(layer, states, (state[0], state[1]))[0]
         return self._for_vocabulary(states, flat)
 
     def _for_vocabulary(self, states: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:

@@ -306,10 +306,10 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
     if torch.compiler.is_exporting():
         return _exported_layer(layer, inputs, state)
     if _is_plain() or not is_bare(layer, nn.LSTM):
-        return layer(inputs, state)
+        return _called(layer, inputs, state)
     by_cudnn = _learns_on_a_gpu(inputs)
     if not by_cudnn and not _own_backward_is_faster(layer, inputs):
-        return layer(inputs, state)
+        return _called(layer, inputs, state)
     if state is None:
         zeros = inputs.new_zeros(1, inputs.shape[0], layer.hidden_size)
         state = (zeros, zeros)
@@ -320,6 +320,15 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
     hidden, cell = (part[0].to(dtype) for part, dtype in zip(state, (gates.dtype, torch.float32), strict=True))
     states, last_hidden, last_cell = _Recurrence.apply(gates, weight, hidden, cell)
     return states.transpose(0, 1), (last_hidden[None], last_cell[None].to(gates.dtype))
+
+
+def _called(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
+    """The layer by torch: without autocast on a CPU that has no bfloat16, where oneDNN's LSTM fails in it."""
+    if not _in_bfloat16_on_a_cpu(inputs) or has_bfloat16(inputs.device):
+        return layer(inputs, state)
+    dtype = next(layer.parameters(), inputs).dtype
+    with torch.autocast("cpu", enabled=False):
+        return layer(inputs.to(dtype), None if state is None else (state[0].to(dtype), state[1].to(dtype)))
 
 
 def _exported_layer(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
@@ -359,13 +368,13 @@ def _learning_layer(layer: Any, inputs: torch.Tensor, state: State) -> tuple[tor
 
 
 def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
-    return (
-        torch.is_grad_enabled()
-        and inputs.device.type == "cpu"
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and layer.hidden_size >= LARGE
-    )
+    return torch.is_grad_enabled() and _in_bfloat16_on_a_cpu(inputs) and layer.hidden_size >= LARGE
+
+
+def _in_bfloat16_on_a_cpu(inputs: torch.Tensor) -> bool:
+    """Whether autocast has products with the inputs taken in bfloat16 on a CPU."""
+    on = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return on and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 @torch.no_grad()
@@ -379,7 +388,7 @@ def states_under_latents(layer: Any, words: torch.Tensor, latents: torch.Tensor,
     if _is_plain() or words.device.type != "cpu" or not is_bare(layer, nn.LSTM):
         z = latents[:, :, None].expand(-1, -1, words.shape[1], -1)  # (S, B, T, Z)
         inputs = torch.cat([words.expand(samples, -1, -1, -1), z], -1).flatten(0, 1)
-        return layer(inputs, (state[0][None], state[1][None]))[0].unflatten(0, (samples, sentences))
+        return _called(layer, inputs, (state[0][None], state[1][None]))[0].unflatten(0, (samples, sentences))
     of_words, of_latents = layer.weight_ih_l0.split([words.shape[-1], latents.shape[-1]], 1)
     word_gates = upcast(_time_first(words, of_words))  # (T, B, 4H)
     latent_gates = upcast(F.linear(latents, of_latents, layer.bias_ih_l0 + layer.bias_hh_l0))  # (S, B, 4H)

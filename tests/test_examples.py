@@ -59,7 +59,8 @@ def run_notebook(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_ablation_changes_a_method_of_ours_in_one_place(path: Path) -> None:
-    base = "unigram_pretraining_long" if path.stem.startswith("floor_") else "unigram_pretraining"
+    others = {"floor": "unigram_pretraining_long", "refinement": "sa_vae"}
+    base = others.get(path.stem.split("_")[0], "unigram_pretraining")
     recommended, changed = resolve(base, "demo"), resolve(str(path), "demo")
     if path.stem == "no_pretraining":
         assert (changed.model, changed.training, changed.pretraining) == (recommended.model, recommended.training, None)

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.batching import LengthGroupedBatches, cut_share_of, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import Evaluator, summarise
-from ..kernels import release_freed_memory
+from ..kernels import has_bfloat16, release_freed_memory
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import PopulationHead
 from .callbacks import Callback
@@ -108,6 +108,12 @@ class SeqVAETrainer:
         if self.show:
             for told in self.spec.unfinished():
                 warnings.warn(told, stacklevel=2)
+            if has == "bf16" and not has_bfloat16(self.accelerator.device):
+                warnings.warn(
+                    "this machine has no bfloat16 instructions, so that bf16 takes longer than float32 (no) here: "
+                    "training.precision=native takes whichever is faster",
+                    stacklevel=2,
+                )
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
             self.train_set, self.validation_set = (
                 _tokenised(split, processing_class) for split in (train_dataset, eval_dataset)

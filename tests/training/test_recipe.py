@@ -386,7 +386,7 @@ def test_updates_decides_how_often_few_or_many_sentences_are_read(sentences, epo
     assert training.warmup_epochs == pytest.approx(epochs / 16) and training.anneal_epochs == epochs / 2
     assert training.kl_weight(epochs / 2) == 1.0 > training.kl_weight(epochs / 2 - 0.01)
     changed = {name for name in TrainingSpec.model_fields if getattr(training, name) != getattr(recipe.training, name)}
-    assert changed <= {"updates", *specs.LENGTHS}
+    assert changed <= {"updates", "precision", *specs.LENGTHS}
 
 
 def test_a_pretraining_keeps_to_updates_as_the_run_does(tmp_path):
@@ -404,7 +404,7 @@ def test_a_pretraining_keeps_to_updates_as_the_run_does(tmp_path):
         settled.save(tmp_path / "recipe.yaml")
         assert Recipe.load(tmp_path / "recipe.yaml") == settled
         assert recipe.differences(settled) == settled.differences(recipe) == []  # what is not decided yet
-    assert resolve("ae_free_bits", "ptb", "fast").settled(7, 20) == resolve("ae_free_bits", "ptb", "fast")
+    assert resolve("ae_free_bits", "ptb", "small").settled(7, 20) == resolve("ae_free_bits", "ptb", "small")
 
 
 def test_a_unigram_pretraining_has_a_length_of_its_own():
@@ -469,10 +469,11 @@ def test_the_words_of_a_batch_are_those_that_the_decoder_predicts():
     assert recipe.settled_on(rows, train_tokenizer(rows["text"])).training.learning_rate == pytest.approx(5**0.5, 1e-2)
 
 
+@pytest.mark.parametrize("preset", ["auto", "fast"])
 @pytest.mark.parametrize(("there", "found"), [(True, "bf16"), (False, "no")])
-def test_native_precision_is_what_the_machine_has(monkeypatch, there, found):
+def test_native_precision_is_what_the_machine_has(monkeypatch, there, found, preset):
     monkeypatch.setattr(specs, "has_bfloat16", lambda device: there)
-    recipe = resolve("unigram_pretraining", "ptb", "auto")
+    recipe = resolve("unigram_pretraining", "ptb", preset)
     assert recipe.training.precision == "native" and recipe.training.mixed_precision == found
     settled = recipe.settled(100, 20)
     assert settled.training.precision == settled.pretraining_recipe().training.precision == found
