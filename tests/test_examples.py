@@ -68,9 +68,9 @@ def test_an_ablation_changes_a_method_of_ours_in_one_place(path: Path) -> None:
     before, after = (
         {
             (part, section, name): value
-            for part, fields in (("run", recipe.model_dump()), ("pretraining", recipe.model_dump()["pretraining"]))
+            for part, fields in (("run", recipe.model_dump()), ("pretraining", recipe.model_dump()["pretraining"] or {}))
             for section in ("model", "training")
-            for name, value in fields[section].items()
+            for name, value in fields.get(section, {}).items()
         }
         for recipe in (recommended, changed)
     )
