@@ -68,11 +68,11 @@ def test_an_ablation_changes_a_method_of_ours_in_one_place(path: Path) -> None:
     before, after = (
         {
             (part, section, name): value
-            for part, fields in (("run", recipe.model_dump()), ("pretraining", recipe.model_dump()["pretraining"] or {}))
+            for part, fields in (("run", recipe), ("pretraining", recipe["pretraining"] or {}))
             for section in ("model", "training")
             for name, value in fields.get(section, {}).items()
         }
-        for recipe in (recommended, changed)
+        for recipe in (recommended.model_dump(), changed.model_dump())
     )
     # epochs that are given leave no `updates` to bound them
     assert sum(before.get(field) != value is not None for field, value in after.items()) == 1
