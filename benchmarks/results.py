@@ -51,6 +51,16 @@ CONTROLS = {
 }
 """Corpora and rows of the first page's table, by their titles; of controls, how their names begin and end."""
 
+ELSEWHERE = {
+    "10,000 sentences of the Penn Treebank": ("systems/ptb/table1", "unigram_pretraining"),
+    "3,000 hotel reviews": ("tripadvisor/table6", "unigram_pretraining"),
+    "10,000 hotel reviews, `unigram_pretraining_long`": ("10k/tripadvisor/table6", "unigram_pretraining_long"),
+    "99,939 abstracts, two passes of pretraining, then one": ("one-pass/arxiv/table6", "short_pretraining"),
+    "138,510 sentences of Yelp": ("all/yelp_sentiment/table6", "unigram_pretraining"),
+    "239,000 everyday sentences": ("sentences", "unigram_pretraining"),
+}
+"""Where no setting of the method was chosen: a kept target or the runs on a corpus, and the method there."""
+
 
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
     """Copy a TARGET.json, and what it was made of, from OUT/CORPUS into `kept`; returns the copy.
@@ -105,7 +115,8 @@ def pages() -> Iterator[tuple[Path, str]]:
         text = with_region(text, f"results {corpus}", section(runs, corpus))
     text = with_region(text, "pretrainings", pretrainings())
     yield PAGE, with_region(text, "gpu", on_a_gpu(runs))
-    yield FIRST, with_region(FIRST.read_text("utf-8"), "latents", latents())
+    first = with_region(FIRST.read_text("utf-8"), "latents", latents())
+    yield FIRST, with_region(first, "elsewhere", elsewhere())
 
 
 def latents(kept: Path = REPRODUCED) -> str:
@@ -121,6 +132,46 @@ def latents(kept: Path = REPRODUCED) -> str:
         for row, more in zip(rows, cells, strict=True):
             row += more
     return table(titles, rows, text_columns=1)
+
+
+def elsewhere() -> str:
+    """What the first page shows of the other corpora: NLL less the language model's, KL, and labels beside controls."""
+    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", "LSA", "MaxPool", "bi-LSTM"]
+    return table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()], text_columns=1)
+
+
+def _there(place: str, method: str) -> list[str]:
+    methods, controls = _figures(place)
+    ours, language_model = methods[method], methods.get("lstm_lm")
+    less = [""] * 2
+    if language_model:
+        less = [f"{_only(ours['nll']) - _only(language_model['nll']):+.1f}", f"{_only(ours['nll_gap_se']):.1f}"]
+    pooled = methods.get("max_pool", {}).get("label_mean")
+    shown = [ours.get("label_mean"), controls.get("lsa32"), pooled if "label_mean" in ours else None]
+    labels = ["" if each is None else _spread(each, ".1%") for each in (*shown, controls.get("bi_lstm"))]
+    return [*less, _spread(ours["kl"], ".1f"), *labels]
+
+
+def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
+    """The figures of each method, and the accuracy of each control, in a kept target or in the runs on a corpus."""
+    path = REPRODUCED / f"{place}.json"
+    if not path.is_file():
+        reports = {
+            run.parent.name: json.loads(run.read_text("utf-8")) for run in RESULTS.glob(f"{place}/*/evaluation.json")
+        }
+        return {
+            method: {name: {"values": [figure]} for name, figure in report.items()}
+            for method, report in reports.items()
+        }, {}
+    methods, *controls = json.loads(path.read_text("utf-8"))["tables"]
+    of_controls = {each["name"]: each["accuracy"] for part in controls for each in part["rows"] if "accuracy" in each}
+    return {each["method"]: each for each in methods["rows"]}, of_controls
+
+
+def _only(figure: Mapping[str, Any]) -> float:
+    """The figure of a single seed."""
+    (value,) = figure["values"]
+    return float(value)
 
 
 def _of_method(figures: Mapping[str, Any]) -> list[str]:
