@@ -100,7 +100,11 @@ def make_trainer(make_recipe: Callable[..., Recipe]) -> Callable[..., SeqVAETrai
 
 @pytest.fixture(autouse=True)
 def _no_accelerator_left() -> Iterator[None]:
-    """Accelerate keeps device, precision and processes for a whole program; every test leaves it without them."""
+    """Accelerate keeps device, precision and processes for a whole program: no test finds or leaves any.
+
+    A fixture for a whole module may have left some before its first test.
+    """
+    AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 

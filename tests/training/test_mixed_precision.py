@@ -110,6 +110,17 @@ def test_an_evaluation_in_bf16_keeps_kl_and_importance_weights_in_float32(traine
     assert nll.dtype == np.float64
 
 
+@pytest.mark.parametrize(
+    ("precision", "there", "warned"), [("bf16", False, True), ("bf16", True, False), ("no", False, False)]
+)
+def test_bf16_that_is_slower_than_float32_is_told(
+    make_trainer, tmp_path, monkeypatch, recwarn, precision, there, warned
+):
+    monkeypatch.setattr("modeling_seqvae.training.trainer.has_bfloat16", lambda device: there)
+    make_trainer(tmp_path / "run", f"training.precision={precision}", progress=True)
+    assert any("no bfloat16 instructions" in str(warning.message) for warning in recwarn) == warned
+
+
 def evaluator(model, trained, precision: str) -> Evaluator:
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision=precision, cpu=True)
