@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.training.recipe import resolve
@@ -59,8 +60,7 @@ def run_notebook(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sorted((EXAMPLES / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_ablation_changes_a_method_of_ours_in_one_place(path: Path) -> None:
-    others = {"floor": "unigram_pretraining_long", "refinement": "sa_vae"}
-    base = others.get(path.stem.split("_")[0], "unigram_pretraining")
+    base = "unigram_pretraining" if path.stem == "no_pretraining" else yaml.safe_load(path.read_text("utf-8"))["base"]
     recommended, changed = resolve(base, "demo"), resolve(str(path), "demo")
     if path.stem == "no_pretraining":
         assert (changed.model, changed.training, changed.pretraining) == (recommended.model, recommended.training, None)
