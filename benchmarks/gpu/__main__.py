@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     running.add_argument("--preset", default=defaults.preset, help="the preset whose training it is; default: auto")
     running.add_argument("--batch-size", type=int, default=defaults.batch_size, help="of the training; default: 256")
     running.add_argument("--set", dest="overrides", action="append", default=[], metavar="FIELD=VALUE")
-    running.add_argument("--limit", action="append", default=[], metavar="SPLIT=COUNT")
+    running.add_argument("--limit", dest="limits", type=_limit, action="append", default=[], metavar="SPLIT=COUNT")
     running.add_argument("--sentences", nargs="+", type=int, default=defaults.sentences, help="of the throughput")
     running.add_argument("--nll-sentences", type=int, default=defaults.nll_sentences)
     running.add_argument("--nll-samples", type=int, default=defaults.nll_samples)
@@ -66,6 +66,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _limit(given: str) -> tuple[str, int]:
+    split, _, count = given.partition("=")
+    if not (split and count.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{given!r} is not SPLIT=COUNT, such as train=10000")
+    return split, int(count)
+
+
 def _pack(given: argparse.Namespace) -> None:
     index = pack(given.pack, given.corpus, given.data_dir)
     print(f"{given.pack}: {size_of(given.pack) / 2**20:.1f} MiB; {given.corpus}; {', '.join(index['libraries'])}")
@@ -73,8 +80,7 @@ def _pack(given: argparse.Namespace) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     named = {name: getattr(given, name) for name in vars(Settings()) if hasattr(given, name) and name != "work_dir"}
-    limits = {split: int(count) for split, _, count in (limit.partition("=") for limit in given.limit)}
-    settings = replace(Settings(), **named, limits=limits)
+    settings = replace(Settings(), **named | {"limits": dict(given.limits)})
     there = PACK if PACK.is_dir() and not given.data_dir else None
     with tempfile.TemporaryDirectory() as bare:
         work_dir = (given.work_dir or Path(bare)).absolute()
