@@ -159,6 +159,15 @@ def test_a_corpus_that_is_nowhere_is_told_before_anything_is_packed(toy, tmp_pat
     assert not (tmp_path / "pack").exists()
 
 
+@pytest.mark.parametrize("given", ["train", "train=", "=3", "train=many", "train=-1"])
+def test_a_malformed_limit_is_told(given, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu", "run", "--output-dir", str(tmp_path / "out"), "--limit", given])
+    with pytest.raises(SystemExit):
+        _main()
+    assert f"--limit: {given!r} is not SPLIT=COUNT, such as train=10000" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_wait_is_what_torch_warns_of_and_not_that_it_may_miss_some(monkeypatch):
     """Without a GPU: torch's two warnings, of which the one of the way to see them comes once."""
 
