@@ -55,11 +55,13 @@ ELSEWHERE = {
     "10,000 sentences of the Penn Treebank": ("systems/ptb/table1", "unigram_pretraining"),
     "3,000 hotel reviews": ("tripadvisor/table6", "unigram_pretraining"),
     "10,000 hotel reviews, `unigram_pretraining_long`": ("10k/tripadvisor/table6", "unigram_pretraining_long"),
-    "99,939 abstracts, two passes of pretraining, then one": ("one-pass/arxiv/table6", "short_pretraining"),
+    "99,939 abstracts, one pass after two of pretraining": ("one-pass/arxiv/table6", "short_pretraining"),
     "138,510 sentences of Yelp": ("all/yelp_sentiment/table6", "unigram_pretraining"),
     "239,000 everyday sentences": ("sentences", "unigram_pretraining"),
 }
 """Where no setting of the method was chosen: a kept target or the runs on a corpus, and the method there."""
+BESIDE = {"max pooling": "", "LSA": "lsa32", "TF-IDF": "tf_idf", "bi-LSTM": "bi_lstm", "commonest label": "majority"}
+"""What else tells labels, beside it: the means of max pooling, and controls by their names."""
 
 
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
@@ -136,20 +138,19 @@ def latents(kept: Path = REPRODUCED) -> str:
 
 def elsewhere() -> str:
     """What the first page shows of the other corpora: NLL less the language model's, KL, and labels beside controls."""
-    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", "LSA", "MaxPool", "bi-LSTM"]
+    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", *(f"by {name}" for name in BESIDE)]
     return table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()], text_columns=1)
 
 
 def _there(place: str, method: str) -> list[str]:
     methods, controls = _figures(place)
     ours, language_model = methods[method], methods.get("lstm_lm")
-    less = [""] * 2
+    less = ["–"] * 2
     if language_model:
         less = [f"{_only(ours['nll']) - _only(language_model['nll']):+.1f}", f"{_only(ours['nll_gap_se']):.1f}"]
-    pooled = methods.get("max_pool", {}).get("label_mean")
-    shown = [ours.get("label_mean"), controls.get("lsa32"), pooled if "label_mean" in ours else None]
-    labels = ["" if each is None else _spread(each, ".1%") for each in (*shown, controls.get("bi_lstm"))]
-    return [*less, _spread(ours["kl"], ".1f"), *labels]
+    pooled = methods.get("max_pool", {}).get("label_mean") if "label_mean" in ours else None
+    beside = [controls.get(name) if name else pooled for name in BESIDE.values()]
+    return [*less, _spread(ours["kl"], ".1f"), *(_spread(each, ".1%") for each in (ours.get("label_mean"), *beside))]
 
 
 def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:

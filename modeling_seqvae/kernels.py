@@ -368,7 +368,8 @@ def _learning_layer(layer: Any, inputs: torch.Tensor, state: State) -> tuple[tor
 
 
 def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
-    return torch.is_grad_enabled() and _in_bfloat16_on_a_cpu(inputs) and layer.hidden_size >= LARGE
+    large = torch.is_grad_enabled() and layer.hidden_size >= LARGE
+    return large and _in_bfloat16_on_a_cpu(inputs) and has_bfloat16(inputs.device)
 
 
 def _in_bfloat16_on_a_cpu(inputs: torch.Tensor) -> bool:

@@ -84,7 +84,7 @@ class SeqVAE(LatentOperations):
         return self
 
     def half(self) -> Self:
-        """Compute in float16: half the memory. `to(torch.bfloat16)` is the faster one on most CPUs."""
+        """Compute in float16: half the memory. Slower on CPUs; some are faster by `to(torch.bfloat16)`."""
         return self.to(torch.float16)
 
     @property

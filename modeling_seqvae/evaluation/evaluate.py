@@ -28,6 +28,8 @@ from . import metrics
 from .dual import DualMeasurements, DualNetworks
 
 Batch = dict[str, torch.Tensor]
+PRECISIONS = ("no", "bf16")
+"""float32 and bfloat16 products. float16's scale the loss, and leave updates out, which a training here stops at."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ class Evaluator:
     is known by its `index`, wherever it stands in the dataset: results are in that order, and its noise follows it.
     Where several have one index, as of datasets that were put together, all are known by their places.
     `precision` is "no" (float32) or "bf16"; None: what the accelerator is configured for. Raises ValueError for a
-    dataset without sentences.
+    dataset without sentences, and where that is neither.
     """
 
     def __init__(
@@ -94,6 +96,11 @@ class Evaluator:
         self.accelerator = accelerator or Accelerator()
         self.progress = progress and self.accelerator.is_main_process
         self.precision = precision or self.accelerator.mixed_precision
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}: choose one by --precision or by "
+                "accelerate's mixed_precision"
+            )
 
     @torch.no_grad()
     def measure(self) -> Measurements:

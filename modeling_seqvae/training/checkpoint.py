@@ -19,7 +19,7 @@ from ..data.files import CHECKSUMS, read_yaml, verify_checksums
 from ..data.subwords import GIVEN, WORDS, kind_of
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
-from ..evaluation.evaluate import Evaluator, evaluate
+from ..evaluation.evaluate import PRECISIONS, Evaluator, evaluate
 from ..loading import best_of, require_checkpoint
 from ..registry import import_parts
 from ..text import SeqVAE
@@ -88,8 +88,8 @@ def evaluate_checkpoint(
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    if precision not in (None, "no", "bf16"):
-        raise ValueError(f"precision {precision!r} is not one of no, bf16")
+    if precision not in (None, *PRECISIONS):
+        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     if isinstance(corpus, CorpusSpec) and corpus.test_alone and split != "test":
         raise ValueError(f"{corpus.name} is a single file, which is the test set: it has no {split} set")
     limits = limits or {}
