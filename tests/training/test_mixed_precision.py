@@ -157,3 +157,11 @@ def test_an_evaluation_by_itself_is_in_what_the_launcher_says(trained, monkeypat
     for name in ("bound", "kl", "nll"):
         assert reports[0][name] != reports[1][name]
         assert reports[0][name] == pytest.approx(reports[1][name], abs=0.05)
+
+
+def test_an_evaluation_in_a_precision_that_there_is_not_is_refused(trained, monkeypatch):
+    """A CPU computes in float32 under accelerate's fp16, and the report would say fp16."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(ValueError, match="precision 'fp16' is not one of no, bf16"):
+        evaluate_checkpoint(str(trained.output_dir), split="validation", nll_samples=5, device="cpu")
