@@ -107,6 +107,14 @@ def test_eight_bits_are_near_and_a_quarter_of_the_size(onnx_folder: Path) -> Non
     assert sizes[0] < 0.4 * sizes[1]
 
 
+def test_weights_of_eight_bits_are_unsigned(onnx_folder: Path) -> None:
+    """onnxruntime's products of unsigned activations and signed weights saturate on CPUs without VNNI."""
+    onnx = pytest.importorskip("onnx")
+    eight = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    held = onnx.load(onnx_folder / "encoder.int8.onnx").graph.initializer
+    assert {tensor.data_type for tensor in held} & eight == {onnx.TensorProto.UINT8}
+
+
 def test_an_export_replaces_an_export_and_nothing_else(vae: SeqVAE, onnx_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(onnx_folder, tmp_path / "again")
     export_onnx(vae, folder, LINES, int8=False)

@@ -126,9 +126,9 @@ def export_onnx(
                     graph, graph.example(), work / FLOAT, input_names=INPUTS, output_names=OUTPUTS,
                     dynamic_shapes=graph.dynamic_shapes(), dynamo=True, external_data=False, verbose=False,
                 )  # fmt: skip
-                if int8:
+                if int8:  # products of signed weights saturate on CPUs without VNNI, those of unsigned ones nowhere
                     quantization.quantize_dynamic(
-                        work / FLOAT, work / INT8, weight_type=quantization.QuantType.QInt8, per_channel=True,
+                        work / FLOAT, work / INT8, weight_type=quantization.QuantType.QUInt8, per_channel=True,
                         extra_options={"EnableSubgraph": True},  # the recurrence is a loop with a graph of its own
                     )  # fmt: skip
             differences = {}
