@@ -60,8 +60,8 @@ ELSEWHERE = {
     "239,000 everyday sentences": ("sentences", "unigram_pretraining"),
 }
 """Where no setting of the method was chosen: a kept target or the runs on a corpus, and the method there."""
-BESIDE = {"max pooling": "", "LSA": "lsa32", "TF-IDF": "tf_idf", "bi-LSTM": "bi_lstm", "commonest label": "majority"}
-"""What else tells labels, beside it: the means of max pooling, and controls by their names."""
+BESIDE = {"LSA": "lsa", "TF-IDF": "tf_idf", "bi-LSTM": "bi_lstm", "commonest label": "majority"}
+"""Controls of that table, by their titles: how their names begin."""
 
 
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
@@ -138,35 +138,30 @@ def latents(kept: Path = REPRODUCED) -> str:
 
 def elsewhere() -> str:
     """What the first page shows of the other corpora: NLL less the language model's, KL, and labels beside controls."""
-    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", *(f"by {name}" for name in BESIDE)]
+    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", "by max pooling", *(f"by {name}" for name in BESIDE)]
     return table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()], text_columns=1)
 
 
 def _there(place: str, method: str) -> list[str]:
-    methods, controls = _figures(place)
-    ours, language_model = methods[method], methods.get("lstm_lm")
+    by_method, controls = _figures(place)
+    ours, language_model, pooled = by_method[method], by_method.get("lstm_lm"), by_method.get("max_pool", {})
     less = ["–"] * 2
     if language_model:
         less = [f"{_only(ours['nll']) - _only(language_model['nll']):+.1f}", f"{_only(ours['nll_gap_se']):.1f}"]
-    pooled = methods.get("max_pool", {}).get("label_mean") if "label_mean" in ours else None
-    beside = [controls.get(name) if name else pooled for name in BESIDE.values()]
-    return [*less, _spread(ours["kl"], ".1f"), *(_spread(each, ".1%") for each in (ours.get("label_mean"), *beside))]
+    labels = [_spread(each.get("label_mean"), ".1%") for each in (ours, pooled)]
+    return [*less, _spread(ours["kl"], ".1f"), *labels, *(_best(controls, begins) for begins in BESIDE.values())]
 
 
-def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], dict[str, Mapping[str, Any]]]:
-    """The figures of each method, and the accuracy of each control, in a kept target or in the runs on a corpus."""
-    path = REPRODUCED / f"{place}.json"
-    if not path.is_file():
+def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+    """The figures of each method, and the rows of controls, in a kept target or in the runs on a corpus."""
+    if (RESULTS / place).is_dir():
         reports = {
-            run.parent.name: json.loads(run.read_text("utf-8")) for run in RESULTS.glob(f"{place}/*/evaluation.json")
+            path.parent.name: json.loads(path.read_text("utf-8")) for path in RESULTS.glob(f"{place}/*/evaluation.json")
         }
-        return {
-            method: {name: {"values": [figure]} for name, figure in report.items()}
-            for method, report in reports.items()
-        }, {}
-    methods, *controls = json.loads(path.read_text("utf-8"))["tables"]
-    of_controls = {each["name"]: each["accuracy"] for part in controls for each in part["rows"] if "accuracy" in each}
-    return {each["method"]: each for each in methods["rows"]}, of_controls
+        return {run: {name: {"values": [each]} for name, each in report.items()} for run, report in reports.items()}, []
+    methods, *others = json.loads((REPRODUCED / f"{place}.json").read_text("utf-8"))["tables"]
+    controls = [row for each in others for row in each["rows"] if row.get("accuracy")]
+    return {row["method"]: row for row in methods["rows"]}, controls
 
 
 def _only(figure: Mapping[str, Any]) -> float:
@@ -183,7 +178,7 @@ def _of_method(figures: Mapping[str, Any]) -> list[str]:
     return [_spread(figures.get("nll"), ".2f"), kl, _spread(figures.get("label_mean"), ".1%")]
 
 
-def _best(controls: Sequence[Mapping[str, Any]], begins: str, ends: str) -> str:
+def _best(controls: Sequence[Mapping[str, Any]], begins: str, ends: str = "") -> str:
     """The highest accuracy among the controls whose names begin and end so."""
     found = [each["accuracy"] for each in controls if each["name"].startswith(begins) and each["name"].endswith(ends)]
     return _spread(max(found, key=lambda accuracy: accuracy["mean"], default=None), ".1%")

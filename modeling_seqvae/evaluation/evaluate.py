@@ -32,6 +32,15 @@ PRECISIONS = ("no", "bf16")
 """float32 and bfloat16 products. float16's scale the loss, and leave updates out, which a training here stops at."""
 
 
+def precision_of(precision: str | None, accelerator: Accelerator) -> str:
+    """One of `PRECISIONS`; None: what the accelerator is configured for. Raises ValueError where that is another."""
+    found = precision or accelerator.mixed_precision
+    if found not in PRECISIONS:
+        told = "" if precision else ": choose one by --precision or by accelerate's mixed_precision"
+        raise ValueError(f"precision {found!r} is not one of {', '.join(PRECISIONS)}{told}")
+    return found
+
+
 @dataclass
 class Measurements:
     """One draw of z for each of N sentences, in order, and what it gave.
@@ -95,12 +104,7 @@ class Evaluator:
         self.shuffle_words = shuffle_words
         self.accelerator = accelerator or Accelerator()
         self.progress = progress and self.accelerator.is_main_process
-        self.precision = precision or self.accelerator.mixed_precision
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}: choose one by --precision or by "
-                "accelerate's mixed_precision"
-            )
+        self.precision = precision_of(precision, self.accelerator)
 
     @torch.no_grad()
     def measure(self) -> Measurements:

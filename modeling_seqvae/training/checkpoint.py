@@ -19,7 +19,7 @@ from ..data.files import CHECKSUMS, read_yaml, verify_checksums
 from ..data.subwords import GIVEN, WORDS, kind_of
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
-from ..evaluation.evaluate import PRECISIONS, Evaluator, evaluate
+from ..evaluation.evaluate import Evaluator, evaluate, precision_of
 from ..loading import best_of, require_checkpoint
 from ..registry import import_parts
 from ..text import SeqVAE
@@ -88,12 +88,11 @@ def evaluate_checkpoint(
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    if precision not in (None, *PRECISIONS):
-        raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     if isinstance(corpus, CorpusSpec) and corpus.test_alone and split != "test":
         raise ValueError(f"{corpus.name} is a single file, which is the test set: it has no {split} set")
     limits = limits or {}
     accelerator = Accelerator(cpu=device == "cpu")
+    precision = precision_of(precision, accelerator)
     read = weights_hash(Path(best_checkpoint(checkpoint)))
     vae = load_best(checkpoint, device or accelerator.device)
     recipe = recipe_in(Path(checkpoint))
@@ -116,7 +115,7 @@ def evaluate_checkpoint(
         "unknown_share": unknown_share_of(sentences),
         "cut_share": max(told.truncated / told.documents, cut_share_of(sentences)),  # words are cut when they are read
         "seed": seed,
-        "precision": evaluator.precision,
+        "precision": precision,
         "weights": read,
     }
 

@@ -108,8 +108,8 @@ class SeqVAETrainer:
                 warnings.warn(told, stacklevel=2)
             if has == "bf16" and not has_bfloat16(self.accelerator.device):
                 warnings.warn(
-                    "this machine has no bfloat16 instructions: bf16 takes several times as long as float32 (no) here, "
-                    "with a large vocabulary ten times and more. training.precision=native takes the faster one",
+                    "this machine has no bfloat16 instructions: bf16 takes several times as long as float32 (no) here. "
+                    "training.precision=native takes the faster one",
                     stacklevel=2,
                 )
         with self.accelerator.main_process_first(), nullcontext() if self.show else quiet_libraries():
