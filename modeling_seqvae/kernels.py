@@ -323,8 +323,8 @@ def run_layer(layer: Any, inputs: torch.Tensor, state: State | None = None) -> t
 
 
 def _called(layer: Any, inputs: torch.Tensor, state: State | None) -> tuple[torch.Tensor, State]:
-    """The layer by torch: without autocast on a CPU that has no bfloat16, where oneDNN's LSTM fails in it."""
-    if not _in_bfloat16_on_a_cpu(inputs) or has_bfloat16(inputs.device):
+    """The layer by torch: without autocast where oneDNN's LSTM fails in its dtype."""
+    if not _fails_under_autocast(inputs):
         return layer(inputs, state)
     dtype = next(layer.parameters(), inputs).dtype
     with torch.autocast("cpu", enabled=False):
@@ -369,13 +369,17 @@ def _learning_layer(layer: Any, inputs: torch.Tensor, state: State) -> tuple[tor
 
 def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
     large = torch.is_grad_enabled() and layer.hidden_size >= LARGE
-    return large and _in_bfloat16_on_a_cpu(inputs) and has_bfloat16(inputs.device)
+    return large and _under_cpu_autocast(inputs) and not _fails_under_autocast(inputs)
 
 
-def _in_bfloat16_on_a_cpu(inputs: torch.Tensor) -> bool:
-    """Whether autocast has products with the inputs taken in bfloat16 on a CPU."""
-    on = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    return on and torch.get_autocast_dtype("cpu") == torch.bfloat16
+def _fails_under_autocast(inputs: torch.Tensor) -> bool:
+    """Whether oneDNN has no LSTM in autocast's dtype: on CPUs in float16, in bfloat16 where its instructions lack."""
+    usable = torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16(inputs.device)
+    return _under_cpu_autocast(inputs) and not usable
+
+
+def _under_cpu_autocast(inputs: torch.Tensor) -> bool:
+    return inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 @torch.no_grad()
