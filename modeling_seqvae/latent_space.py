@@ -201,7 +201,9 @@ class LatentOperations(ABC):
         """Features of texts, (N, D)."""
 
     @abstractmethod
-    def decode(self, latents: Any, seed: int | None = ..., **generation_kwargs: Any) -> list[str]:
+    def decode(
+        self, latents: Any, seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
+    ) -> list[str]:
         """Sentences of latents (N, Z)."""
 
     @abstractmethod
@@ -354,7 +356,8 @@ class LatentOperations(ABC):
         latent_size = self.model.config.latent_size
         if vector.shape != (latent_size,):
             raise ValueError(f"direction must have the shape ({latent_size},), got {vector.shape}")
-        centres = self.encode(as_list_of_strings(texts), features="centre")
+        shown = generation_kwargs.get("show_progress")
+        centres = self.encode(as_list_of_strings(texts), features="centre", show_progress=shown)
         moved = centres[:, None] + steps[:, None] * vector  # (N, S, Z)
         sentences = self.decode(moved.reshape(-1, latent_size), seed, **generation_kwargs)
         each = len(sentences) // max(1, len(centres))

@@ -246,12 +246,19 @@ class SeqVAE(LatentOperations):
         return {output_column: self.encode(batch[text_column], features, show_progress=False)}
 
     @torch.inference_mode()
-    def sample(self, n: int = 1, seed: int | None = None, prior: str = "model", **generation_kwargs: Any) -> list[str]:
+    def sample(
+        self,
+        n: int = 1,
+        seed: int | None = None,
+        prior: str = "model",
+        show_progress: bool | None = None,
+        **generation_kwargs: Any,
+    ) -> list[str]:
         """`n` new sentences, from z ~ p(z) and words drawn from the model's own distribution.
 
         `seed` fixes them; without one they are new at every call. With `prior` "aggregate" z is drawn from the mixture
-        that `fit_aggregate` has fitted to posteriors, instead of p(z). ValueError for a negative `n`, and where there
-        is no such mixture.
+        that `fit_aggregate` has fitted to posteriors, instead of p(z). `show_progress` is as in `encode`. ValueError
+        for a negative `n`, and where there is no such mixture.
         """
         self._warn_if_collapsed()
         generator = _generator(seed)
@@ -263,7 +270,7 @@ class SeqVAE(LatentOperations):
         else:
             like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
             latents = self.model.prior.rsample(1, like, generator)[0]
-        return self._write(latents, generator, generation_kwargs)
+        return self._write(latents, generator, show_progress, generation_kwargs)
 
     @torch.no_grad()
     def fit_aggregate(
@@ -294,12 +301,18 @@ class SeqVAE(LatentOperations):
         return self.aggregate
 
     @torch.inference_mode()
-    def decode(self, latents: ArrayLike | torch.Tensor, seed: int | None = None, **generation_kwargs: Any) -> list[str]:
+    def decode(
+        self,
+        latents: ArrayLike | torch.Tensor,
+        seed: int | None = None,
+        show_progress: bool | None = None,
+        **generation_kwargs: Any,
+    ) -> list[str]:
         """The sentences that the model writes from latents (N, Z), greedily unless told otherwise.
 
         Of posteriors on a sphere, the point of it in a latent's direction is read. `seed` matters with
-        `do_sample=True`. No latents, [], give no sentences. Raises ValueError for another shape
-        than (N, Z), and for latents that are not finite.
+        `do_sample=True`; `show_progress` is as in `encode`. No latents, [], give no sentences. Raises ValueError for
+        another shape than (N, Z), and for latents that are not finite.
         """
         self._require_latent("decode")
         z = latents.float() if isinstance(latents, torch.Tensor) else torch.tensor(np.asarray(latents, np.float32))
@@ -316,24 +329,34 @@ class SeqVAE(LatentOperations):
                 f"latents[{int(strange[0])}] is not finite: it must be {latent_size} numbers that "
                 f"{str(dtype).removeprefix('torch.')} can hold"
             )
-        return self._write(projected, _generator(seed), with_defaults(generation_kwargs, do_sample=False))
+        options = with_defaults(generation_kwargs, do_sample=False)
+        return self._write(projected, _generator(seed), show_progress, options)
 
     @overload
-    def reconstruct(self, texts: str, seed: int | None = ..., **generation_kwargs: Any) -> str: ...
+    def reconstruct(
+        self, texts: str, seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
+    ) -> str: ...
 
     @overload
-    def reconstruct(self, texts: Iterable[str], seed: int | None = ..., **generation_kwargs: Any) -> list[str]: ...
+    def reconstruct(
+        self, texts: Iterable[str], seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
+    ) -> list[str]: ...
 
     def reconstruct(
-        self, texts: str | Iterable[str], seed: int | None = None, **generation_kwargs: Any
+        self,
+        texts: str | Iterable[str],
+        seed: int | None = None,
+        show_progress: bool | None = None,
+        **generation_kwargs: Any,
     ) -> str | list[str]:
         """What the model writes from the posterior's centre (its mean, unless it has flows) of each text.
 
         `seed` and other arguments as in `decode`. One string gives one sentence, or the list of `num_return_sequences`.
         """
         self._require_latent("reconstruct")
-        centres = self.encode([texts] if isinstance(texts, str) else texts, features="centre")
-        sentences = self.decode(centres, seed, **generation_kwargs)
+        listed = [texts] if isinstance(texts, str) else texts
+        centres = self.encode(listed, features="centre", show_progress=show_progress)
+        sentences = self.decode(centres, seed, show_progress, **generation_kwargs)
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
 
     @torch.inference_mode()
@@ -391,7 +414,13 @@ class SeqVAE(LatentOperations):
             self._warned = True
             warnings.warn(f"{self.model.name_or_path or 'this model'}: {warning}", stacklevel=outside())
 
-    def _write(self, latents: torch.Tensor, generator: torch.Generator, generation_kwargs: dict[str, Any]) -> list[str]:
+    def _write(
+        self,
+        latents: torch.Tensor,
+        generator: torch.Generator,
+        show_progress: bool | None,
+        generation_kwargs: dict[str, Any],
+    ) -> list[str]:
         """The sentences of latents (N, Z), in order; `generator` decides the words."""
         if generation_kwargs.get("return_dict_in_generate"):
             raise ValueError(
@@ -405,7 +434,7 @@ class SeqVAE(LatentOperations):
                 raise ValueError("give either prompt, a text, or decoder_input_ids, its tokens")
             options["decoder_input_ids"] = self._begun(prompt, options)
         prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
-        with evaluating(self.model), progress_bar(len(latents), "writing") as bar:
+        with evaluating(self.model), progress_bar(len(latents), "writing", show_progress) as bar:
             for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
                 z = latents[numbers].to(self.model.device, self.model.dtype)
                 of_batch = {name: one_each(name, rows, len(latents))[numbers] for name, rows in prompts.items()}

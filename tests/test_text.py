@@ -813,12 +813,25 @@ def test_it_says_what_it_is(vae):
 # progress
 
 
-def test_a_bar_shows_at_once_when_asked_and_never_when_refused(vae, capfd):
-    vae.encode(random_texts(3))
-    vae.encode(random_texts(3), show_progress=False)
-    assert "encoding" not in capfd.readouterr().err
-    vae.encode(random_texts(3), show_progress=True)
-    assert "encoding" in capfd.readouterr().err
+@pytest.mark.parametrize(
+    ("does", "bars"),
+    [
+        (lambda vae, **shown: vae.encode(random_texts(3), **shown), {"encoding"}),
+        (lambda vae, **shown: vae.nll(random_texts(3), 2, **shown), {"scoring"}),
+        (lambda vae, **shown: vae.sample(3, **shown), {"writing"}),
+        (lambda vae, **shown: vae.decode(np.zeros((3, LATENT)), **shown), {"writing"}),
+        (lambda vae, **shown: vae.reconstruct(random_texts(3), **shown), {"encoding", "writing"}),
+        (lambda vae, **shown: vae.edit(random_texts(3), np.ones(LATENT), **shown), {"encoding", "writing"}),
+    ],
+)
+def test_a_bar_shows_at_once_when_asked_and_never_when_refused(vae, capfd, does, bars):
+    doing = {"encoding", "scoring", "writing"}
+    does(vae)
+    does(vae, show_progress=False)
+    assert not any(word in capfd.readouterr().err for word in doing)
+    does(vae, show_progress=True)
+    shown = capfd.readouterr().err
+    assert {word for word in doing if word in shown} == bars
 
 
 # the latent space
