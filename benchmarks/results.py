@@ -7,15 +7,18 @@
     python benchmarks/results.py --labels report.json ptb/max_pool    # and what `seqvae classify RUN` read from it
 
 Kept are recipes, histories and the JSON of measurements, without weights and without the places of corpora: of targets
-in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md, docs/runs.md and README.md.
+in docs/reproduced, of runs in docs/results. The tables stand in docs/results.md, docs/runs.md, docs/training.md
+and README.md.
 """
 
 import argparse
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pages import region_names, table, with_region
@@ -32,7 +35,7 @@ from modeling_seqvae.training.run_directory import RECIPE, read_history
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
-FIRST = ROOT / "README.md"
+FIRST, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"
 RESULTS, REPRODUCED = ROOT / "docs" / "results", ROOT / "docs" / "reproduced"
 
 LABELS = "validation-labels.json"
@@ -60,6 +63,18 @@ ELSEWHERE = {
     "239,000 everyday sentences": ("sentences", "unigram_pretraining"),
 }
 """Where no setting of the method was chosen: a kept target or the runs on a corpus, and the method there."""
+FLOORS = {
+    "238,866 everyday sentences": ("sentences", "unigram_pretraining"),
+    "20,000 sentences of Yelp": ("yelp_sentiment/table6", "unigram_pretraining"),
+    "138,510 sentences of Yelp, a floor of 3 nats": ("all/yelp_sentiment/table6", "floor_3"),
+    "138,510 sentences of Yelp": ("all/yelp_sentiment/table6", "unigram_pretraining"),
+    "20,000 sentences of the embedded corpus": ("demo/table6", "unigram_pretraining"),
+    "10,000 sentences of the Penn Treebank": ("systems/ptb/table1", "unigram_pretraining"),
+    "10,000 abstracts": ("arxiv/table6", "unigram_pretraining"),
+    "10,000 abstracts, `unigram_pretraining_long`, a floor of 12": ("arxiv/table6", "unigram_pretraining_long"),
+    "3,000 hotel reviews": ("tripadvisor/table6", "unigram_pretraining"),
+}
+"""Texts of growing length, as in ELSEWHERE: what a floor costs them."""
 BESIDE = {"LSA": "lsa", "TF-IDF": "tf_idf", "bi-LSTM": "bi_lstm", "commonest label": "majority"}
 """Controls of that table, by their titles: how their names begin."""
 
@@ -119,6 +134,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield PAGE, with_region(text, "gpu", on_a_gpu(runs))
     first = with_region(FIRST.read_text("utf-8"), "latents", latents())
     yield FIRST, with_region(first, "elsewhere", elsewhere())
+    yield TRAINING, with_region(TRAINING.read_text("utf-8"), "floors", floors())
 
 
 def latents(kept: Path = REPRODUCED) -> str:
@@ -144,12 +160,28 @@ def elsewhere() -> str:
 
 def _there(place: str, method: str) -> list[str]:
     by_method, controls = _figures(place)
-    ours, language_model, pooled = by_method[method], by_method.get("lstm_lm"), by_method.get("max_pool", {})
-    less = ["–"] * 2
-    if language_model:
-        less = [f"{_only(ours['nll']) - _only(language_model['nll']):+.1f}", f"{_only(ours['nll_gap_se']):.1f}"]
+    ours, pooled = by_method[method], by_method.get("max_pool", {})
     labels = [_spread(each.get("label_mean"), ".1%") for each in (ours, pooled)]
-    return [*less, _spread(ours["kl"], ".1f"), *labels, *(_best(controls, begins) for begins in BESIDE.values())]
+    beside = (_best(controls, begins) for begins in BESIDE.values())
+    return [*_less(ours, by_method.get("lstm_lm")), _spread(ours["kl"], ".1f"), *labels, *beside]
+
+
+def floors() -> str:
+    """What the guide to training shows of a floor: the texts' length, the KL, and NLL less the language model's."""
+    rows = []
+    for title, (place, method) in FLOORS.items():
+        by_method, _ = _figures(place)
+        ours, language_model = by_method[method], by_method["lstm_lm"]
+        tokens = _mean(language_model["nll"]) / math.log(_mean(language_model["ppl"]))
+        rows.append([title, f"{tokens:.0f}", _spread(ours["kl"], ".1f"), *_less(ours, language_model)])
+    return table(["texts", "tokens each", "KL", "NLL less LM's", "s.e."], rows, text_columns=1)
+
+
+def _less(ours: Mapping[str, Any], language_model: Mapping[str, Any] | None) -> list[str]:
+    """NLL less the language model's, and the standard error of its estimate in a seed: means over seeds."""
+    if language_model is None:
+        return ["–"] * 2
+    return [f"{_mean(ours['nll']) - _mean(language_model['nll']):+.1f}", f"{_mean(ours['nll_gap_se']):.1f}"]
 
 
 def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
@@ -164,10 +196,8 @@ def _figures(place: str) -> tuple[dict[str, Mapping[str, Any]], Sequence[Mapping
     return {row["method"]: row for row in methods["rows"]}, controls
 
 
-def _only(figure: Mapping[str, Any]) -> float:
-    """The figure of a single seed."""
-    (value,) = figure["values"]
-    return float(value)
+def _mean(figure: Mapping[str, Any]) -> float:
+    return fmean(figure["values"])
 
 
 def _of_method(figures: Mapping[str, Any]) -> list[str]:
