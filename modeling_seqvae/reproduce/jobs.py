@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -210,6 +211,7 @@ def _do(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     prepare_process()
+    warnings.showwarning = lambda message, *unused: note(f"warning: {message}")  # as the command line shows them
     try:
         import_parts(imports)
         step.run(output_dir)

@@ -20,7 +20,7 @@ from modeling_seqvae.training.monitor import Interrupted
 
 # What steps of these tests do, in a file, since another process has to import it.
 WORK = """
-import os, signal, sys, time
+import os, signal, sys, time, warnings
 from pathlib import Path
 
 def work(inputs, does="end", after=(), number=0):
@@ -42,6 +42,8 @@ def work(inputs, does="end", after=(), number=0):
         os.kill(os.getpid(), signal.SIGKILL)
     if does == "leave":
         os._exit(7)
+    if does == "warn":
+        warnings.warn("few words are known")
     if does == "wait":
         time.sleep(60)
     print("a result")
@@ -124,6 +126,11 @@ def test_a_reason_longer_than_a_pipe_holds_arrives_and_what_cannot_be_sent_is_to
     assert run([long], tmp_path, jobs=1) == {long.key: "because " * 100_000}
     with pytest.raises((AttributeError, PicklingError), match="pickle"):
         run([Measurement("own", Path("own"), "found.json", lambda inputs: {})], tmp_path)
+
+
+def test_a_warning_is_a_sentence(work: Any, tmp_path: Path) -> None:
+    assert run([step(work, "warn", does="warn")], tmp_path) == {}
+    assert (tmp_path / "warn" / LOG).read_text().splitlines()[1:] == ["warning: few words are known", "a result"]
 
 
 def test_a_fault_of_code_is_told_with_its_kind(work: Any, tmp_path: Path) -> None:
