@@ -211,7 +211,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _summed(gradient)
+        return _Sum.apply(gradient)
 
 
 def _summed(values: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import ctypes
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def plain() -> Iterator[None]:
 
 
 def _is_plain() -> bool:
-    return _plain or torch.compiler.is_exporting()
+    return _plain or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
 
 
 def is_bare(layer: nn.Module, kind: type[nn.Module]) -> bool:
@@ -41,7 +41,7 @@ def is_bare(layer: nn.Module, kind: type[nn.Module]) -> bool:
 
     One that was replaced or wrapped, or that a hook prepares, as for weights that are offloaded, has to be called.
     """
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return type(layer) is kind and "forward" not in vars(layer) and not any(hooks)
 
 
@@ -67,6 +67,24 @@ def frozen(weights: Iterable[torch.Tensor]) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
+
+
+def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `backward` whose results are constants: where they are to be differentiated, RuntimeError.
+
+    torch's own `once_differentiable` says nothing as long as the gradient that comes in is a constant, as a loss's is.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: torch.Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "second derivatives (create_graph=True) are not known here: inside modeling_seqvae.kernels.plain() the "
+                "model is plain torch"
+            )
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 def upcast(tensor: torch.Tensor) -> torch.Tensor:
@@ -102,7 +120,8 @@ def linear_nll(
 
     0 where `counted` (...) is false. Equal to `token_nll` of the logits; float64 inputs give float64. Under autocast
     the products are in its dtype, the softmax and the sum of the weight's gradient over blocks in float32.
-    Differentiable once, in states and weight. On a GPU nothing is waited for if the loss is a `batch_mean`.
+    Differentiable in states and weight; the second derivatives take the memory of all logits. On a GPU nothing is
+    waited for if the loss is a `batch_mean`.
     """
     if _is_plain():
         return token_nll(F.linear(states, weight), targets, counted)
@@ -262,9 +281,13 @@ class _LinearNLL(torch.autograd.Function):
         return nll if counted is None else nll.masked_fill_(~counted, 0)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_nll: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         states, weight, targets, counted = ctx.saved_tensors
+        if torch.is_grad_enabled():  # what is returned will be differentiated again
+            nll = token_nll(F.linear(states.to(ctx.dtype), weight.to(ctx.dtype)), targets, counted)
+            wanted = [each for each, needs in zip((states, weight), ctx.needs_input_grad, strict=False) if needs]
+            found = iter(torch.autograd.grad(nll, wanted, grad_nll, create_graph=True))
+            return *(next(found) if needs else None for needs in ctx.needs_input_grad[:2]), None, None, None
         gradients, ctx.gradients = ctx.gradients, []  # scaled in place, so good for once
         if gradients and len(grad_nll) and _is_even(grad_nll):
             grad_states, grad_weight = gradients
@@ -468,7 +491,7 @@ class _Recurrence(torch.autograd.Function):
         return hiddens[1:], hiddens[-1].clone(), cells[-1].clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(
         ctx: Any, grad_states: torch.Tensor, grad_hidden: torch.Tensor, grad_cell: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:

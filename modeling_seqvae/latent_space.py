@@ -201,9 +201,7 @@ class LatentOperations(ABC):
         """Features of texts, (N, D)."""
 
     @abstractmethod
-    def decode(
-        self, latents: Any, seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
-    ) -> list[str]:
+    def decode(self, latents: Any, seed: int | None = ..., **generation_kwargs: Any) -> list[str]:
         """Sentences of latents (N, Z)."""
 
     @abstractmethod
@@ -257,7 +255,13 @@ class LatentOperations(ABC):
 
     @overload
     def neighbours(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
-        self, query: str, texts: Iterable[str], k: int = ..., metric: str = ..., show_progress: bool | None = ...
+        self,
+        query: str,
+        texts: Iterable[str],
+        k: int = ...,
+        metric: str = ...,
+        batch_size: int | None = ...,
+        show_progress: bool | None = ...,
     ) -> list[Neighbour]: ...
 
     @overload
@@ -267,6 +271,7 @@ class LatentOperations(ABC):
         texts: Iterable[str],
         k: int = ...,
         metric: str = ...,
+        batch_size: int | None = ...,
         show_progress: bool | None = ...,
     ) -> list[list[Neighbour]]: ...
 
@@ -276,6 +281,7 @@ class LatentOperations(ABC):
         texts: Iterable[str],
         k: int = 5,
         metric: str = "cosine",
+        batch_size: int | None = None,
         show_progress: bool | None = None,
     ) -> list[Neighbour] | list[list[Neighbour]]:
         """The `k` texts whose centres are nearest to that of `query`, nearest first: (position, text, distance) each.
@@ -291,7 +297,7 @@ class LatentOperations(ABC):
             raise ValueError("there are no texts to look for neighbours in")
         require_unicode(queries, "query")
         require_unicode(listed, "texts")
-        centres = self.encode([*queries, *listed], features="centre", show_progress=show_progress)
+        centres = self.encode([*queries, *listed], "centre", batch_size, show_progress)
         found = nearest(centres[: len(queries)], centres[len(queries) :], k, metric)
         neighbours = [
             [Neighbour(i, listed[i], distance) for i, distance in zip(indices, distances, strict=True)]
@@ -306,6 +312,7 @@ class LatentOperations(ABC):
         towards: Hashable,
         away: Hashable | None = None,
         method: str = "means",
+        batch_size: int | None = None,
         show_progress: bool | None = None,
     ) -> NDArray[np.float32]:
         """The direction (Z,) from the texts labelled `away`, or all others, to those labelled `towards`; for `edit`.
@@ -319,7 +326,7 @@ class LatentOperations(ABC):
         listed = as_list_of_strings(texts)
         positions, side = two_sides(labels, len(listed), towards, away)
         require_unicode(listed, "texts")
-        centres = self.encode([listed[i] for i in positions], features="centre", show_progress=show_progress)
+        centres = self.encode([listed[i] for i in positions], "centre", batch_size, show_progress)
         return direction_between(centres, side, method)
 
     @overload
@@ -356,8 +363,8 @@ class LatentOperations(ABC):
         latent_size = self.model.config.latent_size
         if vector.shape != (latent_size,):
             raise ValueError(f"direction must have the shape ({latent_size},), got {vector.shape}")
-        shown = generation_kwargs.get("show_progress")
-        centres = self.encode(as_list_of_strings(texts), features="centre", show_progress=shown)
+        of_encode = {name: generation_kwargs.get(name) for name in ("batch_size", "show_progress")}
+        centres = self.encode(as_list_of_strings(texts), features="centre", **of_encode)
         moved = centres[:, None] + steps[:, None] * vector  # (N, S, Z)
         sentences = self.decode(moved.reshape(-1, latent_size), seed, **generation_kwargs)
         each = len(sentences) // max(1, len(centres))

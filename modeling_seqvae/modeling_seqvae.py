@@ -253,10 +253,13 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             self.config.validation_kl = self.config.validation_mi = None
         return super().train(mode)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **named: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], is_main_process: bool = True, *arguments: Any, **named: Any
+    ) -> None:
         """As in transformers. A mixture that stands there was fitted to the posteriors of other weights: it goes."""
-        super().save_pretrained(save_directory, *arguments, **named)
-        (Path(save_directory) / AGGREGATE).unlink(missing_ok=True)
+        super().save_pretrained(save_directory, is_main_process, *arguments, **named)
+        if is_main_process:
+            (Path(save_directory) / AGGREGATE).unlink(missing_ok=True)
 
     def encode(
         self,
@@ -524,20 +527,25 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         generator: Generators = None,
         latents: torch.Tensor | None = None,
         encoder_input_ids: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Importance-weighted -log p(x) of each sentence, (B,) in nats (Burda et al. 2016); exact for a language model.
 
-        `latents` (S, B, Z) fixes the draws; `generator` may be one, or one per sentence. `encoder_input_ids` (B, T)
-        lets the posterior read another text than the one scored, such as its words shuffled. Memory does not depend on
-        `num_samples`. Scores the model as it stands: call `eval()` first, or dropout is part of the estimate. Raises
-        ValueError where padding stands before words, or `latents` do not fit the batch.
+        `latents` (S, B, Z) fixes the draws; `generator` may be one, or one per sentence. `encoder_input_ids` (B, T')
+        lets the posterior read another text than the one scored, such as its words shuffled, under a mask of its own,
+        `encoder_attention_mask` (B, T'). Memory does not depend on `num_samples`. Scores the model as it stands: call
+        `eval()` first, or dropout is part of the estimate. Raises ValueError where padding stands before words, or
+        `latents` do not fit the batch.
         """
         mask = mask_of(input_ids, attention_mask, self.config)
         mask = torch.ones_like(input_ids) if mask is None else mask
         _refuse_left_padding(mask)
         if self.config.latent_size == 0:
             return self.nll_given(input_ids.new_empty(1, input_ids.shape[0], 0), input_ids, mask)[0]
-        posterior = self.encode(input_ids if encoder_input_ids is None else encoder_input_ids, mask)
+        if encoder_input_ids is None:
+            posterior = self.encode(input_ids, mask)
+        else:
+            posterior = self.encode(encoder_input_ids, encoder_attention_mask)
         return importance_weighted_nll(
             posterior,
             lambda z: self.nll_given(z, input_ids, mask),

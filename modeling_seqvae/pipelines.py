@@ -1,6 +1,7 @@
 """Tasks of transformers' `pipeline`: "seqvae-features", texts to vectors, and "seqvae-generation", texts to texts."""
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from .tokenization import decode_sentences
 class SeqVAEPipeline(Pipeline):
     """What both tasks have in common: texts to token ids, and saving.
 
-    One text gives one result, a list of texts a list, a dataset or generator an iterator; `batch_size` texts are read
-    at a time. Raises TypeError for what is no text, and ValueError when the tokenizer is not the model's.
+    One text gives one result; a list of texts, an array, a Series or a column a list; an iterator or one of torch's
+    data sets an iterator. `batch_size` texts are read at a time. Raises TypeError for what is no text, and ValueError
+    when the tokenizer is not the model's.
     """
 
     _load_tokenizer = True
@@ -31,9 +33,13 @@ class SeqVAEPipeline(Pipeline):
         self.vae = SeqVAE(self.model, self.tokenizer)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(inputs, list | tuple):
-            return super().__call__(list(inputs), *args, **kwargs) if len(inputs) else []
-        return super().__call__(inputs, *args, **kwargs)
+        if isinstance(inputs, Iterator):  # of which transformers knows generators alone
+            return super().__call__((text for text in inputs), *args, **kwargs)
+        one = isinstance(inputs, str | bytes | Mapping) or getattr(inputs, "ndim", 1) != 1
+        if one or isinstance(inputs, torch.utils.data.Dataset) or not isinstance(inputs, Iterable):
+            return super().__call__(inputs, *args, **kwargs)
+        listed = list(inputs)
+        return super().__call__(listed, *args, **kwargs) if listed else []
 
     def preprocess(self, text: str) -> dict[str, torch.Tensor]:
         """Token ids and mask (1, T) of one text, cut to the tokenizer's limit."""
@@ -46,15 +52,9 @@ class SeqVAEPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Write a checkpoint that carries its code, so that the pipeline runs where the package is not installed.
 
-        Raises ValueError for `push_to_hub=True`, which would upload model and tokenizer before their code is there.
+        Raises ValueError for `push_to_hub=True`, which would upload the model before its code is there.
         """
-        if kwargs.get("push_to_hub"):
-            raise ValueError(
-                "push_to_hub=True would leave out the code: call push_to_hub of the pipeline's `vae`, which shares "
-                "model, tokenizer and code in one commit"
-            )
-        self.model.save_pretrained(save_directory, **kwargs)
-        self.tokenizer.save_pretrained(save_directory, **kwargs)
+        self.vae.save_pretrained(save_directory, **kwargs)
         add_code(save_directory)
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from .gaussian import DiagonalGaussian, GaussianPosterior, common_noise
-from .kernels import frozen
+from .kernels import differentiable_once, frozen
 from .noise import seed_torch, standard_normal
 
 Costs = Callable[[torch.Tensor], torch.Tensor]
@@ -149,7 +149,7 @@ class _Steps(torch.autograd.Function):
         return point
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_point: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         descent, of_velocity = ctx.descent, torch.zeros_like(of_point)
         of_weights = [torch.zeros_like(weight) for weight in descent.weights]

@@ -71,6 +71,11 @@ class SeqVAE(LatentOperations):
         batch_size: int = 32,
         device: str | torch.device | None = None,
     ):
+        if not hasattr(model, "iw_nll"):
+            raise TypeError(
+                f"{type(model).__name__} has no vocabulary layer, and so no sentences: load the model as a "
+                "SeqVAEForTextModeling (AutoModelForSeq2SeqLM)"
+            )
         require_match(model.config, tokenizer)
         self.model = (model if device is None else model.to(device)).eval()
         self.tokenizer = tokenizer
@@ -134,12 +139,21 @@ class SeqVAE(LatentOperations):
         vae.aggregate = aggregate
         return vae
 
-    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write model, tokenizer, and the mixture if there is one, into a folder, as `from_pretrained` reads them."""
-        self.model.save_pretrained(path)
-        self.tokenizer.save_pretrained(path)
-        if self.aggregate is not None:
-            self.aggregate.save(path)
+    def save_pretrained(self, path: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any) -> None:
+        """Write model, tokenizer, and the mixture if there is one, into a folder, as `from_pretrained` reads them.
+
+        Other arguments are those of the model's, such as max_shard_size; ValueError for `push_to_hub=True`.
+        """
+        if kwargs.get("push_to_hub"):
+            raise ValueError(
+                "push_to_hub=True would upload the model before what belongs to it: call push_to_hub of the SeqVAE (of "
+                "a pipeline, its `vae`), which shares model, tokenizer and code in one commit"
+            )
+        self.model.save_pretrained(path, is_main_process, **kwargs)
+        if is_main_process:
+            self.tokenizer.save_pretrained(path)
+            if self.aggregate is not None:
+                self.aggregate.save(path)
 
     def push_to_hub(
         self,
@@ -251,14 +265,15 @@ class SeqVAE(LatentOperations):
         n: int = 1,
         seed: int | None = None,
         prior: str = "model",
+        batch_size: int | None = None,
         show_progress: bool | None = None,
         **generation_kwargs: Any,
     ) -> list[str]:
         """`n` new sentences, from z ~ p(z) and words drawn from the model's own distribution.
 
-        `seed` fixes them; without one they are new at every call. With `prior` "aggregate" z is drawn from the mixture
-        that `fit_aggregate` has fitted to posteriors, instead of p(z). `show_progress` is as in `encode`. ValueError
-        for a negative `n`, and where there is no such mixture.
+        `seed` fixes them, in batches of one size; without one they are new at every call. With `prior` "aggregate" z is
+        drawn from the mixture that `fit_aggregate` has fitted to posteriors, instead of p(z). `show_progress` is as in
+        `encode`. ValueError for a negative `n`, and where there is no such mixture.
         """
         self._warn_if_collapsed()
         generator = _generator(seed)
@@ -270,7 +285,7 @@ class SeqVAE(LatentOperations):
         else:
             like = torch.empty(at_least(0, n, "n"), self.model.config.latent_size)
             latents = self.model.prior.rsample(1, like, generator)[0]
-        return self._write(latents, generator, show_progress, generation_kwargs)
+        return self._write(latents, generator, batch_size, show_progress, generation_kwargs)
 
     @torch.no_grad()
     def fit_aggregate(
@@ -305,6 +320,7 @@ class SeqVAE(LatentOperations):
         self,
         latents: ArrayLike | torch.Tensor,
         seed: int | None = None,
+        batch_size: int | None = None,
         show_progress: bool | None = None,
         **generation_kwargs: Any,
     ) -> list[str]:
@@ -330,22 +346,33 @@ class SeqVAE(LatentOperations):
                 f"{str(dtype).removeprefix('torch.')} can hold"
             )
         options = with_defaults(generation_kwargs, do_sample=False)
-        return self._write(projected, _generator(seed), show_progress, options)
+        return self._write(projected, _generator(seed), batch_size, show_progress, options)
 
     @overload
     def reconstruct(
-        self, texts: str, seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
+        self,
+        texts: str,
+        seed: int | None = ...,
+        batch_size: int | None = ...,
+        show_progress: bool | None = ...,
+        **generation_kwargs: Any,
     ) -> str: ...
 
     @overload
     def reconstruct(
-        self, texts: Iterable[str], seed: int | None = ..., show_progress: bool | None = ..., **generation_kwargs: Any
+        self,
+        texts: Iterable[str],
+        seed: int | None = ...,
+        batch_size: int | None = ...,
+        show_progress: bool | None = ...,
+        **generation_kwargs: Any,
     ) -> list[str]: ...
 
     def reconstruct(
         self,
         texts: str | Iterable[str],
         seed: int | None = None,
+        batch_size: int | None = None,
         show_progress: bool | None = None,
         **generation_kwargs: Any,
     ) -> str | list[str]:
@@ -355,8 +382,8 @@ class SeqVAE(LatentOperations):
         """
         self._require_latent("reconstruct")
         listed = [texts] if isinstance(texts, str) else texts
-        centres = self.encode(listed, features="centre", show_progress=show_progress)
-        sentences = self.decode(centres, seed, show_progress, **generation_kwargs)
+        centres = self.encode(listed, "centre", batch_size, show_progress)
+        sentences = self.decode(centres, seed, batch_size, show_progress, **generation_kwargs)
         return sentences[0] if isinstance(texts, str) and len(sentences) == 1 else sentences
 
     @torch.inference_mode()
@@ -418,6 +445,7 @@ class SeqVAE(LatentOperations):
         self,
         latents: torch.Tensor,
         generator: torch.Generator,
+        batch_size: int | None,
         show_progress: bool | None,
         generation_kwargs: dict[str, Any],
     ) -> list[str]:
@@ -428,6 +456,7 @@ class SeqVAE(LatentOperations):
                 "SeqVAE.model"
             )
         sentences: list[str] = []
+        size = self._size(batch_size)
         options = {"tokenizer": self.tokenizer, **generation_kwargs}
         if (prompt := options.pop("prompt", None)) is not None:
             if options.get("decoder_input_ids") is not None:
@@ -435,7 +464,7 @@ class SeqVAE(LatentOperations):
             options["decoder_input_ids"] = self._begun(prompt, options)
         prompts = {name: options.pop(name) for name in PROMPT if options.get(name) is not None}
         with evaluating(self.model), progress_bar(len(latents), "writing", show_progress) as bar:
-            for numbers in torch.arange(len(latents)).split(self.batch_size) if len(latents) else ():
+            for numbers in torch.arange(len(latents)).split(size) if len(latents) else ():
                 z = latents[numbers].to(self.model.device, self.model.dtype)
                 of_batch = {name: one_each(name, rows, len(latents))[numbers] for name, rows in prompts.items()}
                 written = self.model.sample(latents=z, generator=generator, **options, **of_batch)
@@ -459,8 +488,10 @@ class SeqVAE(LatentOperations):
     def _batches(
         self, texts: list[str], doing: str, batch_size: int | None, show_progress: bool | None
     ) -> Iterator[TextBatch]:
-        size = self.batch_size if batch_size is None else at_least(1, batch_size, "batch_size")
-        return batches_by_length(texts, self.model, self.tokenizer, size, doing, show_progress)
+        return batches_by_length(texts, self.model, self.tokenizer, self._size(batch_size), doing, show_progress)
+
+    def _size(self, batch_size: int | None) -> int:
+        return self.batch_size if batch_size is None else at_least(1, batch_size, "batch_size")
 
 
 def _generator(seed: int | None) -> torch.Generator:

@@ -2,6 +2,7 @@
 
 import operator
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ UNKNOWN_SHARE = 0.2
 
 WINDOW_BATCHES = 256
 """Batches' worth of texts that are tokenised and sorted by length together: little padding, bounded memory."""
+
+
+_SWITCHING = threading.Lock()
+_EVALUATED: dict[nn.Module, tuple[int, list[tuple[nn.Module, bool]]]] = {}
+"""Models inside `evaluating`: how often they are, and the mode of each of their parts before."""
 
 
 class TextBatch(NamedTuple):
@@ -73,13 +79,25 @@ def batches_by_length(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, a model is in evaluation mode, without dropout; then again in the mode that it was in."""
-    was_training = model.training
-    model.eval()
+    """Inside, a model is in evaluation mode, without dropout; then each of its parts again in the mode it was in.
+
+    Threads share it: the first to enter remembers the modes, and the last to leave restores them.
+    """
+    with _SWITCHING:
+        calls, modes = _EVALUATED.get(model) or (0, [(part, part.training) for part in model.modules()])
+        _EVALUATED[model] = calls + 1, modes
+        if not calls:
+            model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        with _SWITCHING:
+            calls, modes = _EVALUATED.pop(model)
+            if calls > 1:
+                _EVALUATED[model] = calls - 1, modes
+            else:
+                for part, training in modes:
+                    part.training = training
 
 
 def outside() -> int:

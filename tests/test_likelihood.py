@@ -315,6 +315,37 @@ def test_the_encoder_may_read_another_text_than_the_one_scored(make_model, batch
     torch.testing.assert_close(bound, math.log(5) - (log_ratio - reconstruction).logsumexp(0))
 
 
+def test_another_text_is_read_under_its_own_mask(make_model, batch) -> None:
+    """Whether it is longer or shorter than the one scored; without a mask its padding is none of its words."""
+    model, short, longer = make_model(), torch.tensor([[1, 9, 2]]), batch["input_ids"][:1]
+    for scored, read in ((short, longer), (longer, short)):
+        latents = model.encode(read).rsample(5)
+        expected = model.iw_nll(scored, latents=latents, encoder_input_ids=read)
+        padded, mask = torch.nn.functional.pad(read, (0, 4)), torch.nn.functional.pad(torch.ones_like(read), (0, 4))
+        for given in (None, mask):
+            found = model.iw_nll(
+                scored, torch.ones_like(scored), latents=latents, encoder_input_ids=padded, encoder_attention_mask=given
+            )
+            torch.testing.assert_close(found, expected)
+        ratio = log_prior(latents) - model.encode(read).log_prob(latents)
+        ids, counted = scored.expand(5, -1), torch.ones_like(scored)
+        cost = torch.stack([model.nll_given(z[None], ids[:1], counted)[0] for z in latents])
+        torch.testing.assert_close(expected, math.log(5) - (ratio - cost).logsumexp(0))
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoder_skip": True}, {"num_hidden_layers": 2}, {"decoder": "dilated_cnn"}])
+def test_what_a_latent_costs_has_its_gradient(make_model, batch, changes) -> None:
+    model = make_model(**changes).double()
+    latents = torch.randn(2, 4, model.config.latent_size, dtype=torch.float64, requires_grad=True)
+
+    def cost(z: torch.Tensor) -> torch.Tensor:
+        return model.nll_given(z, batch["input_ids"], batch["attention_mask"])
+
+    assert torch.autograd.gradcheck(cost, latents)
+    cost(latents).sum().backward()
+    assert all(weight.grad is not None for weight in model.get_decoder().parameters())
+
+
 def test_left_padding_is_refused(make_model) -> None:
     with pytest.raises(ValueError, match="pad on the right"):
         make_model().iw_nll(torch.tensor([[1, 5, 2], [0, 1, 2]]))

@@ -476,3 +476,10 @@ def test_what_a_hook_changes_is_part_of_the_loss(make_model, batch, name):
     before = losses()
     model.get_submodule(name).register_forward_hook(lambda layer, inputs, output: 2 * output)
     assert losses() != pytest.approx(before)
+
+
+def test_a_hook_on_gradients_of_the_vocabulary_layer_is_called(make_model, batch):
+    model, seen = make_model().train(), []
+    model.lm_head.register_full_backward_hook(lambda layer, of_inputs, of_output: seen.append(of_output[0].shape[-1]))
+    model(**batch).loss.backward()
+    assert seen == [model.config.vocab_size]

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, pipeline, set_seed
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -69,7 +71,10 @@ def test_one_text_gives_one_vector_and_a_stream_an_iterator(features: Any, vae: 
     streamed = features((text for text in TEXTS), batch_size=2)
     assert not isinstance(streamed, list)
     np.testing.assert_allclose(list(streamed), vae.encode(TEXTS), atol=1e-5)
-    assert features([]) == [] and len(features(tuple(TEXTS))) == len(TEXTS)
+    np.testing.assert_allclose(list(features(map(str, TEXTS))), vae.encode(TEXTS), atol=1e-5)
+    for listed in (np.array(TEXTS), pd.Series(TEXTS), Dataset.from_dict({"text": TEXTS})["text"]):
+        np.testing.assert_allclose(features(listed), vae.encode(TEXTS), atol=1e-5)
+    assert features([]) == features(np.array([], str)) == [] and len(features(tuple(TEXTS))) == len(TEXTS)
     tensors = features(TEXTS, return_tensors=True, batch_size=2)
     assert all(isinstance(tensor, torch.Tensor) and tensor.shape == (6,) for tensor in tensors)
 
@@ -153,7 +158,7 @@ def test_a_saved_pipeline_carries_its_code_and_loads_the_packages_own(features: 
 
 
 def test_a_pipeline_is_not_pushed_without_its_code(features: Any, tmp_path) -> None:
-    with pytest.raises(ValueError, match="call push_to_hub of the pipeline's `vae`"):
+    with pytest.raises(ValueError, match="call push_to_hub of the SeqVAE \\(of a pipeline, its `vae`\\)"):
         features.save_pretrained(tmp_path / "model", push_to_hub=True)
     assert not (tmp_path / "model").exists()
 

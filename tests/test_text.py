@@ -562,6 +562,65 @@ def test_every_method_gives_in_threads_what_it_gives_alone(vae):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_parts_of_a_model_keep_their_modes(vae):
+    vae.model.train()
+    vae.model.get_encoder().eval()
+    before = [part.training for part in vae.model.modules()]
+    texts = random_texts(3)
+    vae.encode(texts), vae.nll(texts, 2), vae.sample(2)
+    assert [part.training for part in vae.model.modules()] == before
+
+
+def test_threads_share_the_evaluation_mode_of_a_model_in_training(vae):
+    texts = random_texts(20)
+    expected = vae.nll(texts, 20)
+    vae.model.model.decoder.embedding_dropout.p = 0.5
+    vae.model.train()
+    with ThreadPoolExecutor(6) as threads:
+        together = list(threads.map(lambda count: vae.nll(texts[:count], 20), [20, 1] * 6))
+    for found in together:
+        np.testing.assert_allclose(found, expected[: len(found)], rtol=1e-5)
+    assert all(part.training for part in vae.model.modules())
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        lambda vae, size: vae.sample(3, 0, batch_size=size, do_sample=False),
+        lambda vae, size: vae.decode(np.ones((3, LATENT)), batch_size=size),
+        lambda vae, size: vae.reconstruct(random_texts(3), batch_size=size),
+        lambda vae, size: vae.interpolate(*random_texts(2), 3, batch_size=size),
+        lambda vae, size: vae.edit(random_texts(3), np.ones(LATENT), batch_size=size),
+        lambda vae, size: vae.neighbours("the food", random_texts(3), batch_size=size),
+        lambda vae, size: vae.direction(random_texts(4), [0, 0, 1, 1], 1, batch_size=size).round(4).tolist(),
+    ],
+)
+def test_every_method_has_a_batch_size(vae, does):
+    whole, single = does(vae, None), does(vae, 1)
+    assert str(single)[:20] == str(whole)[:20] and len(single) == len(whole)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        does(vae, 0)
+
+
+def test_a_model_without_a_vocabulary_layer_is_refused(vae):
+    with pytest.raises(TypeError, match=r"SeqVAEModel has no vocabulary layer.*AutoModelForSeq2SeqLM"):
+        SeqVAE(vae.model.model, vae.tokenizer)
+
+
+def test_only_the_main_process_writes(vae, tmp_path):
+    vae.fit_aggregate(random_texts(5), components=2)
+    vae.save_pretrained(tmp_path / "none", is_main_process=False)
+    assert not list(tmp_path.glob("none/*"))
+    vae.save_pretrained(tmp_path / "whole", max_shard_size="1KB")
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert "aggregate.safetensors" in files and "model.safetensors.index.json" in files
+    vae.model.save_pretrained(tmp_path / "whole", is_main_process=False)
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == files
+    assert SeqVAE.from_pretrained(tmp_path / "whole").aggregate is not None
+    with pytest.raises(ValueError, match="call push_to_hub of the SeqVAE"):
+        vae.save_pretrained(tmp_path / "more", push_to_hub=True)
+
+
 def test_an_interpolation_goes_in_a_straight_line_from_one_reconstruction_to_the_other(vae):
     a, b = "the food was great", "service felt slow and cold today"
     sentences = vae.interpolate(a, b, steps=5)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -19,8 +20,29 @@ class Texts:
     sha256: str
 
 
+def require_texts(rows: Any, *others: str) -> None:
+    """Raise TypeError for what is no Dataset, ValueError for one without a column `text` of strings or one of `others`.
+
+    Texts may be missing there: these are texts without words, as in files.
+    """
+    if not isinstance(rows, Dataset):
+        raise TypeError(f"the rows must be a datasets.Dataset with a column text, got {type(rows).__name__}")
+    kind = getattr(rows.features.get("text"), "dtype", None)
+    if kind is None and not set(others) & set(rows.column_names):
+        raise ValueError(
+            f"the rows have no column 'text'; the columns are {', '.join(rows.column_names)}: rename_column helps"
+        )
+    if kind not in (None, *STRINGS):
+        raise ValueError(f"the column 'text' must be of strings, and is of {kind}")
+
+
+STRINGS = ("string", "large_string", "string_view", "null")
+"""Types of a column of texts; one whose texts are all missing has none."""
+
+
 def identity_of(rows: Dataset) -> Texts:
     """What the `text` of every row is known by, or its `input_ids` where there are only these."""
+    require_texts(rows, "input_ids")
     return made_once(rows, "identity", lambda: _identity(rows))
 
 

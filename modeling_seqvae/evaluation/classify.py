@@ -49,8 +49,12 @@ def classify(
     Its `systems` are a logistic regression and an MLP (paper, Appendix A) on the features of each of `vaes`, then
     TF-IDF with logistic regression, then the commonest class; see `scores` for their figures. The encoders are not
     trained. Raises ValueError for a corpus without labels, with a single class in training, or with a class in `split`
-    that training does not have; and for features or models that SeqVAE.encode refuses.
+    that training does not have; and for features or models that SeqVAE.encode refuses. TypeError for no Corpus.
     """
+    if not isinstance(corpus, Corpus):
+        raise TypeError(
+            f"classify reads a Corpus, as load_corpus(spec_from_path(FILE)) makes it, got {type(corpus).__name__}"
+        )
     names = require_labels(corpus, split)
     for vae in vaes.values():
         vae.encode([], features)  # a mistake is told before the work

@@ -10,6 +10,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..data.columns import require_texts
 from ..data.files import whole
 from ..data.kept import Kept, kept_of
 from ..text import SeqVAE
@@ -77,10 +78,12 @@ def encode_to_file(
 ) -> None:
     """Encode the column `text` of `rows` into `output`, a .npy, .csv, .parquet or .jsonl file with one row a text.
 
-    `keep` are columns of `rows`, or of another source with the same rows, to write before the features. The rows are in
-    order. The work is done in shards, as `write_in_shards` says. Raises ValueError for another suffix, for features or
-    models that SeqVAE.encode refuses, for columns that cannot be kept, and what `write_in_shards` raises.
+    A text that is missing, None, is one without words. `keep` are columns of `rows`, or of another source with the same
+    rows, to write before the features. The rows are in order. The work is done in shards, as `write_in_shards` says.
+    Raises ValueError for another suffix, for features or models that SeqVAE.encode refuses, for columns that cannot be
+    kept, and what `require_texts` and `write_in_shards` raise.
     """
+    require_texts(rows)
     output = Path(output)
     suffix = require_suffix(output)
     vae.encode([], features)  # a mistake is told before the work

@@ -223,6 +223,7 @@ class Evaluator:
                 num_samples=num_samples,
                 generator=self._generators(numbers),
                 encoder_input_ids=self._encoder_words(numbers, batch),
+                encoder_attention_mask=batch["attention_mask"],
             )
             return {"nll": nll}
 

@@ -20,7 +20,7 @@ from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
 from ..data.batching import bytes_of_the_first
-from ..data.columns import texts_of
+from ..data.columns import require_texts, texts_of
 from ..data.kept import Kept, kept_of
 from ..data.labels import quoted
 from ..data.launch import launched
@@ -127,6 +127,7 @@ def score_to_file(
     cannot be kept, what SeqVAE.nll raises, and what `write_in_shards` raises; FloatingPointError for a likelihood that
     is not finite.
     """
+    require_texts(rows)
     output = Path(output)
     require_suffix(output)
     vae.nll([], num_samples, seed, batch_size)  # a mistake is told before the work

@@ -134,6 +134,11 @@ def test_an_mlp_is_trained_on_labels_too_few_to_hold_any_out():
     assert mlp([0, 1, 2]).fit(features, [0, 1, 2]).predict(features).tolist() == [0, 1, 2]
 
 
+def test_what_is_no_corpus_is_refused(vae):
+    with pytest.raises(TypeError, match=r"as load_corpus\(spec_from_path\(FILE\)\) makes it, got dict"):
+        classify({"a": vae}, {"train": []})
+
+
 def test_a_corpus_without_labels_is_refused(folder):
     with pytest.raises(ValueError, match="--label-column"):
         require_labels(load_corpus(spec_from_path(folder)))

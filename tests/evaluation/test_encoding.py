@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 from modeling_seqvae import SeqVAE
+from modeling_seqvae.data.columns import identity_of
 from modeling_seqvae.evaluation import encoding as module
 from modeling_seqvae.evaluation import shards
 from modeling_seqvae.evaluation.encoding import SUFFIXES, encode_to_file, require_suffix, write_features
@@ -209,6 +210,27 @@ def test_a_folder_with_other_things_is_left_alone(vae, rows, tmp_path):
 def test_texts_that_a_table_leaves_out_are_sentences_without_words(vae, tmp_path):
     encode_to_file(vae, Dataset.from_dict({"text": ["the soup", None, ""]}), tmp_path / "a.npy")
     np.testing.assert_allclose(np.load(tmp_path / "a.npy"), vae.encode(["the soup", "", ""]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "match"),
+    [
+        (["the soup"], TypeError, "must be a datasets.Dataset with a column text, got list"),
+        (
+            Dataset.from_dict({"review": ["the soup"], "id": [1]}),
+            ValueError,
+            "no column 'text'; the columns are review, id",
+        ),
+        (Dataset.from_dict({"text": [3, 4]}), ValueError, "'text' must be of strings, and is of int64"),
+    ],
+)
+def test_rows_that_hold_no_texts_are_refused(vae, tmp_path, rows, error, match):
+    for write in (encode_to_file, score_to_file):
+        with pytest.raises(error, match=match):
+            write(vae, rows, tmp_path / "a.parquet")
+    with pytest.raises(error, match=match.partition(",")[0]):
+        identity_of(rows)
+    assert not list(tmp_path.iterdir())
 
 
 def test_columns_of_the_rows_stand_before_the_features(vae, tmp_path):

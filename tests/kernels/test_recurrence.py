@@ -89,6 +89,13 @@ def test_bfloat16_training_errs_no_more_than_torchs_own(started: bool, monkeypat
         assert (gradient - truth).norm() < allowed
 
 
+def test_second_derivatives_that_are_not_known_are_an_error() -> None:
+    layer, inputs = layer_of(E), torch.randn(B, T, E, dtype=torch.float64, requires_grad=True)
+    states = own(layer, inputs, *torch.zeros(2, B, H, dtype=torch.float64))[0]
+    with pytest.raises(RuntimeError, match=r"second derivatives \(create_graph=True\) are not known here"):
+        torch.autograd.grad(states.sum(), inputs, create_graph=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("bare", [True, False])

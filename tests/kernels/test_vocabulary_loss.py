@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from modeling_seqvae import kernels
 from modeling_seqvae.kernels import linear_nll, upcast
 
+COUNTED = pytest.mark.parametrize("counted", [None, torch.tensor([True, False, True, True, False])])
 N, V, H = 150, 37, 4  # three blocks of at most 64 rows, once blocks are made small
 
 
@@ -67,6 +68,38 @@ def test_gradients_can_be_asked_for_again() -> None:
 def test_gradients_equal_finite_differences() -> None:
     states, weight, targets = inputs(rows=70)
     assert torch.autograd.gradcheck(lambda s, w: linear_nll(s, w, targets), (states, weight), fast_mode=True)
+
+
+@COUNTED
+def test_second_derivatives_equal_finite_differences(counted: torch.Tensor | None) -> None:
+    states, weight, targets = inputs(rows=5)
+    assert torch.autograd.gradgradcheck(lambda *each: linear_nll(*each, targets, counted), (states, weight))
+
+
+@pytest.mark.parametrize("frozen", ["states", "weight"])
+def test_a_gradient_may_be_part_of_a_loss(frozen: str) -> None:
+    """Of a scalar, whose own gradient is a constant; either input may have none."""
+    found = []
+    for nll in (linear_nll, plain_nll):
+        states, weight, targets = given = inputs(rows=5)
+        given[("states", "weight").index(frozen)].requires_grad_(False)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            states.normal_(), weight.normal_()
+        targets = torch.arange(5)
+        learned = weight if frozen == "states" else states
+        (gradient,) = torch.autograd.grad(nll(states, weight, targets).sum(), learned, create_graph=True)
+        found.append(torch.autograd.grad(gradient.square().sum(), learned)[0])
+    torch.testing.assert_close(*found)
+
+
+def test_functions_of_functions_are_differentiated_too() -> None:
+    states, weight, targets = inputs(rows=5)
+    found, expected = (
+        torch.func.grad(lambda w, nll=nll: nll(states.detach(), w, targets).sum())(weight.detach())
+        for nll in (linear_nll, plain_nll)
+    )
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 63, 64, 65, 128])
