@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def cached_tables(
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"rows-{key}"
     file = folder / "rows.arrow"
-    with explaining_the_cache(folder):
+    with explaining_the_cache():
         folder.mkdir(parents=True, exist_ok=True)
         with WeakFileLock(folder / ".lock"):
             if not file.is_file():
@@ -62,12 +63,15 @@ def cached_tables(
 class Countdown:
     """Counts down the documents that are still wanted while rows are read."""
 
-    def __init__(self, most: int, tab: bool = False):
-        self.left = most
+    def __init__(self, most: int | None, tab: bool = False):
+        self.left = math.inf if most is None else most
         self.tab = tab  # whether a text begins with a label and a TAB
 
     def until_enough(self, rows: Iterable[Row]) -> Iterator[Row]:
         """The rows up to the last document that is wanted; one without words is none."""
+        if self.left == math.inf:
+            yield from rows
+            return
         for row in rows:
             self.left -= self._has_words(row[0] or "")
             yield row
@@ -96,7 +100,7 @@ def separated_rows(
     with pd.read_csv(path, iterator=True, dtype=object, **options) as table:
         while True:
             try:
-                part = table.get_chunk(min(countdown.left, ROWS_AT_ONCE))
+                part = table.get_chunk(int(min(countdown.left, ROWS_AT_ONCE)))
             except StopIteration:
                 return
             texts = pa.Array.from_pandas(part[text], type=pa.string()).to_pylist()

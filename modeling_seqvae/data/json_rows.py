@@ -32,8 +32,7 @@ def load_rows(path: Path, text: str, label: str | None, most: int | None) -> Dat
     """
 
     def rows() -> Iterator[Row]:
-        wanted = _wanted(path, text, label)
-        return wanted if most is None else Countdown(most).until_enough(wanted)
+        return Countdown(most).until_enough(_wanted(path, text, label))
 
     return cached_rows(path, ["json", text, label, most], label is not None, rows)
 

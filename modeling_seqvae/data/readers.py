@@ -5,7 +5,6 @@ Parquet file by row groups); only a .json that is one array is read whole: .json
 """
 
 import csv
-import glob
 import re
 import warnings
 from collections import Counter
@@ -18,8 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from datasets import ClassLabel, Dataset, Features, Value, load_dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets import ClassLabel, Dataset, Features
 from datasets.table import table_cast
 
 from .caching import explaining_the_cache, refuses_to_write
@@ -89,30 +87,19 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
 
 
 def _read_lines(path: Path, wanted: Wanted) -> Documents:
-    rows = _all_lines(path) if wanted.most is None else None
     seen = None if wanted.most is None else max(wanted.most, _SAMPLE)
     with _explained(path):  # what is wrong behind the last line that is wanted is not told
         filled = (line for line in lines_of(path, strict=seen is None) if line.strip())
         labelled = have_labels(islice(filled, seen), str(path), wanted.labelled)
-    kind: Literal["tab", "none"] = "tab" if labelled else "none"
     most = wanted.limit(labelled)
-    if rows is None:
-        rows = _all_lines(path) if most is None else _first_lines(path, most, labelled)
-    return Documents(rows, str(path), "line", kind, most=most)
 
-
-def _all_lines(path: Path) -> Dataset:
-    # a file's byte-order mark is not part of its first word
-    return _load(path, "text", features=Features({"text": Value("string")}), encoding="utf-8-sig", chunksize=1 << 20)
-
-
-def _first_lines(path: Path, most: int, tab: bool) -> Dataset:
     def rows() -> Iterator[Row]:
         lines = ((line, number, None) for number, line in enumerate(lines_of(path), start=1))
-        return Countdown(most, tab).until_enough(lines)
+        return Countdown(most, labelled).until_enough(lines)
 
     with _explained(path):
-        return cached_rows(path, ["lines", tab, most], False, rows)
+        read = cached_rows(path, ["lines", labelled, most], False, rows)
+    return Documents(read, str(path), "line", "tab" if labelled else "none", most=most)
 
 
 def have_labels(lines: Iterable[str], source: str, labelled: Labelled) -> bool:
@@ -191,16 +178,13 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
     if not text:  # pandas calls it otherwise
         raise ValueError(f"{path}: the column that must be the text has no name: write one into the header.")
     most = wanted.limit(label is not None)
-    if most is None:
-        rows = _load(path, "csv", features=Features({name: Value("string") for name in columns.values()}), **options)
-        return _table(str(path), rows, columns, wanted)
 
-    def first_rows() -> Iterator[Row]:
+    def wanted_rows() -> Iterator[Row]:
         countdown = Countdown(most)
         return countdown.until_enough(separated_rows(path, text, label, countdown, options))
 
     with _explained(path), _no_field_dropped():
-        rows = cached_rows(path, [options, text, label, most], label is not None, first_rows)
+        rows = cached_rows(path, [options, text, label, most], label is not None, wanted_rows)
     return _rows_of_a_table(path, rows, columns, wanted, most)
 
 
@@ -236,8 +220,6 @@ def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     most = wanted.limit("label" in columns)
     with _explained(path):  # of these alone: `datasets` does not know every type that another column may have
         features = Features.from_arrow_schema(pa.schema([schema.field(name) for name in names], schema.metadata))
-    if most is None:
-        return _table(str(path), _load(path, "parquet", columns=names, features=features), columns, wanted)
     arrow = features.arrow_schema
 
     def tables() -> Iterator[pa.Table]:
@@ -314,21 +296,6 @@ def _dtype(feature: Any) -> str | None:
     return getattr(feature, "dtype", None)
 
 
-def _load(path: Path, builder: str, **options: Any) -> Dataset:
-    """The file through one of the builders of `datasets`; glob characters in its name are no pattern.
-
-    The cache knows a file by its path and time; its size is in the `description`, for a file put in place of another
-    with the time it had where it came from.
-    """
-    with _explained(path), _no_field_dropped():
-        files = {"train": glob.escape(str(path))}
-        size = f"{path.stat().st_size} bytes"
-        rows = load_dataset(builder, data_files=files, split="train", description=size, **options)
-        if builder == "parquet":
-            rows.data.validate(full=True)  # its bytes may be other than UTF-8
-        return rows
-
-
 @contextmanager
 def _no_field_dropped() -> Iterator[None]:
     """Makes an error of what pandas only warns of: that it drops the last fields of rows."""
@@ -342,7 +309,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Turns what a reader raises about a file's content into a ValueError that names the file and the line."""
     try:
         yield
-    except (DatasetGenerationError, csv.Error, ValueError, Warning, OSError) as error:
+    except (csv.Error, ValueError, Warning, OSError) as error:
         cause = error.__cause__ or error
         if isinstance(error, OSError) and getattr(cause, "errno", None) is not None:
             raise  # the system's, which names its file; pyarrow's, of damaged content, have no number
@@ -356,8 +323,6 @@ def _explained(path: Path) -> Iterator[None]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, Warning):
         return "its rows have more fields than its header; text that holds the separator must be in quotes."
-    if "corresponds to no data" in str(error):
-        return "it holds no documents."
     opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
     if opened:
         return f"the quote that opens in row {opened[1]} is never closed; a quote within a text is written twice."

@@ -164,9 +164,7 @@ FILES = {
     "blank lines in .csv": File(
         "a.csv", "text,label\na b,1\n\nc d,2\n", ["a b", "", "c d"], ["1", "2"], label_column="label"
     ),
-    "a comma behind every row": File(
-        "a.csv", "text,label\na b,1,\nc d,2,\n", error="more fields than its header", label_column="label"
-    ),
+    "a comma behind every row": File("a.csv", "text,label\na b,1,\nc d,2,\n", **AB),
     "NUL in .csv": File("a.csv", "text,label\na b,1\nc\0d,2\n", error="NUL", label_column="label"),
     "unbalanced quotes": File("a.csv", 'text,label\na b,1\n"c d,2\n', error="row 2 is never", label_column="label"),
     "header only": File("a.csv", "text,label\n", error="holds no documents", label_column="label"),
