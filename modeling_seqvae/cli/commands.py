@@ -158,7 +158,7 @@ def evaluate(
     Prints a table and writes the same figures to a JSON file. docs/metrics.md explains each figure.
     """
     from ..evaluation.table import caption, table, warning_of
-    from ..training.checkpoint import evaluate_checkpoint
+    from ..training.checkpoint import evaluate_checkpoint, run_of
     from ..training.run_directory import keep_evaluation
 
     require_device(device)
@@ -189,7 +189,7 @@ def evaluate(
         note(f"seqvae: warning: {checkpoint}: {warning}")
     if output:
         write_report(output, report)
-    target = output or keep_evaluation(Path(checkpoint), report)
+    target = output or keep_evaluation(run_of(checkpoint), report)
     if target:
         note(f"written to {target}")
     else:

@@ -11,9 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..data.columns import labels_of, some_of, texts_of
 from ..data.files import read_json_lines
-from ..training.checkpoint import load_best, own_texts, recipe_in, texts_for
+from ..training.checkpoint import load_best, own_texts, recipe_in, run_of, texts_for
 from ..training.report import quiet_libraries
-from ..training.run_directory import CHECKPOINTS, HISTORY, RECORD, read_history
+from ..training.run_directory import HISTORY, RECORD, read_history
 from .explorer import Explorer
 
 MOST_POINTS = 10_000
@@ -48,7 +48,7 @@ def open_explorer(
     else:
         try:
             with quiet_libraries():
-                rows = own_texts(_run_of(checkpoint), "validation", data_dir)
+                rows = own_texts(checkpoint, "validation", data_dir)
             source = "validation set of its run"
         except (ValueError, OSError) as error:
             warnings.warn(
@@ -59,7 +59,7 @@ def open_explorer(
             source = "written by the model itself"
     rows = rows.select([i for i, text in enumerate(texts_of(rows)) if text.strip()])
     chosen, history = some_of(rows, points), history_of(checkpoint)
-    recipe = recipe_in(Path(_run_of(checkpoint)))
+    recipe = recipe_in(run_of(checkpoint))
     return Explorer(
         vae,
         list(texts_of(chosen)),
@@ -72,19 +72,13 @@ def open_explorer(
     )
 
 
-def _run_of(checkpoint: str) -> str:
-    """The run that a checkpoint of its folder is in; any other is itself."""
-    path = Path(checkpoint)
-    return str(path.absolute().parent) if path.name in CHECKPOINTS and path.is_dir() else checkpoint
-
-
 def history_of(checkpoint: str) -> Sequence[dict[str, Any]]:
     """The history of a run, or what was pushed of it beside a checkpoint; nothing where there is none.
 
     Raises ValueError for a damaged file.
     """
     if Path(checkpoint).exists():
-        return read_history(_run_of(checkpoint))
+        return read_history(run_of(checkpoint))
     try:
         return read_json_lines(Path(hf_hub_download(checkpoint, HISTORY)), RECORD)
     except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
@@ -92,5 +86,5 @@ def history_of(checkpoint: str) -> Sequence[dict[str, Any]]:
 
 
 def _name(checkpoint: str) -> str:
-    folder = Path(_run_of(checkpoint))
+    folder = run_of(checkpoint)
     return folder.name if folder.exists() else checkpoint

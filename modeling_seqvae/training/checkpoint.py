@@ -95,7 +95,7 @@ def evaluate_checkpoint(
     precision = precision_of(precision, accelerator)
     read = weights_hash(Path(best_checkpoint(checkpoint)))
     vae = load_best(checkpoint, device or accelerator.device)
-    recipe = recipe_in(Path(checkpoint))
+    recipe = recipe_in(run_of(checkpoint))
     if corpus is not None and is_word_level(vae.tokenizer) != (corpus_spec(corpus).tokenizer == WORDS):
         corpus = corpus_spec(corpus).model_copy(update={"tokenizer": WORDS if is_word_level(vae.tokenizer) else GIVEN})
     loaded, texts, own = _to_measure(checkpoint, recipe, corpus, data_dir, split, limits)
@@ -125,7 +125,7 @@ def own_texts(checkpoint: str, split: str, data_dir: str | Path | None = None, a
 
     Raises ValueError for a checkpoint that is no run, a run on data in memory, and texts that are no longer the run's.
     """
-    recipe = recipe_in(Path(checkpoint))
+    recipe = recipe_in(run_of(checkpoint))
     if recipe is None or recipe.corpus.in_memory:
         of = "training" if split == "train" else split
         raise ValueError(f"the {of} texts of {checkpoint} are not known here: give a file of them, or of others")
@@ -231,10 +231,15 @@ def _corpus_beside(checkpoint: str) -> CorpusSpec | None:
 
 def _recipe_of(folder: Path) -> dict[str, Any] | None:
     """The recipe.yaml of a checkpoint's folder or of its run, as it is written; None where there is none."""
-    for path in (folder / RECIPE, folder.absolute().parent / RECIPE):
-        if folder.is_dir() and path.is_file() and (path.parent == folder or folder.name in CHECKPOINTS):
-            return read_yaml(path)
-    return None
+    path = run_of(str(folder)) / RECIPE
+    return read_yaml(path) if path.is_file() else None
+
+
+def run_of(checkpoint: str) -> Path:
+    """The run whose best/ a checkpoint is; any other is itself, with the recipe.yaml that it may hold."""
+    folder = Path(checkpoint)
+    run = folder.absolute().parent
+    return run if folder.name in CHECKPOINTS and folder.is_dir() and not (folder / RECIPE).is_file() else folder
 
 
 def recipe_in(run: Path) -> Recipe | None:

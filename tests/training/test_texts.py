@@ -16,7 +16,7 @@ from modeling_seqvae.evaluation.table import caption
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs
-from modeling_seqvae.training.checkpoint import evaluate_checkpoint
+from modeling_seqvae.training.checkpoint import evaluate_checkpoint, own_texts, run_of
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run_directory import keep_evaluation
 from modeling_seqvae.training.trainer import SeqVAETrainer
@@ -222,6 +222,18 @@ def test_texts_that_changed_in_their_place_are_not_taken_for_the_runs(tmp_path, 
     changed = spec_from_path(tmp_path / "data" / "reviews")
     assert evaluated(trained, changed) == trained / "evaluation-reviews.json"
     assert evaluated(trained, split="validation") == trained / "evaluation-validation.json"
+
+
+def test_a_checkpoint_of_a_run_knows_its_run_by_either_name(trained, monkeypatch):
+    reports = [
+        evaluate_checkpoint(str(path), split="validation", nll_samples=2, device="cpu")
+        for path in (trained, trained / "best")
+    ]
+    assert reports[0] == reports[1] and reports[0]["own"]
+    assert own_texts(str(trained / "best"), "train")["text"] == own_texts(str(trained), "train")["text"]
+    monkeypatch.chdir(trained)
+    assert run_of("best") == trained and run_of(".") == Path()
+    assert run_of("user/name") == Path("user/name")
 
 
 def test_what_stands_in_evaluation_json_by_hand_is_not_shared_as_the_test_set(tmp_path, trained):
