@@ -23,7 +23,7 @@ import torch
 from measuring import Machine
 from turns import SIDES, measure
 
-from modeling_seqvae.reproduce.plots import STYLES, plain_axes, require_matplotlib
+from modeling_seqvae.evaluation.drawing import STYLES, plain_axes, require_matplotlib
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import require_history
 

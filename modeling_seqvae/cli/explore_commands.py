@@ -84,8 +84,8 @@ def plot(
 
     Example: seqvae plot RUN reviews.csv --label-column stars -o plots
     """
+    from ..evaluation.drawing import require_matplotlib
     from ..explore.pictures import write_pictures
-    from ..reproduce.plots import require_matplotlib
 
     require_matplotlib()
     require_writable(output)

@@ -144,7 +144,7 @@ def classify(
 
 def _picture(report: dict[str, Any], output: Path) -> str | None:
     """Draw the confusion matrices; the name of the file, or None without matplotlib."""
-    from ..reproduce.plots import confusion_figure
+    from ..evaluation.drawing import confusion_figure
 
     try:
         drawn = confusion_figure(report)

@@ -8,14 +8,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import Timeout
 from huggingface_hub.utils import WeakFileLock
 from safetensors import SafetensorError
 
@@ -34,7 +33,7 @@ def exclusive_lock(directory: Path, doing: str) -> Iterator[None]:
     try:
         with WeakFileLock(directory / ".lock", timeout=1):
             yield
-    except Timeout:
+    except TimeoutError:
         raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
 
 
@@ -199,9 +198,14 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Replace a file of one object a line in one step."""
-    write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+    write_text(path, json_lines(records))
+
+
+def json_lines(records: Iterable[Mapping[str, Any]]) -> str:
+    """One object a line."""
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def _parsed(path: Path, text: str, required: Collection[str], numbers: Collection[str]) -> dict[str, Any]:

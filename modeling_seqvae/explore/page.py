@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..evaluation.drawing import CURVES
 from ..evaluation.projection import TITLES, installed_projections
 from ..latent_space import DIRECTIONS, PATHS
 from ..text_batches import token_ids
@@ -24,10 +25,7 @@ HERE = Path(__file__).resolve().parent
 PRIORS = [("the prior p(z)", "model"), ("the aggregated posterior", "aggregate")]
 MOST_CLASSES = 8
 """Labels with a colour of their own; the others share one."""
-CURVES = {
-    "-ELBO and its parts": {"bound": "-ELBO", "rec": "reconstruction"},
-    "what z holds": {"kl": "KL", "mi": "mutual information"},
-}
+TITLES_OF_CURVES = ("-ELBO and its parts", "what z holds")
 COLOURS = ("#0072B2", "#D55E00")
 BARS = 16
 """Dimensions that are drawn; the rest hold less."""
@@ -338,7 +336,7 @@ def _score_tab(gr: Any, explorer: Explorer, tab: Any) -> Any:
 
 def _training_tab(gr: Any, explorer: Explorer) -> None:
     with gr.Row():
-        for title, lines in CURVES.items():
+        for title, lines in zip(TITLES_OF_CURVES, CURVES, strict=True):
             rows = [
                 {"epoch": str(record["epoch"]), "nats per sentence": record[key], "figure": name}
                 for key, name in lines.items()
@@ -359,7 +357,7 @@ def _training_tab(gr: Any, explorer: Explorer) -> None:
     gr.HTML(
         markup.facts(
             (f"{best[key]:.2f}", f"{name}, epoch {best['epoch']}")
-            for lines in CURVES.values()
+            for lines in CURVES
             for key, name in lines.items()
             if best.get(key) is not None
         )

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ..data.files import write_json, write_text, writing
+from ..evaluation.drawing import STYLES, as_written, curves, require_matplotlib
 from ..evaluation.projection import TITLES
 from ..evaluation.writing import csv_quoting
-from ..hub.push import curves
-from ..reproduce.plots import STYLES, as_written, require_matplotlib
 from .explorer import Explorer
 
 MOST_CLASSES = 7

@@ -3,20 +3,19 @@
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpus_spec import CorpusFiles
-from ..data.files import CHECKSUMS, dump_yaml, read_json
+from ..data.files import CHECKSUMS, dump_yaml, json_lines, read_json
 from ..data.subwords import BPE, GIVEN, WORDS, hub_name
-from ..reproduce.plots import STYLES, as_written, plain_axes, require_matplotlib
+from ..evaluation.drawing import curves
 from ..sharing import SharingError, code_files, prepare_repository, push_files, sentence_files, with_auto_map
 from ..text import SeqVAE
 from ..training.callbacks import Callback
@@ -72,7 +71,7 @@ def contents(
     evaluation, notes = _evaluation(run / "evaluation.json", best, recipe)
     files = checkpoint_files(best, code)
     files[RECIPE] = dump_yaml(without_local_paths(recipe).model_dump(mode="json")).encode()
-    files[HISTORY] = "".join(json.dumps(record) + "\n" for record in history).encode()
+    files[HISTORY] = json_lines(history).encode()
     if evaluation:
         files["evaluation.json"] = _as_json(evaluation)
     try:
@@ -156,38 +155,6 @@ def _evaluation(path: Path, best: Path, recipe: Recipe) -> tuple[dict[str, Any] 
             "evaluation.json is left out: it is not of the whole test set of the run's corpus; evaluate the run"
         ]
     return report, []
-
-
-# The picture of the run's curves
-
-PANELS = (
-    ("nats per sentence", {"bound": "-ELBO", "rec": "reconstruction"}),
-    ("nats per sentence", {"kl": "KL", "mi": "mutual information"}),
-)
-
-
-def curves(history: Sequence[Mapping[str, Any]], title: str) -> bytes:
-    """A PNG of bound, reconstruction, KL and mutual information on the validation set over the epochs of a run.
-
-    What a language model does not have is left out. Raises ModuleNotFoundError that says what to install where there is
-    no matplotlib.
-    """
-    figure = require_matplotlib()(figsize=(7.2, 2.8), layout="constrained")
-    epochs = [record["epoch"] for record in history]
-    for axis, (label, lines) in zip(figure.subplots(1, 2), PANELS, strict=True):
-        for (key, name), (colour, marker, line) in zip(lines.items(), STYLES, strict=False):
-            if history[0].get(key) is not None:
-                values = [record[key] for record in history]
-                axis.plot(epochs, values, label=name, color=colour, marker=marker, linestyle=line, markersize=3)
-        axis.set_xlabel("epoch", fontsize=8)
-        axis.set_ylabel(label, fontsize=8)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        plain_axes(axis)
-        axis.legend(fontsize=8, frameon=False)
-    figure.suptitle(f"{title}, validation set", fontsize=9)
-    picture = BytesIO()
-    as_written(figure).savefig(picture, dpi=150, metadata={"Software": None})
-    return picture.getvalue()
 
 
 # Pushing

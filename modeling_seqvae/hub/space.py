@@ -1,7 +1,6 @@
 """A run's page as a Space of the Hugging Face hub: the model, what shows it, and maybe texts for its map."""
 
 import inspect
-import json
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -12,7 +11,7 @@ from huggingface_hub import SpaceCardData
 
 from ..configuration_seqvae import PARTS
 from ..data.columns import labels_of, texts_of
-from ..data.files import dump_yaml
+from ..data.files import dump_yaml, json_lines
 from ..evaluation.writing import csv_quoting
 from ..loading import RECIPE
 from ..registry import modules_of
@@ -80,7 +79,7 @@ def space_contents(
     shared = without_local_paths(recipe).model_copy(update={"imports": list(own)})
     files: dict[str, bytes | Path] = {f"model/{name}": it for name, it in checkpoint_files(folder, False).items()}
     files[f"model/{RECIPE}"] = dump_yaml(shared.model_dump(mode="json")).encode()
-    files[f"model/{HISTORY}"] = "".join(json.dumps(record) + "\n" for record in require_history(run)).encode()
+    files[f"model/{HISTORY}"] = json_lines(require_history(run)).encode()
     files |= {f"{name}.py": text.encode() for name, text in own.items()}
     title = f"{recipe.title} on {recipe.corpus.name}"
     notes = []

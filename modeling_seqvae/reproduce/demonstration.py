@@ -16,6 +16,7 @@ from ..data.batching import tokenise
 from ..data.demo import first, true_nll
 from ..data.files import write_json
 from ..data.subwords import WORDS
+from ..evaluation.drawing import require_matplotlib
 from ..evaluation.evaluate import Evaluator, nll_figures, row
 from ..evaluation.probe import probe
 from ..evaluation.table import COLUMNS as TABLE_COLUMNS
@@ -26,7 +27,7 @@ from ..training.recipe import Recipe, resolve
 from ..training.report import quiet_libraries
 from ..training.run_directory import require_history
 from .jobs import failures, note, run_steps
-from .plots import figure3, require_matplotlib
+from .plots import figure3
 from .request import paper_settings
 from .steps import Training
 

@@ -1,7 +1,6 @@
 """Pictures by matplotlib (`pip install 'seqvae[figures]'`): curves, latents, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
@@ -10,16 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation.drawing import STYLES, plain_axes, require_matplotlib, save
 from .rows import Spread
 
 History = Sequence[Mapping[str, Any]]
-
-STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "^", "--"), ("#CC79A7", "D", "--"),
-          ("#E69F00", "v", ":"), ("#56B4E9", "P", ":"), ("#000000", "X", "-."), ("#999999", "*", "-."))  # fmt: skip
-"""Colours that colour-blind readers tell apart (Okabe and Ito), with markers and lines for print."""
-
-CHARACTERS = 13.5
-"""Of a caption's nine points, in an inch."""
 
 PANELS = (("kl", "KL(q(z|x) || p(z)), nats per sentence"), ("cosine", "mean pairwise cosine similarity"))
 
@@ -60,14 +53,6 @@ def draw_curves(runs: Mapping[str, Sequence[History]], path: Path, caption: str 
     save(figure, path, caption)
 
 
-def save(figure: Any, path: Path, caption: str) -> None:
-    """Write a figure under its caption, in as many lines as that needs."""
-    if caption:
-        figure.suptitle(fill(caption, int(CHARACTERS * figure.get_figwidth())), fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    as_written(figure).savefig(path, dpi=200)
-
-
 def _draw_curves(axis: Any, histories: Sequence[History], key: str, title: str, style: tuple[str, str, str]) -> None:
     colour, marker, line = style
     curves = [np.array([record[key] for record in history], dtype=float) for history in histories]
@@ -78,29 +63,6 @@ def _draw_curves(axis: Any, histories: Sequence[History], key: str, title: str, 
             axis.plot([record["epoch"] for record in history], curve, color=colour, linewidth=0.6, alpha=0.5)
     every = max(1, len(epochs) // 10)
     axis.plot(epochs, mean, label=title, color=colour, marker=marker, linestyle=line, markevery=every, markersize=4)
-
-
-def plain_axes(axis: Any) -> None:
-    """A faint grid, small numbers, and no lines above and to the right."""
-    axis.grid(alpha=0.3, linewidth=0.5)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
-
-
-def require_matplotlib() -> Any:
-    """matplotlib's Figure, which needs no display. Raises ModuleNotFoundError that says what to install."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("figures need matplotlib: pip install matplotlib") from None
-    return Figure
-
-
-def as_written(figure: Any) -> Any:
-    """The figure, in whose texts a `$` is one: names, labels and titles are the user's own and no formulas."""
-    for text in figure.findobj(lambda part: hasattr(part, "set_parse_math")):
-        text.set_parse_math(False)
-    return figure
 
 
 BAND = 2
@@ -297,41 +259,3 @@ def _scatter(axis: Any, points: NDArray, colour: str) -> None:
         axis.tick_params(axis=name, labelsize=7, pad=-2)
     axis.set_box_aspect((1, 1, 1), zoom=1.1)
     axis.view_init(elev=22, azim=-58)
-
-
-MOST_NUMBERS = 12
-"""Matrices of more classes show their shares as colours alone."""
-
-
-def confusion_figure(report: Mapping[str, Any]) -> bytes:
-    """The matrices of a report of `classify` side by side, as a PNG: rows are true classes, colours shares of a row.
-
-    Raises ModuleNotFoundError that says what to install without matplotlib.
-    """
-    systems, names = report["systems"], report["classes"]
-    columns = min(len(systems), 4)
-    rows = -(-len(systems) // columns)
-    figure = require_matplotlib()(figsize=(2.8 * columns, 2.9 * rows), layout="constrained")
-    for axis, system in zip(figure.subplots(rows, columns, squeeze=False).flat, systems, strict=False):
-        _draw_confusion(axis, np.array(system["confusion"]), names)
-        axis.set_title(f"{system['classifier']}\n{system['features']}", fontsize=8)
-    for axis in figure.axes[len(systems) :]:
-        axis.set_axis_off()
-    written = BytesIO()
-    as_written(figure).savefig(written, format="png", dpi=150)
-    return written.getvalue()
-
-
-def _draw_confusion(axis: Any, confusion: np.ndarray, names: list[str]) -> None:
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axis.set_xlabel("predicted", fontsize=8)
-    axis.set_ylabel("true", fontsize=8)
-    axis.tick_params(labelsize=7)
-    if len(names) > MOST_NUMBERS:
-        return
-    axis.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 45)
-    axis.set_yticks(range(len(names)), names)
-    for row, column in np.ndindex(confusion.shape):
-        colour = "white" if shares[row, column] > 0.6 else "black"
-        axis.text(column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=7)

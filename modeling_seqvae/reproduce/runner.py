@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.files import read_json, write_json, write_text
+from ..evaluation.drawing import require_matplotlib
 from .jobs import failures, note, run_steps
-from .plots import require_matplotlib
 from .request import Request
 from .rows import Report
 from .steps import Step, Training, place

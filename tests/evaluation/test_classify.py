@@ -201,7 +201,7 @@ def test_a_confusion_matrix_reads_true_by_predicted():
 
 def test_the_picture_is_drawn(report):
     pytest.importorskip("matplotlib")
-    from modeling_seqvae.reproduce.plots import confusion_figure
+    from modeling_seqvae.evaluation.drawing import confusion_figure
 
     assert confusion_figure(report).startswith(b"\x89PNG")
     prices = [f"${number}$ or $\\rest_$" for number in range(len(report["classes"]))]  # no formulas
