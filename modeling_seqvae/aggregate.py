@@ -6,7 +6,7 @@ N draws, K components, Z latent dimensions.
 import importlib
 import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ LEAST_VARIANCE = 1e-6
 """Added to the variances of a component, so that draws in one place have a density."""
 
 
+def needed(name: str) -> Any:
+    """A module of scikit-learn, by name, so that code which travels with a checkpoint does not require it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError("this takes scikit-learn: pip install scikit-learn") from error
+
+
 class AggregatePosterior:
     """A mixture of K Gaussians: weights (K,), means (K, Z), scales L (K, Z, Z), with covariances L Lᵀ."""
 
@@ -43,14 +51,11 @@ class AggregatePosterior:
 
         Raises ValueError for fewer draws than components.
         """
-        try:  # by name, so that code which travels with a checkpoint does not require it
-            mixtures = importlib.import_module("sklearn.mixture")
-        except ImportError as error:
-            raise ImportError("a mixture is fitted by scikit-learn: pip install scikit-learn") from error
-
         if len(draws) < components:
             raise ValueError(f"{components} components need as many draws or more, and there are {len(draws)}")
-        mixture = mixtures.GaussianMixture(components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32)
+        mixture = needed("sklearn.mixture").GaussianMixture(
+            components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32
+        )
         mixture.fit(np.asarray(draws, np.float64))
         scales = np.linalg.cholesky(mixture.covariances_)
         return cls(*map(torch.from_numpy, (mixture.weights_, mixture.means_, scales)))

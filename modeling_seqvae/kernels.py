@@ -1,7 +1,7 @@
 """What makes the model fast, in one place. Inside `plain()` the model is plain torch: slower and equal.
 
 The model calls `linear_nll`, `run_layer`, `states_under_latents` and `Dropout` where it could call torch; programs call
-`fast_matmul` around whole steps and `keep_freed_memory` once; `frozen` spares gradients that nobody asks for.
+`fast_matmul` around whole steps and `prepare_process` once; `frozen` spares gradients that nobody asks for.
 """
 
 import ctypes

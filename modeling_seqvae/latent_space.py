@@ -9,10 +9,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch.nn import functional as F
 
+from .aggregate import needed
 from .text_batches import as_list_of_strings, at_least, one_of, require_unicode
 
 POINTS_AT_ONCE = 8192
@@ -104,19 +103,8 @@ def logistic_normal(points: NDArray, towards: NDArray) -> NDArray:
     """
     scale = points.std(0)
     scale[scale == 0] = 1
-    x = torch.from_numpy((points - points.mean(0)) / scale)
-    weight = torch.zeros(x.shape[1] + 1, dtype=x.dtype)  # the last is the intercept
-    y = torch.from_numpy(towards).to(x.dtype)
-    optimizer = torch.optim.LBFGS([weight], max_iter=1000, tolerance_grad=1e-9, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        scores = x @ weight[:-1] + weight[-1]
-        errors = torch.sigmoid(scores) - y
-        weight.grad = torch.cat([x.T @ errors + weight[:-1], errors.sum()[None]])
-        return F.binary_cross_entropy_with_logits(scores, y, reduction="sum") + weight[:-1].square().sum() / 2
-
-    optimizer.step(loss)  # its gradient is by hand, which also works where autograd is switched off
-    normal = weight[:-1].numpy() * scale
+    regression = needed("sklearn.linear_model").LogisticRegression(max_iter=1000, tol=1e-8)
+    normal = regression.fit((points - points.mean(0)) / scale, towards).coef_[0] * scale
     length = np.linalg.norm(normal)
     unit = normal / length if length else normal
     return unit * (unit @ difference_of_means(points, towards))

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 from .aggregate import FILE as AGGREGATE
 from .configuration_seqvae import SeqVAEConfig
@@ -154,6 +154,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         self._require_latent("encode")
         return self.encoder.posterior(self.encoder.read(input_ids, attention_mask, inputs_embeds)[1])
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -168,9 +169,8 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         cache: SeqVAECache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
         past_key_values: SeqVAECache | None = None,
-    ) -> SeqVAEModelOutput | tuple:
+    ) -> SeqVAEModelOutput:
         """Decoder states of decoder_input_ids (B, T), or else of input_ids, whose mask is then the default, given z.
 
         z is drawn from the posterior in training mode and is its centre in evaluation mode, unless `sample_posterior`
@@ -201,7 +201,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         _refuse_left_padding(mask_of(decoder_input_ids, decoder_attention_mask, self.config))
         cache = one_cache(cache, past_key_values)
         states, cache = self.decoder(latents.to(self.dtype), decoder_input_ids, decoder_inputs_embeds, cache)
-        output = SeqVAEModelOutput(
+        return SeqVAEModelOutput(
             last_hidden_state=states[-1],
             latents=latents,
             kl=encoded.kl,
@@ -213,7 +213,6 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
             flow_inputs=encoded.flow_inputs,
             kl_per_dimension=encoded.kl_per_dimension,
         )
-        return output if self._wants_dict(return_dict) else output.to_tuple()
 
     def _shared_input(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor | None:
         """What the decoder reads when it is given nothing of its own: the encoder's words, never its embeddings."""
@@ -230,9 +229,6 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
     def _wants_states(self, output_hidden_states: bool | None) -> bool:
         return bool(self.config.output_hidden_states if output_hidden_states is None else output_hidden_states)
-
-    def _wants_dict(self, return_dict: bool | None) -> bool:
-        return bool(self.config.return_dict if return_dict is None else return_dict)
 
 
 class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
@@ -336,6 +332,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         posterior = self.posterior(pooled, input_ids, attention_mask, kl_weight)
         return self.model.encoder.output(states, pooled, posterior, sample_posterior, output_hidden_states)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
@@ -353,9 +350,8 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         cache: SeqVAECache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
         past_key_values: SeqVAECache | None = None,
-    ) -> SeqVAETextModelingOutput | tuple:
+    ) -> SeqVAETextModelingOutput:
         """The negative ELBO (paper, section 2.1), mean over sentences, in nats; logits (B, T, V).
 
         `labels` (B, T) stand at the positions of the decoder's input and are shifted inside; a target counts where its
@@ -402,7 +398,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             if self.training:
                 auxiliary = self.model.decoder.auxiliary_loss(outputs.latents.to(self.dtype), *_targets(labels, mask))
             loss = batch_mean(reconstruction + weight * outputs.kl)
-        output = SeqVAETextModelingOutput(
+        return SeqVAETextModelingOutput(
             loss=loss,
             logits=logits,
             reconstruction_loss=reconstruction,
@@ -417,7 +413,6 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
             kl_per_dimension=outputs.kl_per_dimension,
             auxiliary_loss=auxiliary,
         )
-        return output if self.model._wants_dict(return_dict) else output.to_tuple()
 
     def _reconstruction(
         self,
@@ -557,10 +552,15 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
 
     def nll_given(self, latents: torch.Tensor, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """-log p(x|z) of each sentence under its latents (S, B, Z), as (S, B) in nats; padding is on the right."""
+        return self.token_nll_given(latents, input_ids, mask).sum(-1)
+
+    def token_nll_given(self, latents: torch.Tensor, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The same of each token after `<s>`, (S, B, T - 1): 0 at padding."""
         samples = latents.shape[0]
         ids, mask = input_ids.repeat(samples, 1), mask.repeat(samples, 1)  # (s * B, T)
         states = self.model.decoder.states_under(latents.to(self.dtype), input_ids)
-        return self._reconstruction(states, ids, mask).unflatten(0, (samples, -1))
+        nll = self.model.decoder.nll(self.lm_head, states, *_targets(ids, mask))
+        return nll.unflatten(0, (samples, -1))
 
 
 def _encoder_of(config: SeqVAEConfig) -> Any:

@@ -1,39 +1,19 @@
 """The command line `seqvae`."""
 
 from ..kernels import prepare_process
+from . import (  # noqa: F401  each adds its commands to the app
+    commands,
+    explore_commands,
+    export_command,
+    feature_commands,
+    latent_commands,
+    list_command,
+    push_command,
+    reproduce_command,
+)
 from .app import app
-from .commands import demo, evaluate, interpolate, reconstruct, results, sample, train
-from .explore_commands import explore, plot
-from .export_command import export
-from .feature_commands import classify, encode, score
-from .latent_commands import analogy, edit, neighbours
-from .list_command import list_names
-from .push_command import push
-from .reproduce_command import reproduce
 
-__all__ = [
-    "analogy",
-    "app",
-    "classify",
-    "demo",
-    "edit",
-    "encode",
-    "evaluate",
-    "explore",
-    "export",
-    "interpolate",
-    "list_names",
-    "main",
-    "neighbours",
-    "plot",
-    "push",
-    "reconstruct",
-    "reproduce",
-    "results",
-    "sample",
-    "score",
-    "train",
-]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

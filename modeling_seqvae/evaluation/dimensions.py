@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, mutual_info_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from ..gaussian import STANDARD_NORMAL, DiagonalGaussian
@@ -113,13 +113,7 @@ def label_information(values: NDArray, labels: NDArray) -> float:
     Labels (N,) are 0 ... K - 1. Of independent labels it is above 0 by some (bins - 1)(classes - 1) / 2N.
     """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]))
-    bins = np.searchsorted(edges, values, side="right")
-    table = np.zeros((len(edges) + 1, int(labels.max()) + 1))
-    np.add.at(table, (bins, labels), 1)
-    joint = table / table.sum()
-    independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
-    there = joint > 0
-    return float(max(0.0, (joint[there] * np.log(joint[there] / independent[there])).sum()))
+    return float(mutual_info_score(labels, np.searchsorted(edges, values, side="right")))
 
 
 def label_accuracy(values: NDArray, labels: NDArray) -> float:

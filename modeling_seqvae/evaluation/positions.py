@@ -112,24 +112,10 @@ def _costs(nll: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
 
 
 def _in_parts(model: SeqVAEForTextModeling, latents: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """`token_nll` of many latents (S, B, Z), some at a time."""
+    """What each token costs under many latents (S, B, Z), some at a time: (S, B, T) float64, 0 at padding."""
     words = (batch["input_ids"], batch["attention_mask"])
     parts = latents.split(max(1, SENTENCE_TOKENS_AT_ONCE // batch["input_ids"].numel()))
-    return torch.cat([token_nll(model, part, *words) for part in parts])
-
-
-def token_nll(
-    model: SeqVAEForTextModeling, latents: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
-) -> torch.Tensor:
-    """-log p(x_t | x_<t, z) of each token after `<s>` under each of latents (S, B, Z): (S, B, T) float64, 0 at padding.
-
-    input_ids and attention_mask (B, T + 1) are padded on the right.
-    """
-    counted = attention_mask[:, 1:].bool().repeat(len(latents), 1)  # (S * B, T)
-    targets = input_ids[:, 1:].repeat(len(latents), 1)
-    decoder = model.model.decoder
-    states = decoder.states_under(latents.to(model.dtype), input_ids)
-    return decoder.nll(model.lm_head, states, targets, counted).double().unflatten(0, (len(latents), -1))
+    return torch.cat([model.token_nll_given(part, *words).double() for part in parts])
 
 
 class PieceCost(NamedTuple):

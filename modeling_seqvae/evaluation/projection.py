@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from ..text_batches import one_of
@@ -16,10 +17,7 @@ LEAST_POINTS = 5
 
 def principal_components(points: NDArray) -> NDArray:
     """The two directions of the largest variance; the sign of each is that of its largest loading."""
-    centred = points - points.mean(0)
-    loadings = np.linalg.svd(centred, full_matrices=False)[2][:2]  # (2, Z), or fewer
-    signs = np.sign(loadings[np.arange(len(loadings)), np.abs(loadings).argmax(1)])
-    return centred @ (loadings * np.where(signs == 0, 1, signs)[:, None]).T
+    return PCA(min(2, *points.shape), svd_solver="full").fit_transform(points)
 
 
 def tsne(points: NDArray) -> NDArray:

@@ -97,11 +97,6 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.as_dict() if isinstance(value, Spread) else value for key, value in row.items()}
 
 
-def read_all(evaluations: Sequence[Evaluation], output_dir: Path) -> list[dict[str, Any]]:
-    """The figures of those evaluations that are there."""
-    return [report for report in (evaluation.read(output_dir) for evaluation in evaluations) if report is not None]
-
-
 def spreads(reports: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> dict[str, Spread | None]:
     """Figures over seeds, by key."""
     return {key: spread([report.get(key) for report in reports]) for key in keys}
@@ -187,7 +182,7 @@ def seed_by_seed(measurements: Sequence[Sequence[Step]]) -> list[Step]:
     return [step for steps in zip(*measurements, strict=True) for step in steps]
 
 
-def findings(measurements: Sequence[Measurement], output_dir: Path) -> list[dict[str, Any]]:
+def findings(measurements: Sequence[Evaluation | Measurement], output_dir: Path) -> list[dict[str, Any]]:
     """What was found, of those measurements that have been made."""
     return [found for found in (one.read(output_dir) for one in measurements) if found is not None]
 

@@ -13,8 +13,8 @@ from .rows import (
     caption,
     corpus_of,
     encoder_runs,
+    findings,
     over_seeds,
-    read_all,
     seed_by_seed,
     spread,
     spreads,
@@ -79,7 +79,7 @@ class Table1:
         reports = []
         for method in request.methods_or(rows_of("table1")):
             trainings = request.trainings(method)
-            found = read_all([request.evaluation(training) for training in trainings], output_dir)
+            found = findings([request.evaluation(training) for training in trainings], output_dir)
             names = {"method": trainings[0].recipe.method, "title": title_of(trainings, len(found))}
             figures = spreads(found, (*FIGURES, *FIGURES_IN_JSON, *list(TABLE1_DUAL)[1:]))
             rows.append(names | figures | beside("table1", trainings, found, output_dir))
