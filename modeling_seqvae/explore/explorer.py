@@ -214,6 +214,12 @@ class Explorer:
         """The labels that there are, in order."""
         return sorted(set(self.labels or ()), key=_in_order)
 
+    def coloured_classes(self, most: int) -> tuple[list[str], list[str]]:
+        """The first `most` classes, which have a colour of their own on a map, and the others, never one alone."""
+        names = self.classes()
+        own = len(names) if len(names) <= most + 1 else most
+        return names[:own], names[own:]
+
     # Figures
 
     def costs(self, text: Any) -> tuple[list[PieceCost], int]:
@@ -241,6 +247,12 @@ class Explorer:
             if name not in self._made:
                 self._made[name] = make()
             return self._made[name]
+
+
+def colour_range(values: Sequence[float]) -> tuple[float, float]:
+    """Between which values colours differ: a few long texts would leave one colour for the others."""
+    low, high = np.quantile(np.array(values, float), [0.02, 0.98])
+    return float(low), float(high)
 
 
 def _in_order(label: str) -> tuple[bool, float, str]:

@@ -19,7 +19,7 @@ from ..evaluation.projection import TITLES, installed_projections
 from ..latent_space import DIRECTIONS, PATHS
 from ..text_batches import token_ids
 from . import markup
-from .explorer import FARTHEST, LONGEST, MOST_NEIGHBOURS, MOST_SENTENCES, MOST_STEPS, Explorer
+from .explorer import FARTHEST, LONGEST, MOST_NEIGHBOURS, MOST_SENTENCES, MOST_STEPS, Explorer, colour_range
 
 HERE = Path(__file__).resolve().parent
 PRIORS = [("the prior p(z)", "model"), ("the aggregated posterior", "aggregate")]
@@ -189,14 +189,12 @@ def map_value(explorer: Explorer, method: Any, colour: Any) -> dict[str, Any]:
         "told": told,
     }
     if colour == "label":
-        names = explorer.classes()
-        own, rest = (names, []) if len(names) <= MOST_CLASSES + 1 else (names[:MOST_CLASSES], names[MOST_CLASSES:])
+        own, rest = explorer.coloured_classes(MOST_CLASSES)
         number = {name: i for i, name in enumerate(own)} | dict.fromkeys(rest, MOST_CLASSES)
         legend = [*own, f"{len(rest)} others"] if rest else own
         return shown | {"colours": [number[label] for label in explorer.labels or ()], "legend": legend}
-    numbers = np.array(values, float)
-    low, high = np.quantile(numbers, [0.02, 0.98])  # a few long texts would leave one colour for the others
-    shares = np.clip((numbers - low) / max(high - low, 1e-9), 0, 1)
+    low, high = colour_range(values)
+    shares = np.clip((np.array(values, float) - low) / max(high - low, 1e-9), 0, 1)
     return shown | {"colours": shares.round(3).tolist(), "scale": [f"{low:.3g}", f"{high:.3g}"]}
 
 

@@ -11,7 +11,7 @@ from ..data.files import write_json, write_text, writing
 from ..evaluation.drawing import STYLES, as_written, curves, require_matplotlib
 from ..evaluation.projection import TITLES
 from ..evaluation.writing import csv_quoting
-from .explorer import Explorer
+from .explorer import Explorer, colour_range
 
 MOST_CLASSES = 7
 """Classes with a colour of their own in the picture; the others are grey."""
@@ -107,15 +107,14 @@ def map_figure(explorer: Explorer, places: Any, colour: str, values: Sequence[An
     axis = figure.subplots()
     looks: Mapping[str, Any] = {"s": 9 if len(places) > 1500 else 16, "alpha": 0.7, "linewidths": 0}
     if colour == "label":
-        names, labels = explorer.classes(), np.array(values)
-        for name, (shade, *_) in zip(names[:MOST_CLASSES], STYLES, strict=False):
+        labels, (own, rest) = np.array(values), explorer.coloured_classes(MOST_CLASSES)
+        for name, (shade, *_) in zip(own, STYLES, strict=False):
             axis.scatter(*places[labels == name].T, color=shade, label=_short(name), **looks)
-        others = ~np.isin(labels, names[:MOST_CLASSES])
-        if others.any():
-            axis.scatter(*places[others].T, color="0.6", label=f"{len(names) - MOST_CLASSES} others", **looks)
+        if rest:
+            axis.scatter(*places[np.isin(labels, rest)].T, color="0.6", label=f"{len(rest)} others", **looks)
         figure.legend(loc="outside right upper", fontsize=8, frameon=False, markerscale=2)
     else:
-        low, high = np.quantile(np.array(values, float), [0.02, 0.98])
+        low, high = colour_range(values)
         drawn = axis.scatter(*places.T, c=values, cmap="viridis", vmin=low, vmax=high, **looks)
         bar = figure.colorbar(drawn, ax=axis, pad=0.02)
         bar.set_label(colour, fontsize=8)

@@ -57,6 +57,9 @@ def test_an_edit_moves_along_the_labels(explorer: Explorer, vae: SeqVAE) -> None
     strengths, sentences = zip(*explorer.edit(TEXT, "1", "5", "logistic", 2.0, 3), strict=True)
     assert strengths == (0, 1, 2) and sentences[0] == vae.reconstruct(TEXT)
     assert explorer.classes() == ["1", "2", "3", "4", "5"] and explorer.direction("5", "") is not None
+    for most in (4, 5, 9):  # one class alone is named, not called "1 others"
+        assert explorer.coloured_classes(most) == (explorer.classes(), [])
+    assert explorer.coloured_classes(3) == (["1", "2", "3"], ["4", "5"])
 
 
 def test_colours_are_of_every_text(explorer: Explorer, vae: SeqVAE) -> None:
