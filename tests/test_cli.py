@@ -33,6 +33,7 @@ training: {batch_size: 8, epochs: 1, learning_rate: 0.1}
 TRAIN = ("train", "--corpus", "texts", "--method", "max_pool", "--training", "preset.yaml", "--output-dir")
 ENCODE = ("encode", "run", "three.csv", "--text-column", "review", "-o")
 QUICK = ("--nll-samples", "3")
+CARD = str(Path(__file__).parent / "fixtures" / "checkpoint-v1")
 TOLD = "three.txt: 3 documents, 5.0 words on average\n"
 TEXTS = ["the food was good .", "our room seemed cold and slow", "the staff was warm"]
 
@@ -299,11 +300,20 @@ def test_other_questions_do_not_overwrite_the_evaluation(folder: Path, options: 
 
 
 def test_a_checkpoint_without_its_run_needs_a_corpus_and_is_left_as_it_is(folder: Path) -> None:
-    before = files(folder / "run")
-    assert "--corpus" in invoke("evaluate", "run/best", *QUICK, code=1).stderr
-    invoke("evaluate", "run/best", "--corpus", "texts", *QUICK, "--output", "apart/figures.json")
-    assert json.loads((folder / "apart" / "figures.json").read_text())["title"] == "run/best"
-    assert files(folder / "run") == before
+    shutil.copytree(folder / "run" / "best", folder / "apart" / "model")
+    before = files(folder / "apart" / "model")
+    assert "--corpus" in invoke("evaluate", "apart/model", *QUICK, code=1).stderr
+    invoke("evaluate", "apart/model", "--corpus", "texts", *QUICK, "--output", "apart/figures.json")
+    assert json.loads((folder / "apart" / "figures.json").read_text())["title"] == "apart/model"
+    assert files(folder / "apart" / "model") == before
+
+
+def test_the_best_model_of_a_run_is_measured_by_either_name(folder: Path) -> None:
+    shutil.copytree(folder / "run", folder / "other")
+    for checkpoint in ("other", "other/best"):
+        (folder / "other" / "evaluation.json").unlink(missing_ok=True)
+        told = invoke("evaluate", checkpoint, *QUICK).stderr.splitlines()[-1].removeprefix("written to ")
+        assert Path(told).samefile(folder / "other" / "evaluation.json")
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv", ".parquet", ".jsonl", ".NPY"])
@@ -539,8 +549,8 @@ MISTAKES = {
         "nor a set of this name: train, validation, test",
     ),
     "quantiles among texts that are not known": (
-        ("score", "run/best", "three.txt", "-o", "new.csv", "--reference", "train"),
-        "the training texts of run/best",
+        ("score", CARD, "three.txt", "-o", "new.csv", "--reference", "train"),
+        f"the training texts of {CARD}",
     ),
     "scores below a file": (("score", "run", "three.txt", "-o", "file/new.csv"), "file is a file"),
     "scores of texts that are not there": (("score", "run", "none.txt", "-o", "new.csv"), "no file none.txt"),
