@@ -128,7 +128,7 @@ class SeqVAE(LatentOperations):
             model = load_model(source, **{**default, **kwargs})
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, config=model.config, **hub_arguments)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError, AttributeError) as error:  # the last two of JSON of another form
                 reason = str(error).strip().partition("\n")[0]
                 raise FileNotFoundError(
                     f"{source} holds a model but no tokenizer that loads ({reason}): save the model's own there, with "

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from modeling_seqvae import SeqVAE, __version__
 from modeling_seqvae.cli import app
 from modeling_seqvae.cli.options import PANELS
+from modeling_seqvae.data.files import write_checksums
 from modeling_seqvae.training.configuration import available
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import weights_hash
@@ -184,6 +185,7 @@ def unknowing(folder: Path) -> None:
     """The run, which is too short to hold anything, does not know it: every command would warn of that."""
     path = folder / "run" / "best" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"validation_kl": None, "validation_mi": None}))
+    write_checksums(path.parent)
 
 
 @pytest.fixture
@@ -191,8 +193,14 @@ def holding(folder: Path) -> Iterator[Callable[[float | None], None]]:
     """holding(kl): the run's best/ says that KL and MI on the validation set were this."""
     path = folder / "run" / "best" / "config.json"
     before = path.read_text()
-    yield lambda kl: path.write_text(json.dumps(json.loads(before) | {"validation_kl": kl, "validation_mi": kl}))
+
+    def hold(kl: float | None) -> None:
+        path.write_text(json.dumps(json.loads(before) | {"validation_kl": kl, "validation_mi": kl}))
+        write_checksums(path.parent)
+
+    yield hold
     path.write_text(before)
+    write_checksums(path.parent)
 
 
 USES = {
@@ -633,12 +641,20 @@ def test_what_cannot_be_written_is_refused_before_the_work(folder: Path, monkeyp
     for arguments in (
         (*TRAIN, "new"),
         ("evaluate", "run", "--output", "new/figures.json"),
+        ("evaluate", "run"),
         ("encode", "run", "three.txt", "-o", "new.npy"),
         ("score", "run", "three.txt", "-o", "new.csv"),
         ("demo", "--output-dir", "new"),
     ):
-        assert f"{folder} is not writable" in invoke(*arguments, code=1).stderr
+        place = "run" if arguments == ("evaluate", "run") else folder
+        assert f"{place} is not writable" in invoke(*arguments, code=1).stderr
     assert files(folder) == before
+
+
+def test_a_launcher_that_is_not_installed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    told = invoke(*TRAIN, "new", code=1).stderr
+    assert "DeepSpeed is not installed" in told and "Traceback" not in told and not (folder / "new").exists()
 
 
 def test_debug_shows_where_an_error_arose() -> None:

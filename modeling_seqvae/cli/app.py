@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from .. import __version__
 from .options import PANELS, Imports
 
-EXPECTED = (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError, ModuleNotFoundError)
+EXPECTED = (ValueError, OSError, RuntimeError, MemoryError, FloatingPointError, ImportError)
 """Errors that a user's mistake or the machine's limits cause: shown as one sentence, without a traceback."""
 
 LONGEST = 2000

@@ -5,6 +5,7 @@ usage, and 128 + the signal's number after a signal.
 """
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +106,8 @@ def train(
         verdict = latent_verdict(best, trainer.recipe.sizes.latent_size)
         if verdict:
             print(verdict)
-        print(f"next: seqvae evaluate {output_dir}, or SeqVAE.from_pretrained({str(output_dir / 'best')!r}) in Python")
+        command = f"seqvae evaluate {shlex.quote(str(output_dir))}"
+        print(f"next: {command}, or SeqVAE.from_pretrained({str(output_dir / 'best')!r}) in Python")
 
 
 @app.command(rich_help_panel=TRAIN)
@@ -162,8 +164,11 @@ def evaluate(
     from ..training.run_directory import keep_evaluation
 
     require_device(device)
+    run = run_of(checkpoint)
     if output:
         require_file(output, corpus)
+    elif run.is_dir():
+        require_writable(run)
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):
         if corpus is None and column is not None:
             raise ValueError(f"{option} is for your own file: name the file with --corpus")
@@ -189,7 +194,7 @@ def evaluate(
         note(f"seqvae: warning: {checkpoint}: {warning}")
     if output:
         write_report(output, report)
-    target = output or keep_evaluation(run_of(checkpoint), report)
+    target = output or keep_evaluation(run, report)
     if target:
         note(f"written to {target}")
     else:

@@ -42,7 +42,8 @@ def cached_tables(
 ) -> Dataset:
     """The tables of this file that `tables()` reads, unless the cache has them. Raises OSError where it cannot be."""
     status = path.stat()
-    known = [_REVISION, str(path.absolute()), status.st_size, status.st_mtime_ns, *made_with]
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)  # mtime alone can be set back
+    known = [_REVISION, str(path.absolute()), *stamp, *made_with]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"rows-{key}"
     file = folder / "rows.arrow"

@@ -55,10 +55,15 @@ def _sha256(path: Path, *stamp: int) -> str:
 
 
 def write_checksums(directory: Path) -> None:
-    """Note the SHA-256 of every other file that stands in a directory, in its checksums.json."""
-    files = (path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS)
-    sums = {path.name: sha256_of(path) for path in files}
-    (directory / CHECKSUMS).write_text(json.dumps(sums, indent=1), "utf-8")
+    """Note the SHA-256 of every other file that stands in a directory, in its checksums.json.
+
+    All become readable to those who may read that: safetensors writes for the owner alone.
+    """
+    files = [path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS]
+    note = directory / CHECKSUMS
+    note.write_text(json.dumps({path.name: sha256_of(path) for path in files}, indent=1), "utf-8")
+    for path in files:
+        path.chmod(note.stat().st_mode)
 
 
 def verify_checksums(directory: Path, names: Iterable[str] | None = None) -> None:
@@ -225,9 +230,10 @@ def _parsed(path: Path, text: str, required: Collection[str], numbers: Collectio
     return found
 
 
-# YAML as people expect it: `no` is a word and `1e-3` a number, as in YAML 1.2; PyYAML alone reads False and a word
+# YAML as people expect it: `no` is a word, `1e-3` a number and `010` ten, as in YAML 1.2; PyYAML alone reads False, a
+# word and eight
 
-_BOOLEAN, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_BOOLEAN, _WHOLE, _FLOAT = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float"))
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\.inf)$|\.nan$")
 
 
@@ -254,11 +260,20 @@ class _Dumper(yaml.SafeDumper):
 
 for _class in (_Loader, _Dumper):
     _class.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOLEAN, _FLOAT)]
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_BOOLEAN, _WHOLE, _FLOAT)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
     _class.add_implicit_resolver(_BOOLEAN, re.compile(r"(?:true|True|false|False)$"), list("tTfF"))
+    _class.add_implicit_resolver(_WHOLE, re.compile(r"[-+]?\d+$|0o[0-7]+$|0x[0-9a-fA-F]+$"), list("-+0123456789"))
     _class.add_implicit_resolver(_FLOAT, _NUMBER, list("-+.0123456789"))
+
+
+def _whole(loader: Any, node: Any) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0 if text[:2] in ("0o", "0x") else 10)
+
+
+_Loader.add_constructor(_WHOLE, _whole)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

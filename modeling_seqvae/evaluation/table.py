@@ -41,7 +41,7 @@ def caption(report: Mapping[str, Any]) -> str:
     return (
         f"{report['corpus']}, {of}, {'the first ' * some}{report['sentences']:,} sentences, "
         f"{report['unknown_share']:.1%} unknown {'words' if report.get('tokenizer', 'words') == 'words' else 'tokens'}"
-        f"{_cut(report)}. Nats per sentence; NLL {how_likelihoods([report])}."
+        f"{_cut(report)}{_unusual(report)}. Nats per sentence; NLL {how_likelihoods([report])}."
         f"{precision_note([report])} Definitions: docs/metrics.md"
     )
 
@@ -49,6 +49,12 @@ def caption(report: Mapping[str, Any]) -> str:
 def _cut(report: Mapping[str, Any]) -> str:
     """The share of texts of which the model read the beginning only; nothing where it read all of them."""
     return f", {report['cut_share']:.1%} cut" if report.get("cut_share") else ""
+
+
+def _unusual(report: Mapping[str, Any]) -> str:
+    """What else makes the figures others than those of the sentences as they are, with the usual draws."""
+    shuffled = ", the encoder reads their words shuffled" if report.get("shuffled") else ""
+    return shuffled + (f", seed {report['seed']}" if report.get("seed") else "")
 
 
 def how_likelihoods(reports: Sequence[Mapping[str, Any]]) -> str:

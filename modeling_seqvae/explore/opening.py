@@ -44,7 +44,10 @@ def open_explorer(
     vae = load_best(checkpoint, device)
     vae.model.model._require_latent("be explored")
     if texts is not None:
-        rows, source = texts_for(checkpoint, Path(texts), text_column, label_column)[0], Path(texts).name
+        rows, report = texts_for(checkpoint, Path(texts), text_column, label_column)
+        source = Path(texts).name
+        source += f", {report.empty:,} empty left out" if report.empty else ""
+        source += f", {report.truncated:,} cut at {report.max_words} words" if report.truncated else ""
     else:
         try:
             with quiet_libraries():

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import logging
 
 from ..kernels import prepare_process
 from ..registry import import_parts
@@ -211,6 +212,7 @@ def _do(
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     prepare_process()
+    logging.disable_progress_bar()  # transformers'
     warnings.showwarning = lambda message, *unused: note(f"warning: {message}")  # as the command line shows them
     try:
         import_parts(imports)

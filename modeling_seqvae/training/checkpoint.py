@@ -15,7 +15,7 @@ from ..data.batching import cut_share_of, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of, some_of
 from ..data.corpora import Corpus, SplitReport, load_corpus, read_labelled, read_texts
 from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
-from ..data.files import CHECKSUMS, read_yaml, verify_checksums
+from ..data.files import CHECKSUMS, read_json, read_yaml, verify_checksums
 from ..data.subwords import GIVEN, WORDS, kind_of
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
@@ -24,9 +24,12 @@ from ..loading import best_of, require_checkpoint
 from ..registry import import_parts
 from ..text import SeqVAE
 from ..tokenization import is_word_level, normalisation_name
-from .recipe import Recipe, corpus_spec
+from .recipe import Recipe, corpus_of, corpus_spec
 from .report import quiet_libraries
-from .run_directory import CHECKPOINTS, RECIPE, WEIGHTS, weights_hash
+from .run_directory import CHECKPOINTS, RECIPE, weights_hash
+
+CARD = "README.md"
+"""May be written anew by hand: nothing is read from it."""
 
 
 def best_checkpoint(checkpoint: str) -> str:
@@ -41,26 +44,29 @@ def best_checkpoint(checkpoint: str) -> str:
 
 
 def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
-    """The model of `best_checkpoint`, whose weights are what was written where it has a note of that.
+    """The model of `best_checkpoint`, whose files are what was written where it has a note of that.
 
-    Raises ValueError that names weights which are not, and what `best_checkpoint` raises.
+    Raises ValueError that names one which is not, and what `best_checkpoint` raises.
     """
     best = best_checkpoint(checkpoint)  # maybe a name on the hub, which is no path everywhere
-    import_parts((_recipe_of(Path(best)) or {}).get("imports", ()))
+    import_parts(_imports_of(Path(best)))
     require_undamaged(Path(best))
     return SeqVAE.from_pretrained(best, device=device)
 
 
 def require_undamaged(best: Path) -> None:
-    """Raises ValueError that names the weights in a checkpoint's folder which are not what its note says was written.
+    """Raises ValueError that names a file of a checkpoint's folder which is not what its note says was written.
 
-    A folder without such a note is let be.
+    A folder without such a note is let be, and so is the card.
     """
     if (best / CHECKSUMS).is_file():
         try:
-            verify_checksums(best, [name for name in (WEIGHTS, DUAL_NETWORKS) if (best / name).is_file()])
+            verify_checksums(best, [name for name in read_json(best / CHECKSUMS) if name != CARD])
         except ValueError as error:
-            raise ValueError(f"{best} is damaged ({error}): put back a copy of it, or train again") from error
+            raise ValueError(
+                f"{best} is damaged ({error}): put back a copy of it, or train again; where it was changed on purpose, "
+                f"remove its {CHECKSUMS}"
+            ) from error
 
 
 def evaluate_checkpoint(
@@ -226,13 +232,21 @@ def _corpus_beside(checkpoint: str) -> CorpusSpec | None:
             recipe = read_yaml(Path(hf_hub_download(checkpoint, RECIPE)))
         except (OSError, HfHubHTTPError):  # there is none, or the hub is out of reach
             return None
-    return CorpusSpec.model_validate(recipe["corpus"]) if recipe else None
+    return corpus_of(recipe, f"{RECIPE} of {checkpoint}") if recipe else None
 
 
 def _recipe_of(folder: Path) -> dict[str, Any] | None:
     """The recipe.yaml of a checkpoint's folder or of its run, as it is written; None where there is none."""
     path = run_of(str(folder)) / RECIPE
     return read_yaml(path) if path.is_file() else None
+
+
+def _imports_of(folder: Path) -> list[str]:
+    """The modules that the recipe of a checkpoint names. Raises ValueError for what is no list of them."""
+    modules = (_recipe_of(folder) or {}).get("imports", [])
+    if not isinstance(modules, list) or not all(isinstance(module, str) for module in modules):
+        raise ValueError(f"{run_of(str(folder)) / RECIPE}: imports must be a list of modules, not {modules!r}")
+    return modules
 
 
 def run_of(checkpoint: str) -> Path:

@@ -85,7 +85,7 @@ def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
     layers: list[tuple[dict[str, Any], str]] = []
     base: str | None = name
     while base is not None:
-        settings, source = named_settings("methods", base)
+        settings, source = _method_named(base, layers[0][1] if layers else None)
         if source in (above for _, above in layers):
             raise ValueError(f"{source}: base leads back to this method")
         base = settings.pop("base", None)
@@ -97,6 +97,17 @@ def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:
             settings["imports"] = _from_folder_of(source, settings["imports"])
         layers.insert(0, (settings, source))
     return layers
+
+
+def _method_named(name: str, below: str | None) -> tuple[dict[str, Any], str]:
+    """The settings of a method and their file; `below` is the one whose base it is, by a name or a path from there."""
+    if below is None:
+        return named_settings("methods", name)
+    try:
+        is_file = name.endswith((".yaml", ".yml"))
+        return named_settings("methods", str(Path(below).parent / name) if is_file else name)
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f"{below}: base: {error}") from None
 
 
 def _from_folder_of(source: str, modules: Any) -> list[str]:

@@ -317,6 +317,18 @@ def corpus_and_preset(corpus: str | CorpusSpec) -> tuple[CorpusSpec, str]:
     return found.data, found.preset
 
 
+def corpus_of(recipe: Mapping[str, Any], source: str) -> CorpusSpec:
+    """The corpus of a recipe that need not be valid otherwise. Raises ValueError that names source and field."""
+    try:
+        return _CorpusOf.model_validate(recipe).corpus
+    except ValidationError as error:
+        raise ValueError(f"{source}: {_sentences(error)}") from None
+
+
+class _CorpusOf(BaseModel):
+    corpus: CorpusSpec
+
+
 class _CorpusFile(BaseModel):
     """What a YAML file of `configuration/corpora` holds."""
 

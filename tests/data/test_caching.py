@@ -141,6 +141,15 @@ def test_a_file_of_another_size_is_another_text_even_if_it_has_the_same_time(cor
     assert load_corpus(spec(corpus_file)).splits["train"]["text"][:] == ["and now", "for something"]
 
 
+def test_nor_does_one_of_the_same_size_and_time_pass_for_what_it_was(corpus_file: Path) -> None:
+    """As of an archive that gives all its files one time."""
+    load_corpus(spec(corpus_file))
+    time, content = corpus_file.stat().st_mtime_ns, corpus_file.read_text("utf-8")
+    corpus_file.write_text(content.replace("dog", "hog"), "utf-8")
+    os.utime(corpus_file, ns=(time, time))
+    assert "hog" in " ".join(load_corpus(spec(corpus_file)).splits["train"]["text"])
+
+
 def test_documents_cut_elsewhere_and_another_tokenizer_are_tokenised_anew(corpus_file: Path) -> None:
     loaded = [load_corpus(spec(corpus_file, max_words=words)).splits["train"] for words in (200, 2)]
     tokenizers = [train_tokenizer(["the cat sat down"]), train_tokenizer(["the cat dog"])]

@@ -93,6 +93,8 @@ def test_caption_says_on_what_and_in_which_unit():
     for part in ("ptb, test set, 3,761 sentences", "4.8% unknown", "500 importance samples", "first 1,000", "Nats"):
         assert part in told
     assert "first" not in caption(REPORT | {"nll_sentences": 3761})
+    for unusual, words in (("shuffled", "the encoder reads their words shuffled"), ("seed", "seed 1")):
+        assert words in caption(REPORT | {unusual: 1}) and words not in told
     assert "NLL exact" in caption(LANGUAGE_MODEL)
     single = caption(REPORT | {"nll_sentences": 1, "nll_gap_se": None})
     assert "on the first sentence: -ELBO of all less the gap there." in single

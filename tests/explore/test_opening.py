@@ -46,8 +46,10 @@ def test_a_file_s_texts_are_those_with_words_and_their_labels(table: Path) -> No
         "wow",
         "what a dull museum",
     ]
-    assert found.labels == ["5", "1", "5", "1", "1"] and found.source == "reviews.csv" and found.left_out == 0
-    assert open_explorer(CHECKPOINT, table, "review").labels is None
+    assert found.labels == ["5", "1", "5", "1", "1"] and found.left_out == 0
+    unlabelled = open_explorer(CHECKPOINT, table, "review")
+    assert unlabelled.labels is None and unlabelled.texts == found.texts
+    assert unlabelled.source == found.source == "reviews.csv, 1 empty left out"
     assert found.title == "MaxPool + unigram pretraining + KL floor on demo"
 
 

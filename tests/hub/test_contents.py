@@ -3,14 +3,17 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from huggingface_hub import ModelCard
 
 from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.data.files import write_checksums
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import OURS, code_files
+from modeling_seqvae.training.checkpoint import load_best, reading_of
 from modeling_seqvae.training.recipe import Recipe
 
 CHECKPOINT = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -40,6 +43,51 @@ def test_damaged_weights_are_not_shared(make_run: MakeRun, samples: int) -> None
     (best / "model.safetensors").write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"best is damaged .model.safetensors is not what was written"):
         contents(best.parent, "user/name", samples=samples)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json"])
+def test_what_is_not_what_was_written_is_used_by_nothing(make_run: MakeRun, name: str) -> None:
+    """Unless the note of what was written goes, and but for the card, which may be written anew."""
+    best = make_run() / "best"
+    write_checksums(best)
+    (best / "README.md").write_text("mine")
+    load_best(str(best.parent))
+    content = (best / name).read_text("utf-8")
+    (best / name).write_text(content.replace("\n", "\n\n", 1))
+    with pytest.raises(ValueError, match=f"best is damaged .{name} is not what was written.*remove its checksums.json"):
+        load_best(str(best.parent))
+    (best / name).unlink()
+    for use in (lambda: load_best(str(best)), lambda: contents(best.parent, "user/name", samples=0)):
+        with pytest.raises(ValueError, match=f"best is damaged .{name} is missing"):
+            use()
+    (best / name).write_text(content.replace("\n", "\n\n", 1))
+    (best / "checksums.json").unlink()
+    load_best(str(best.parent))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_whoever_may_read_one_file_of_a_checkpoint_may_read_all(make_run: MakeRun) -> None:
+    best = make_run() / "best"
+    (best / "model.safetensors").chmod(0o600)
+    write_checksums(best)
+    assert len({path.stat().st_mode for path in best.iterdir()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda recipe: recipe.pop("corpus"), "corpus: field required"),
+        (lambda recipe: recipe["corpus"].update(max_words="abc"), "corpus.max_words: .*integer.*'abc'"),
+        (lambda recipe: recipe.update(imports=3), "imports must be a list of modules, not 3"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named_wherever_it_is_read(make_run: MakeRun, change: Any, told: str) -> None:
+    run = make_run()
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    change(recipe)
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(ValueError, match=rf"recipe\.yaml.*{told}"):
+        load_best(str(run)), reading_of(str(run))
 
 
 def test_the_configuration_names_the_code_beside_it(make_run: MakeRun) -> None:

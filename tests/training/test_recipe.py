@@ -128,7 +128,12 @@ def test_a_method_says_what_it_changes_in_its_base(tmp_path):
     with pytest.raises(ValueError, match=r"mine.yaml: base must be the name or the path of a method, not {.model.: 3}"):
         resolve(str(tmp_path / "mine.yaml"), "ptb")
     (tmp_path / "mine.yaml").write_text("base: unigram\n")
-    with pytest.raises(ValueError, match="there is no 'unigram' in configuration/methods"):
+    with pytest.raises(ValueError, match=r"mine.yaml: base: there is no 'unigram' in configuration/methods"):
+        resolve(str(tmp_path / "mine.yaml"), "ptb")
+    (tmp_path / "mine.yaml").write_text("base: theirs.yaml\nmodel: {hidden_size: 6}\n")  # beside it
+    assert configuration.method_settings(str(tmp_path / "mine.yaml"))["model"] == theirs["model"] | {"hidden_size": 6}
+    (tmp_path / "mine.yaml").write_text("base: none.yaml\n")
+    with pytest.raises(ValueError, match=rf"mine.yaml: base: there is no file {tmp_path / 'none.yaml'}"):
         resolve(str(tmp_path / "mine.yaml"), "ptb")
 
 
@@ -257,6 +262,9 @@ def test_the_installed_packages_copy_of_the_configuration_comes_first(tmp_path, 
     [
         ("training.learning_rate=1e-3", 1e-3),
         ("training.learning_rate=.5", 0.5),
+        ("training.seed=010", 10),
+        ("training.seed=008", 8),
+        ("training.seed=0x1F", 31),
         ("training.precision=no", "no"),
         ("training.trackers=[tensorboard]", ["tensorboard"]),
         ("model.embedding_dropout=0", 0),
