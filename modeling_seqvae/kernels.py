@@ -397,8 +397,9 @@ def _own_backward_is_faster(layer: Any, inputs: torch.Tensor) -> bool:
 
 def _fails_under_autocast(inputs: torch.Tensor) -> bool:
     """Whether oneDNN has no LSTM in autocast's dtype: on CPUs in float16, in bfloat16 where its instructions lack."""
-    usable = torch.get_autocast_dtype("cpu") == torch.bfloat16 and has_bfloat16(inputs.device)
-    return _under_cpu_autocast(inputs) and not usable
+    if not _under_cpu_autocast(inputs):  # asked first: at every call of a layer
+        return False
+    return torch.get_autocast_dtype("cpu") != torch.bfloat16 or not has_bfloat16(inputs.device)
 
 
 def _under_cpu_autocast(inputs: torch.Tensor) -> bool:
