@@ -648,6 +648,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(folder: Path, monkeyp
     ):
         place = "run" if arguments == ("evaluate", "run") else folder
         assert f"{place} is not writable" in invoke(*arguments, code=1).stderr
+    assert "--corpus" in invoke("evaluate", CARD, code=1).stderr  # nothing is kept in a checkpoint that is no run's
     assert files(folder) == before
 
 

@@ -161,13 +161,13 @@ def evaluate(
     """
     from ..evaluation.table import caption, table, warning_of
     from ..training.checkpoint import evaluate_checkpoint, run_of
-    from ..training.run_directory import keep_evaluation
+    from ..training.run_directory import RECIPE, keep_evaluation
 
     require_device(device)
     run = run_of(checkpoint)
     if output:
         require_file(output, corpus)
-    elif run.is_dir():
+    elif (run / RECIPE).is_file():
         require_writable(run)
     for option, column in (("--text-column", text_column), ("--label-column", label_column)):
         if corpus is None and column is not None:

@@ -1,4 +1,4 @@
-"""Pictures by matplotlib (`pip install 'seqvae[figures]'`): curves, latents, confusion matrices."""
+"""Pictures by matplotlib (`pip install 'seqvae[figures]'`): the figures of the paper, prices and places of nats."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
