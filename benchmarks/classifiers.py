@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import write_report
 from report import classifiers_on
 
 from modeling_seqvae import SeqVAE, SeqVAEForTextModeling
@@ -107,7 +108,7 @@ def _main() -> None:
         report = measure(runs, corpus, given.batch_size, given.seed, given.untrained)
         print(f"{classifiers_on(report)}\n")
         known = {each["corpus"]: each for each in json.loads(MEASURED.read_text("utf-8"))} | {corpus.name: report}
-        MEASURED.write_text(json.dumps([known[name] for name in sorted(known)], indent=1) + "\n", "utf-8")
+        write_report(MEASURED, [known[name] for name in sorted(known)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Writes docs/performance/costs.json; benchmarks/report.py makes the table.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from measuring import Machine
+from measuring import Machine, write_report
 from turns import Turns, take_turns
 
 from modeling_seqvae.training.recipe import Recipe, resolve
@@ -86,8 +85,7 @@ def _main() -> None:
         },
         "rows": rows(recipes, found),
     }
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    write_report(given.output, report)
     print(f"written: {given.output}")
 
 

@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from measuring import write_report
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -114,7 +115,7 @@ def _main() -> None:
     given = parser.parse_args()
     reports = {report["checkpoint"]: report for report in json.loads(MEASURED.read_text("utf-8"))}
     reports |= {report["checkpoint"]: report for report in map(measure, given.checkpoints)}
-    MEASURED.write_text(json.dumps(list(reports.values()), indent=1) + "\n", "utf-8")
+    write_report(MEASURED, list(reports.values()))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Time, memory and the machine's own rate of arithmetic, for the benchmarks beside this file."""
+"""Time, memory and the machine's own rate of arithmetic, and reports, for the benchmarks beside this file."""
 
+import argparse
 import ctypes
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -110,3 +113,17 @@ def synchronise(device: torch.device) -> None:
     """Wait for what a GPU was given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def named_run(argument: str) -> tuple[str, str]:
+    """The two parts of an argument `NAME=RUN`."""
+    name, equals, run = argument.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{argument!r} is not of the form NAME=RUN")
+    return name, run
+
+
+def write_report(path: Path, report: Any) -> None:
+    """Write what was measured as JSON; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n", "utf-8")

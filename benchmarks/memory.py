@@ -14,7 +14,6 @@ Each is the largest value that Linux gave while a phase lasted, asked some hundr
 """
 
 import argparse
-import json
 import multiprocessing
 import os
 import signal
@@ -30,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Machine
+from measuring import Machine, write_report
 from tqdm import tqdm
 
 PHASES = ("libraries", "corpus", "tokenizer", "tokens", "training", "evaluation")
@@ -208,8 +207,7 @@ def _main() -> None:
         settings = {"updates": given.updates, "recipe": SETTINGS}
         machine = asdict(Machine.of(torch.device("cpu")))
         report = {"machine": machine, "settings": settings, "texts": texts, "records": records}
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        write_report(given.output, report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ the table.
 """
 
 import argparse
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset, concatenate_datasets
+from measuring import named_run, write_report
 
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.data.corpora import read_texts
@@ -59,16 +59,9 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _named(argument: str) -> tuple[str, str]:
-    name, equals, run = argument.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not of the form NAME=RUN")
-    return name, run
-
-
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=_named, metavar="NAME=RUN")
+    parser.add_argument("runs", nargs="+", type=named_run, metavar="NAME=RUN")
     parser.add_argument("--texts", type=Path, required=True, metavar="FILE")
     parser.add_argument("--label-column", metavar="NAME")
     given = parser.parse_args()
@@ -77,7 +70,7 @@ def _main() -> None:
         rows, _ = read_texts(given.texts, reading_of(run), label_column=given.label_column)
         rows = rows.filter(bool, input_columns="text")
         records += [{"run": name} | record for record in measure(load_best(run), rows.select(range(TEXTS)))]
-    MEASURED.write_text(json.dumps({"texts": TEXTS, "records": records}, indent=1) + "\n", "utf-8")
+    write_report(MEASURED, {"texts": TEXTS, "records": records})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ word. Writes docs/performance/rare_words.json; benchmarks/report.py makes the ta
 """
 
 import argparse
-import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from measuring import named_run, write_report
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -71,21 +71,14 @@ def measure(runs: dict[str, Path], data_dir: Path | None) -> dict[str, Any]:
     return {"corpus": recipes[0].corpus.name, "sentences": SENTENCES, "edges": EDGES, "records": records}
 
 
-def _named(argument: str) -> tuple[str, Path]:
-    name, equals, folder = argument.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{argument!r} is not of the form NAME=RUN")
-    return name, Path(folder)
-
-
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=_named, metavar="NAME=RUN")
+    parser.add_argument("runs", nargs="+", type=named_run, metavar="NAME=RUN")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where the corpus is; default: as in the recipes")
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "performance" / "rare_words.json")
     given = parser.parse_args()
-    report = measure(dict(given.runs), given.data_dir)
-    given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    report = measure({name: Path(run) for name, run in given.runs}, given.data_dir)
+    write_report(given.output, report)
     print(f"written: {given.output}")
 
 

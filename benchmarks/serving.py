@@ -136,7 +136,7 @@ def _main() -> None:
         _print_resident()
         return
     import torch
-    from measuring import Machine
+    from measuring import Machine, write_report
 
     from modeling_seqvae import SeqVAE
     from modeling_seqvae.hub.export import export_onnx
@@ -162,7 +162,7 @@ def _main() -> None:
     for record in records:
         print(json.dumps(record))
     if given.output:
-        given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        write_report(given.output, report)
 
 
 if __name__ == "__main__":

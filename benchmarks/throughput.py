@@ -11,7 +11,6 @@ proportional to the machine's float32 rate.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,7 +20,17 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from measuring import MATRIX, PRECISIONS, Machine, computed_in, matmul_rate, median_seconds, products_in, reset_peak
+from measuring import (
+    MATRIX,
+    PRECISIONS,
+    Machine,
+    computed_in,
+    matmul_rate,
+    median_seconds,
+    products_in,
+    reset_peak,
+    write_report,
+)
 from tqdm import tqdm
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
@@ -297,8 +306,7 @@ def _main() -> None:
         report["bf16_nll_difference"] = bf16_difference(sizes[0], device)
         print(f"largest difference of a sentence's NLL from float32's: {report['bf16_nll_difference']:.4f} nats")
     if given.output:
-        given.output.parent.mkdir(parents=True, exist_ok=True)
-        given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+        write_report(given.output, report)
 
 
 if __name__ == "__main__":

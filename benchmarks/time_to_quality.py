@@ -12,7 +12,6 @@ Writes docs/performance/time_to_quality.json and docs/images/time_to_quality.png
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from measuring import Machine
+from measuring import Machine, write_report
 from turns import SIDES, measure
 
 from modeling_seqvae.evaluation.drawing import STYLES, plain_axes, require_matplotlib
@@ -186,8 +185,7 @@ def _main() -> None:
         "measured": measured,
         **compare(runs, costs),
     }
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    write_report(given.output, report)
     draw(report, given.figure)
     print(f"written: {given.output}, {given.figure}")
 

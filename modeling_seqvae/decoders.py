@@ -24,6 +24,15 @@ def lstm_layers(input_size: int, hidden_size: int, count: int) -> nn.ModuleList:
     return nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
 
 
+def words_given(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, prefix: str = "") -> torch.Tensor:
+    """The words to read, ids (B, T) or embeddings (B, T, E). Raises ValueError for none, and for both."""
+    if input_ids is not None and inputs_embeds is None:
+        return input_ids
+    if inputs_embeds is not None and input_ids is None:
+        return inputs_embeds
+    raise ValueError(f"give either {prefix}input_ids or {prefix}inputs_embeds")
+
+
 def drop_words(input_ids: torch.Tensor, rate: float, config: Any) -> torch.Tensor:
     """Ids (B, T) in which a word has become the unknown token with probability `rate`; `<s>`, `</s>`, padding stay."""
     if rate == 0:
@@ -83,15 +92,6 @@ class Decoder(nn.Module, ABC):
         The last entry is what the vocabulary layer reads: (B, T, H), or (B, 1, .) where all positions have one state.
         """
 
-    @staticmethod
-    def given(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-        """The words that are read, embeddings (B, T, E) or ids (B, T). Raises ValueError for none, and for both."""
-        if input_ids is not None and inputs_embeds is None:
-            return input_ids
-        if inputs_embeds is not None and input_ids is None:
-            return inputs_embeds
-        raise ValueError("give the decoder either decoder_input_ids or decoder_inputs_embeds")
-
     def _inputs(
         self, latents: torch.Tensor, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, place: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,7 +99,7 @@ class Decoder(nn.Module, ABC):
 
         `place` is how many words the decoder has read before.
         """
-        embeds = self.given(input_ids, inputs_embeds)
+        embeds = words_given(input_ids, inputs_embeds, "decoder_")
         if inputs_embeds is None:
             rate = self.config.word_dropout if self.training else 0
             embeds = self.embed_tokens(drop_words(embeds, rate, self.config))
@@ -251,7 +251,7 @@ class UnigramDecoder(Decoder):
         inputs_embeds: torch.Tensor | None = None,
         cache: SeqVAECache | None = None,
     ) -> tuple[tuple[torch.Tensor, ...], SeqVAECache]:
-        words = self.given(input_ids, inputs_embeds)
+        words = words_given(input_ids, inputs_embeds, "decoder_")
         seen_tokens = words.shape[1] + (cache.seen_tokens if cache is not None else 0)
         nothing = latents.new_empty(0, latents.shape[0], 0)
         return (latents[:, None],), SeqVAECache(nothing, nothing, seen_tokens)

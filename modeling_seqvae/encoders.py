@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .decoders import drop_words, lstm_layers
+from .decoders import drop_words, lstm_layers, words_given
 from .kernels import run_layer
 from .outputs import SeqVAEEncoderOutput
 from .pooling import build_pooling
@@ -90,7 +90,7 @@ class SeqVAEEncoder(nn.Module):
         In training, words of input_ids are dropped first.
         Raises ValueError for a mask of another shape than (B, T).
         """
-        given = _require_one(input_ids, inputs_embeds)
+        given = words_given(input_ids, inputs_embeds)
         mask, shape = mask_of(input_ids, attention_mask, self.config), given.shape[:2]
         mask = given.new_ones(shape, dtype=torch.bool) if mask is None else mask.bool()
         if mask.shape != shape:
@@ -164,7 +164,7 @@ class NoEncoder(nn.Module):
         inputs_embeds: torch.Tensor | None = None,
         **unused: Any,
     ) -> SeqVAEEncoderOutput:
-        tokens = _require_one(input_ids, inputs_embeds)
+        tokens = words_given(input_ids, inputs_embeds)
         nothing = torch.empty(tokens.shape[0], 0, device=tokens.device)
         return SeqVAEEncoderOutput(last_hidden_state=nothing[:, None], latents=nothing, kl=nothing.sum(-1))
 
@@ -172,15 +172,6 @@ class NoEncoder(nn.Module):
 def _within(length: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     """Which of states (B, T, .) are of the text, (B, T), where it has length (B, 1)."""
     return torch.arange(states.shape[1], device=states.device) < length
-
-
-def _require_one(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-    """The one of them that is given."""
-    if input_ids is not None and inputs_embeds is None:
-        return input_ids
-    if inputs_embeds is not None and input_ids is None:
-        return inputs_embeds
-    raise ValueError("give the encoder either input_ids or inputs_embeds")
 
 
 ENCODERS.fits = subclass_of(SeqVAEEncoder)

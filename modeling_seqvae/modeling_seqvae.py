@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 
 from .aggregate import FILE as AGGREGATE
 from .configuration_seqvae import SeqVAEConfig
-from .decoders import DECODERS
+from .decoders import DECODERS, words_given
 from .encoders import ENCODERS, NoEncoder, mask_of
 from .gaussian import NormalisedGaussianPosterior
 from .generation import DrawingFrom, SeqVAEGenerationMixin, with_defaults
@@ -194,7 +194,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = self._shared_input(input_ids, inputs_embeds)
             decoder_attention_mask = attention_mask if decoder_attention_mask is None else decoder_attention_mask
-        words = self.decoder.given(decoder_input_ids, decoder_inputs_embeds)
+        words = words_given(decoder_input_ids, decoder_inputs_embeds, "decoder_")
         wanted = (len(words), self.config.latent_size)
         if latents is None or latents.shape != wanted:
             raise ValueError(f"latents must be {wanted}, got {None if latents is None else tuple(latents.shape)}")

@@ -19,7 +19,7 @@ from .classify import BASELINES
 from .evaluate import Evaluator
 from .probe import lsa, probe
 
-FIRST_WORDS = 20
+PROBED_WORDS = 20
 """First words that are told apart: the most frequent ones in training."""
 
 TRAIN_SENTENCES = 10_000
@@ -95,7 +95,7 @@ def _length(means: list[NDArray], lengths: list[NDArray]) -> dict[str, Any] | No
 
 def _first_word(means: list[NDArray], first: list[NDArray], lengths: list[NDArray]) -> dict[str, Any] | None:
     words, counts = np.unique(first[0][lengths[0] > 0], return_counts=True)
-    frequent = words[np.argsort(-counts, kind="stable")][:FIRST_WORDS]
+    frequent = words[np.argsort(-counts, kind="stable")][:PROBED_WORDS]
     kept = [np.isin(words, frequent) & (length > 0) for words, length in zip(first, lengths, strict=True)]
     found = _class(*([values[k] for values, k in zip(both, kept, strict=True)] for both in (means, first)))
     return None if found is None else found | {"share": float(kept[1].mean())}

@@ -11,7 +11,7 @@ from ..data.batching import tokenise
 from ..data.columns import texts_of
 from ..evaluation.evaluate import Evaluator, summarise
 from ..evaluation.positions import DRAWS, PositionEvaluator, position_report
-from ..evaluation.reading import FIRST_WORDS, read_from_means
+from ..evaluation.reading import PROBED_WORDS, read_from_means
 from ..evaluation.table import numbers
 from ..training.recipe import Recipe, corpus_spec
 from .plots import BAND, draw_curves, feature_space_figure, positions_figure
@@ -234,7 +234,7 @@ class Positions:
         count = of_test_set(request, sentences)
         place, drawn = f"{corpus_of(request)}, {count}", f"{corpus_spec(request.corpus).name}, {count}"
         of_saved = f"Nats per sentence that z ~ q(z|x) tells and saves, {DRAWS} draws: {place}"
-        of_read = f"What linear probes read from the mean of q(z|x), {FIRST_WORDS} first words at most: {place}"
+        of_read = f"What linear probes read from the mean of q(z|x), {PROBED_WORDS} first words at most: {place}"
         return Report(
             [
                 Table(f"{of_saved}{over_seeds(request)}.", SAVED, saved),

@@ -104,7 +104,7 @@ def test_the_error_of_an_accuracy_is_that_of_a_share_of_the_test_sentences(means
 
 
 def test_only_the_most_frequent_first_words_are_told_apart(means_are, train, test, monkeypatch) -> None:
-    monkeypatch.setattr(module, "FIRST_WORDS", 2)
+    monkeypatch.setattr(module, "PROBED_WORDS", 2)
     found = read_from_means(means_are(lambda words: [float(len(words))]), train, test)["first_word"]
     kept = sum(text.split()[:1] in (["the"], ["a"]) for text in test["text"])
     assert (found["classes"], found["sentences"], found["share"]) == (2, kept, kept / len(test))
