@@ -62,7 +62,7 @@ ELSEWHERE = {
     "138,510 sentences of Yelp": ("all/yelp_sentiment/table6", "unigram_pretraining"),
     "239,000 everyday sentences": ("sentences", "unigram_pretraining"),
 }
-"""Where no setting of the method was chosen: a kept target or the runs on a corpus, and the method there."""
+"""Where no setting of the default method was chosen: a kept target or the runs on a corpus, and the method there."""
 FLOORS = {
     "238,866 everyday sentences": ("sentences", "unigram_pretraining"),
     "20,000 sentences of Yelp": ("yelp_sentiment/table6", "unigram_pretraining"),

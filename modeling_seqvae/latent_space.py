@@ -35,11 +35,12 @@ def linear(start: NDArray, end: NDArray, steps: int) -> NDArray:
 
 
 def spherical(start: NDArray, end: NDArray, steps: int) -> NDArray:
-    """Points (steps, Z) at equal angles on the arc between two points (Z,), ends included (White 2016, slerp).
+    """Points (steps, Z) on the arc between two points (Z,), ends included (White 2016, slerp).
 
     In many dimensions draws from N(0, I) lie near a sphere, and the middle of a line well inside it; the arc stays near
-    it. Points in one direction from the origin, or at it, have the line as their arc. Raises ValueError for opposite
-    points, between which all arcs are equally long.
+    it. Its steps are equal angles where both ends are equally far from the origin. Points in one direction from the
+    origin, or at it, have the line as their arc. Raises ValueError for opposite points, between which all arcs are
+    equally long.
     """
     share = np.linspace(0.0, 1.0, steps)[:, None]  # (steps, 1)
     lengths = np.linalg.norm(start) * np.linalg.norm(end)

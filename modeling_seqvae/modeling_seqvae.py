@@ -503,7 +503,7 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
     def reconstruct(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **generation_kwargs: Any
     ) -> torch.Tensor:
-        """Sentences (B, T) written from the posterior mean of each input, greedily unless `generate` is told otherwise.
+        """Sentences (B, T) written from the centres of the posteriors, greedily unless `generate` is told otherwise.
 
         Raises ValueError for a language model.
         """

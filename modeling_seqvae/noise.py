@@ -18,7 +18,8 @@ BLOCK = 16
 def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators = None) -> torch.Tensor:
     """Noise (S, B, Z) for `like` (B, Z): draws taken in several calls are the same draws.
 
-    A sentence with a generator of its own gets the same noise in any batch. Raises ValueError when a sequence of
+    A sentence with a generator of its own gets the same noise in any batch. All of it is drawn in float32, which torch
+    draws otherwise than other types: a model has the same draws in each. Raises ValueError when a sequence of
     generators does not hold one per sentence.
     """
     if generator is None or isinstance(generator, torch.Generator):
@@ -32,9 +33,9 @@ def standard_normal(num_samples: int, like: torch.Tensor, generator: Generators 
 
 def _one_draw(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
     if generator is None:
-        return torch.randn_like(like)
-    noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return to_device(noise, like.device)
+        return torch.randn_like(like, dtype=torch.float32).to(like.dtype)
+    noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=torch.float32)
+    return to_device(noise, like.device).to(like.dtype)
 
 
 def _of_sentence(num_samples: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -44,7 +45,8 @@ def _of_sentence(num_samples: int, like: torch.Tensor, generator: torch.Generato
         rows = [_one_draw(like[0], generator) for _ in range(num_samples)]
         return torch.stack(rows)
     blocks = -(-size // BLOCK)
-    return torch.randn(num_samples, blocks * BLOCK, generator=generator, dtype=like.dtype)[:, :size]
+    noise = torch.randn(num_samples, blocks * BLOCK, generator=generator, dtype=torch.float32)
+    return noise[:, :size].to(like.dtype)
 
 
 def seed_of(*parts: int) -> int:

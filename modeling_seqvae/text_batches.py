@@ -28,8 +28,9 @@ FEATURES = {
 """What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
 h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
 
-SCALES = {"mean": 4.0, "centre": 4.0, "variance": 1.0, "pooled": 1.0}
-"""The largest value in eight bits: four standard deviations of the prior, its variance, an LSTM state's bound."""
+SCALES = {"mean": 4.0, "mean_variance": 4.0, "centre": 4.0, "pooled": 1.0}
+"""The largest value in eight bits: four standard deviations of the prior, or an LSTM state's bound. It is one for all
+columns of a row, so that cosines stay what they are."""
 
 UNKNOWN_SHARE = 0.2
 """Unknown words above this share of a call are worth a warning."""
@@ -256,31 +257,31 @@ def _generators(batch: TextBatch, seed: int) -> list[torch.Generator]:
     return [sentence_generator(seed, *ids[:length]) for ids, length in rows]
 
 
-def _eight_bits(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    return (rows * (127 / scales)).round().clamp(-127, 127).to(torch.int8)
+def _eight_bits(rows: torch.Tensor, scale: float) -> torch.Tensor:
+    return (rows * (127 / scale)).round().clamp(-127, 127).to(torch.int8)
 
 
-def _unsigned(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    return (_eight_bits(rows, scales).short() + 128).to(torch.uint8)
+def _unsigned(rows: torch.Tensor, scale: float) -> torch.Tensor:
+    return (_eight_bits(rows, scale).short() + 128).to(torch.uint8)
 
 
-def _packed_signs(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+def _packed_signs(rows: torch.Tensor, scale: float) -> torch.Tensor:
     bits = nn.functional.pad((rows > 0).long(), (0, -rows.shape[1] % 8)).unflatten(1, (-1, 8))
     return (bits << torch.arange(7, -1, -1)).sum(-1).to(torch.uint8)
 
 
-def _signed_packed_signs(rows: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    return (_packed_signs(rows, scales).short() - 128).to(torch.int8)
+def _signed_packed_signs(rows: torch.Tensor, scale: float) -> torch.Tensor:
+    return (_packed_signs(rows, scale).short() - 128).to(torch.int8)
 
 
-PRECISIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "float32": lambda rows, scales: rows,
+PRECISIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "float32": lambda rows, scale: rows,
     "int8": _eight_bits,
     "uint8": _unsigned,
     "binary": _signed_packed_signs,
     "ubinary": _packed_signs,
 }
-"""In what `SeqVAE.encode` returns features (N, D) of scales (D,): the names and types are sentence-transformers'."""
+"""In what `SeqVAE.encode` returns features (N, D) of a scale: the names and types are sentence-transformers'."""
 
 
 def as_embeddings(rows: torch.Tensor, features: str, normalize: bool, precision: str) -> torch.Tensor:
@@ -290,11 +291,10 @@ def as_embeddings(rows: torch.Tensor, features: str, normalize: bool, precision:
     of rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127.
     """
     of_precision = one_of(PRECISIONS, precision, "precision")
-    width = rows.shape[1] // len(FEATURES[features])
-    scales = torch.tensor([SCALES[block] for block in FEATURES[features]]).repeat_interleave(width)
+    scale = SCALES[features]
     if normalize:
-        rows, scales = nn.functional.normalize(rows), torch.full_like(scales, 4 / max(1, rows.shape[1]) ** 0.5)
-    return of_precision(rows, scales)
+        rows, scale = nn.functional.normalize(rows), 4 / max(1, rows.shape[1]) ** 0.5
+    return of_precision(rows, scale)
 
 
 def cosines(first: Any, second: Any) -> torch.Tensor:

@@ -20,6 +20,16 @@ def test_draws_in_parts_and_in_other_batches_are_the_same(size: int, dtype: torc
     assert together.shape == (23, 3, size) and together.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("one_each", [True, False])
+def test_draws_are_the_same_in_every_type(dtype: torch.dtype, one_each: bool) -> None:
+    found, expected = (
+        standard_normal(4, torch.empty(2, 17, dtype=kind), generators(1, 2) if one_each else generators(1)[0])
+        for kind in (dtype, torch.float32)
+    )
+    assert torch.equal(found, expected.to(dtype))
+
+
 def test_the_noise_of_a_sentence_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls, randn = [], torch.randn
     monkeypatch.setattr(torch, "randn", lambda *size, **given: calls.append(size) or randn(*size, **given))

@@ -15,6 +15,7 @@ from modeling_seqvae.evaluation.positions import piece_costs
 from modeling_seqvae.latent_space import spherical
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.text import SeqVAE
+from modeling_seqvae.text_batches import FEATURES, as_embeddings, cosines
 from modeling_seqvae.tokenization import decode_sentences, train_tokenizer, vocabulary_hash
 
 SENTENCE = "the food was great but service felt slow and cold today we loved every bite"
@@ -131,10 +132,10 @@ def test_features_that_are_not_finite_are_told_by_index(vae, precision):
 
 def test_eight_bits_of_a_row_do_not_depend_on_the_others(vae):
     texts = random_texts(9)
-    plain, scales = vae.encode(texts), np.repeat([4.0, 1.0], LATENT)
+    plain = vae.encode(texts)
     bits = vae.encode(texts, precision="int8")
     assert bits.dtype == np.int8
-    np.testing.assert_array_equal(bits, np.clip(np.round(plain * 127 / scales), -127, 127))
+    np.testing.assert_array_equal(bits, np.clip(np.round(plain * 127 / 4), -127, 127))
     np.testing.assert_array_equal(vae.encode(texts[3], precision="int8"), bits[3])
     unsigned = vae.encode(texts, precision="uint8")
     assert unsigned.dtype == np.uint8
@@ -142,6 +143,17 @@ def test_eight_bits_of_a_row_do_not_depend_on_the_others(vae):
     unit = vae.encode(texts, "pooled", normalize_embeddings=True)
     eighth = vae.encode(texts, "pooled", normalize_embeddings=True, precision="int8")
     np.testing.assert_array_equal(eighth, np.clip(np.round(unit * 127 * HIDDEN**0.5 / 4), -127, 127))
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_cosines_of_eight_bits_are_those_of_the_features(features, normalize):
+    """Variances too, some of which are larger than the prior's."""
+    torch.manual_seed(0)
+    block = {"variance": torch.rand(50, 16) * 1.5, "pooled": torch.rand(50, 16) * 2 - 1}
+    rows = torch.cat([block.get(name, torch.randn(50, 16)) for name in FEATURES[features]], 1)
+    bits = as_embeddings(rows, features, normalize, "int8")
+    torch.testing.assert_close(cosines(bits, bits), cosines(rows, rows), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("features", ["mean_variance", "pooled"])

@@ -29,7 +29,7 @@ def make(size: int, concentration: float, sentences: int = 1) -> VonMisesFisher:
     return VonMisesFisher(normalize(torch.randn(sentences, size).double(), dim=-1), concentration)
 
 
-def generator(seed: int = 0) -> torch.Generator:
+def generator(seed: int = 1) -> torch.Generator:  # not that of the directions, whose numbers would be the noise
     return torch.Generator().manual_seed(seed)
 
 

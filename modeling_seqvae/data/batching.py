@@ -23,7 +23,7 @@ from .words import Words, words_of
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
 MIN_POOLS = 4
-_REVISION = 3  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
+_REVISION = 4  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -32,7 +32,7 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         input_ids   `<s> x_1 ... x_n </s>`
         length      its tokens, n + 2
         unknown     those of the n words that the tokenizer does not know
-        bytes       of the text, in UTF-8
+        bytes       of the text in UTF-8, without white space at its ends where the tokenizer drops it
         cut         whether that is the beginning of a text of more than `tokenizer.model_max_length` tokens
         index       the sentence's number
 
@@ -49,7 +49,8 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     def encode(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
         lengths, ids = ids_of()(rows, indices)
         texts, cut = rows["text"].cast(pa.large_string()), lengths > limit
-        sizes = pc.binary_length(texts).to_numpy().astype(np.int64)
+        read = texts if reads_white_space(tokenizer) else pc.utf8_trim_whitespace(texts)
+        sizes = pc.binary_length(read).to_numpy().astype(np.int64)
         if cut.any():
             for place in np.flatnonzero(cut).tolist():
                 sizes[place] = bytes_of_the_first(limit, texts[place].as_py(), tokenizer)
@@ -83,10 +84,20 @@ def _beginnings(limit: int, lengths: NDArray[np.int64], ids: NDArray[np.int32]) 
 
 
 def bytes_of_the_first(limit: int, text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The UTF-8 bytes of as much of a text as is read in a sentence of `limit` tokens."""
+    """`bytes_read` of as much of a text as is read in a sentence of `limit` tokens."""
     spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     until = max((end for _, end in spans[: max(0, limit - 2)]), default=0)
-    return len(text[:until].encode())
+    return bytes_read(text[:until], tokenizer)
+
+
+def bytes_read(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The UTF-8 bytes of a text, but for white space at its ends that is in none of its tokens."""
+    return len((text if reads_white_space(tokenizer) else text.strip()).encode())
+
+
+def reads_white_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether white space at the ends of a text makes tokens, as in byte-level BPE, or none, as among words."""
+    return tokenizer(" a ")["input_ids"] != tokenizer("a")["input_ids"]
 
 
 def cut_share_of(tokenised: Dataset) -> float:

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
-from ..data.batching import bytes_of_the_first
+from ..data.batching import bytes_of_the_first, bytes_read
 from ..data.columns import require_texts, texts_of
 from ..data.kept import Kept, kept_of
 from ..data.labels import quoted
@@ -115,8 +115,8 @@ def score_to_file(
         bound           -ELBO from one draw of z, in nats, as -SeqVAE.elbo gives it
         tokens          those predicted: words (or pieces of words) and `</s>`
         unknown         words that the tokenizer does not know
-        bits_per_byte   NLL (with `quick`, -ELBO) / (ln 2 * UTF-8 bytes of the text as it was read); missing for a text
-                        with unknown words, whose likelihood this is not, and for one without bytes
+        bits_per_byte   NLL (with `quick`, -ELBO) / (ln 2 * UTF-8 bytes of the text as it was read);
+                        missing for a text with unknown words, whose likelihood this is not, and for one without bytes
         quantile        with `reference`: the share of its texts that are less unusual, in [0, 1]; see `unusual`
         warning         why a row is to be read with care: unknown words, cut, empty
 
@@ -225,7 +225,7 @@ class _Scoring:
         """The UTF-8 bytes that were read of a text as so many ids, and whether it was cut."""
         limit = self.vae.tokenizer.model_max_length
         if ids < limit or len(token_ids([text], self.vae.tokenizer)[0]) <= limit:
-            return len(text.encode()), False
+            return bytes_read(text, self.vae.tokenizer), False
         return bytes_of_the_first(limit, text, self.vae.tokenizer), True
 
 

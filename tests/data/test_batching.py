@@ -205,6 +205,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+def test_white_space_at_the_ends_of_a_text_has_no_bytes(tokenizer, monkeypatch) -> None:
+    """As in files, where it is not read: the words and their likelihood are the same without it."""
+    rows = Dataset.from_dict({"text": ["the food", "  the food\n", "\u3000\u00a0the food\t ", " "]})
+    assert tokenise(rows, tokenizer)["bytes"][:] == [8, 8, 8, 0]
+    monkeypatch.setattr(tokenizer, "model_max_length", 3)  # `<s> the </s>`
+    assert tokenise(rows, tokenizer)["bytes"][:] == [3, 3, 3, 0]
+
+
 def test_sentences_are_numbered_framed_and_keep_their_labels(split: Dataset, tokenizer) -> None:
     tokenised = tokenise(split, tokenizer)
     columns = ["bytes", "cut", "index", "input_ids", "label", "length", "unknown"]

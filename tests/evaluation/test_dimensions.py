@@ -38,6 +38,15 @@ def test_a_perfect_code_has_one_and_an_independent_one_nothing(noise: np.ndarray
     assert measures(noise, labels) == (pytest.approx(0, abs=0.01), pytest.approx(0, abs=0.03))
 
 
+@pytest.mark.parametrize(("classes", "reached"), [(2, 0.95), (3, 0.95), (5, 0.95), (10, 0.9), (23, 0.82)])
+def test_the_gap_of_a_perfect_code_is_what_bins_leave_of_it(classes: int, reached: float) -> None:
+    """As docs/metrics.md says: bins of equal counts hold texts of two classes where these are not of equal size."""
+    random = np.random.default_rng(0)
+    labels = random.integers(0, classes, 2000)
+    means = np.column_stack([labels + 0.2 * random.random(2000), np.zeros(2000)])
+    assert measures(means, labels) == (pytest.approx(reached, abs=0.03), pytest.approx(1))
+
+
 def test_a_label_in_two_dimensions_alike_is_in_none_alone(noise: np.ndarray, labels: np.ndarray) -> None:
     twice = np.column_stack([labels, noise[:, :2], labels])
     assert measures(twice, labels) == (pytest.approx(0, abs=1e-9), pytest.approx(0, abs=1e-9))

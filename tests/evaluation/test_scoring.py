@@ -49,6 +49,11 @@ def scored(vae, texts, path, *arguments, **options) -> pd.DataFrame:
     return READERS[path.suffix](path)
 
 
+def test_white_space_at_the_ends_of_a_text_costs_nothing_and_has_no_bytes(vae, tmp_path):
+    plain, padded = (scored(vae, [text], tmp_path / f"{len(text)}.csv", 3) for text in (KNOWN[0], f"  {KNOWN[0]}\t "))
+    pd.testing.assert_frame_equal(plain, padded)
+
+
 @pytest.mark.parametrize("suffix", READERS)
 @pytest.mark.parametrize("shard_rows", [2, 100])
 def test_a_row_holds_what_is_predicted_of_its_text(vae, tmp_path, suffix, shard_rows):
