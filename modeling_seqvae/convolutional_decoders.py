@@ -89,9 +89,6 @@ class HybridDecoder(LSTMDecoder):
     def _from_latents(self, latents: torch.Tensor, place: int, count: int) -> torch.Tensor:
         return self.deconvolution(latents, place + count)[:, place:]
 
-    def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        return Decoder.states_under(self, latents, input_ids)
-
     def auxiliary_loss(
         self, latents: torch.Tensor, targets: torch.Tensor, counted: torch.Tensor
     ) -> torch.Tensor | None:

@@ -205,7 +205,8 @@ class LSTMDecoder(Decoder):
 
     def states_under(self, latents: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """What the vocabulary layer reads, (S * B, T, H), for input_ids (B, T) under each of latents (S, B, Z)."""
-        if self.training or torch.is_grad_enabled():  # dropout's masks are a latent's own; below there are no gradients
+        # Dropout's masks are a latent's own; below there are no gradients, nor what a subclass or a hook does.
+        if self.training or torch.is_grad_enabled() or not is_bare(self, LSTMDecoder):
             return super().states_under(latents, input_ids)
         flat = latents.flatten(0, 1)
         start = self.initial_state(flat)

@@ -26,7 +26,10 @@ def mask_of(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None,
 
 
 class SeqVAEEncoder(nn.Module):
-    """Reads `<s> x_1 .. x_n </s>` and returns the parameters of q(z|x): embedding, LSTM, pooling, posterior."""
+    """Reads `<s> x_1 .. x_n </s>` and returns the parameters of q(z|x): embedding, LSTM, pooling, posterior.
+
+    A subclass overrides `make_layers`, `run` or `read`. `forward` stays: features and likelihoods do not call it.
+    """
 
     main_input_name = "input_ids"
     title = "an LSTM encoder"
@@ -174,5 +177,11 @@ def _within(length: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     return torch.arange(states.shape[1], device=states.device) < length
 
 
-ENCODERS.fits = subclass_of(SeqVAEEncoder)
+def _reads_for_all(part: Any) -> bool:
+    """Whether what a subclass does is done wherever a text is read: features and likelihoods come from `read` alone."""
+    same = (getattr(part, name, None) is getattr(SeqVAEEncoder, name) for name in ("forward", "output"))
+    return subclass_of(SeqVAEEncoder)(part) and all(same)
+
+
+ENCODERS.fits = _reads_for_all
 ENCODERS.update({"lstm": SeqVAEEncoder, "convolutional": ConvolutionalEncoder})

@@ -80,11 +80,16 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
-        """As in transformers, and what no checkpoint holds of a part of your own, which it leaves without values.
+        """As in transformers; then what a part of your own has of its own.
 
-        These are its buffers that are not persistent, and tensors that are neither buffers nor parameters.
+        These are the weights that its `reset_parameters` sets, and what no checkpoint holds and transformers leaves
+        without values: buffers that are not persistent, and tensors that are neither buffers nor parameters.
         """
+        own = [module for module in self.modules() if _resets(module)]
         super().initialize_weights()
+        with init.guard_torch_init_functions():  # not what a checkpoint has given
+            for module in own:
+                module.reset_parameters()
         model = self.base_model
         buffers = [name for name, _ in model.named_non_persistent_buffers()]
         tensors = [
@@ -561,6 +566,13 @@ class SeqVAEForTextModeling(SeqVAEPreTrainedModel, SeqVAEGenerationMixin):
         states = self.model.decoder.states_under(latents.to(self.dtype), input_ids)
         nll = self.model.decoder.nll(self.lm_head, states, *_targets(ids, mask))
         return nll.unflatten(0, (samples, -1))
+
+
+def _resets(module: nn.Module) -> bool:
+    """Whether a module that is not torch's sets its initial weights itself, and some are still to be set."""
+    reset = getattr(type(module), "reset_parameters", None)
+    torch_s = reset is None or reset.__module__.startswith("torch.")
+    return not torch_s and not getattr(module, "_is_hf_initialized", False)
 
 
 def _encoder_of(config: SeqVAEConfig) -> Any:

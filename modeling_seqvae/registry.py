@@ -86,7 +86,9 @@ class Registry(dict[str, Any]):
 
 POOLINGS = Registry("POOLINGS", "a function, or a class of modules")
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
-ENCODERS = Registry("ENCODERS", "a subclass of SeqVAEEncoder")
+ENCODERS = Registry(
+    "ENCODERS", "a subclass of SeqVAEEncoder that overrides make_layers, run or read, and neither forward nor output"
+)
 """The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
 POSTERIORS = Registry("POSTERIORS")
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""

@@ -29,6 +29,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from .checksums import renew_checksums
 from .configuration_seqvae import PARTS, SeqVAEConfig
 from .decoders import DECODERS
 from .registry import modules_of
@@ -163,6 +164,7 @@ def add_code(checkpoint: str | os.PathLike[str]) -> list[str]:
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
     (folder / "config.json").write_text(config, "utf-8")  # last: until then the checkpoint is what it was
+    renew_checksums(folder, [*files, "config.json"])
     return list(files)
 
 

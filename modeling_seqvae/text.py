@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
+from .checksums import renew_checksums
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
 from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
@@ -154,6 +155,7 @@ class SeqVAE(LatentOperations):
             self.tokenizer.save_pretrained(path)
             if self.aggregate is not None:
                 self.aggregate.save(path)
+            renew_checksums(Path(path))
 
     def push_to_hub(
         self,

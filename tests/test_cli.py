@@ -16,9 +16,9 @@ from accelerate.state import AcceleratorState
 from typer.testing import CliRunner
 
 from modeling_seqvae import SeqVAE, __version__
+from modeling_seqvae.checksums import write_checksums
 from modeling_seqvae.cli import app
 from modeling_seqvae.cli.options import PANELS
-from modeling_seqvae.data.files import write_checksums
 from modeling_seqvae.training.configuration import available
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import weights_hash

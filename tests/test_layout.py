@@ -37,6 +37,7 @@ ROOT_FILES = (
     "generation",
     "aggregate",
     "modeling_seqvae",
+    "checksums",
     "sharing",
     "loading",
     "text_batches",

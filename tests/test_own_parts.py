@@ -6,19 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from datasets import Dataset
 
-from modeling_seqvae import SeqVAE, SeqVAEConfig
-from modeling_seqvae.decoders import UnigramDecoder
+from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.decoders import LSTMDecoder, UnigramDecoder
+from modeling_seqvae.encoders import SeqVAEEncoder
 from modeling_seqvae.hub.space import own_sources
-from modeling_seqvae.registry import OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
+from modeling_seqvae.registry import DECODERS, ENCODERS, OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
 from modeling_seqvae.sharing import add_code, own_code, own_modules
 from modeling_seqvae.training.checkpoint import load_best, reading_of
 from modeling_seqvae.training.objectives import objective_class
@@ -264,6 +267,35 @@ def test_a_module_may_move_after_a_run_has_begun(tmp_path: Path) -> None:
         sys.modules.pop("moving_parts", None)
 
 
+@pytest.mark.usefixtures("registered")
+def test_a_run_that_goes_on_with_other_code_is_told(tmp_path: Path) -> None:
+    file, rows = (
+        tmp_path / "changing_parts.py",
+        Dataset.from_dict({"text": ["the food was good .", "never again !"] * 4}),
+    )
+    code = OF_TRAINING.replace("only_rec", "changing").replace("half", "changing")
+
+    def train(code: str, epochs: int, resume: bool) -> None:
+        file.write_text(code, "utf-8")
+        sys.modules.pop("changing_parts", None)
+        OBJECTIVES.pop("changing", None)
+        SCHEDULES.pop("changing", None)
+        fields = {"training.objective": "changing", "training.epochs": epochs}
+        recipe = resolve("max_pool", preset="tiny", overrides=fields, imports=[str(file)])
+        train_on(recipe, tmp_path / "run", rows, rows, resume=resume, progress=False)
+
+    try:
+        train(code, 1, resume=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*has changed")
+            train(code, 1, resume=True)
+        with pytest.warns(UserWarning, match="changing_parts has changed since this run was saved"):
+            train(code.replace(".mean()", ".sum()"), 1, resume=True)
+    finally:
+        SCHEDULES.pop("changing", None)
+        sys.modules.pop("changing_parts", None)
+
+
 @pytest.mark.parametrize(
     ("imports", "told"),
     [
@@ -311,7 +343,6 @@ def half_kl(output: SimpleNamespace, kl_weight: float, *, share: float = 0.5) ->
 
 
 def test_a_part_may_be_given_in_place_of_its_name(tmp_path: Path, registered: None) -> None:
-    from modeling_seqvae import SeqVAEForTextModeling
     from modeling_seqvae.pooling import max_pool
 
     assert SeqVAEConfig(pooling_mode=max_pool).pooling_mode == "max"
@@ -541,3 +572,67 @@ def test_a_part_of_the_program_that_runs_cannot_travel(registered: None) -> None
     )
     with pytest.raises(ValueError, match="'of_main' is known in this process alone: let a module register it"):
         own_modules(SeqVAEConfig(pooling_mode="of_main"))
+
+
+class LiftedDecoder(LSTMDecoder):
+    """Changes z before the sentence is read."""
+
+    def forward(self, latents: torch.Tensor, *words: Any, **options: Any) -> Any:
+        return super().forward(5.0 + latents, *words, **options)
+
+
+class ScaledDecoder(LSTMDecoder):
+    """Changes what every step reads."""
+
+    def _inputs(self, *given: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        embeds, inputs = super()._inputs(*given)
+        return embeds, 3.0 * inputs
+
+
+def small_model(**parts: Any) -> SeqVAEForTextModeling:
+    sizes = {"vocab_size": 9, "embedding_size": 3, "hidden_size": 4, "latent_size": 2, "initializer_range": 1.0}
+    torch.manual_seed(0)
+    return SeqVAEForTextModeling(SeqVAEConfig(**sizes, **parts)).eval()
+
+
+@pytest.mark.parametrize("decoder", [LiftedDecoder, ScaledDecoder])
+def test_likelihoods_are_of_what_a_decoder_of_ones_own_computes(decoder: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DECODERS, "changed", decoder)
+    model, ids = small_model(decoder="changed"), torch.tensor([[1, 5, 6, 7, 2]])
+    latents = torch.randn(3, 1, 2)
+    with torch.no_grad():
+        found = model.nll_given(latents, ids, torch.ones_like(ids))
+        logits = [model.lm_head(model.model.decoder(z, ids)[0][-1])[:, :-1].log_softmax(-1) for z in latents]
+    expected = [-each.gather(-1, ids[:, 1:, None]).sum((1, 2)) for each in logits]
+    torch.testing.assert_close(found, torch.stack(expected))
+
+
+@pytest.mark.parametrize("method", ["forward", "output"])
+def test_an_encoder_that_features_would_not_call_is_refused(method: str) -> None:
+    part = type("Reversed", (SeqVAEEncoder,), {method: lambda self, *given, **options: None})
+    with pytest.raises(ValueError, match="not a subclass of SeqVAEEncoder that overrides make_layers, run or read"):
+        ENCODERS.register("reversed")(part)
+
+
+class OpenGate(torch.nn.Module):
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.gate = torch.nn.Linear(hidden_size, hidden_size)
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.eye_(self.gate.weight)
+        torch.nn.init.constant_(self.gate.bias, 2.0)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (self.gate(states).sigmoid() * mask[:, :, None] * states).sum(1)
+
+
+def test_a_part_has_the_last_word_on_its_initial_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POOLINGS, "open_gate", OpenGate)
+    model = small_model(pooling_mode="open_gate")
+    gate = model.model.encoder.pooling.gate
+    assert gate.weight.equal(torch.eye(4)) and gate.bias.equal(torch.full((4,), 2.0))
+    torch.nn.init.constant_(gate.bias, 7.0)
+    model.save_pretrained(tmp_path)
+    loaded = SeqVAEForTextModeling.from_pretrained(tmp_path).model.encoder.pooling.gate
+    assert loaded.weight.equal(gate.weight) and loaded.bias.equal(gate.bias)

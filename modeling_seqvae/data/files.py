@@ -3,7 +3,6 @@
 What is written here is complete or absent, whenever a process dies. Errors name the file, and the field in it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -18,9 +17,9 @@ import yaml
 from huggingface_hub.utils import WeakFileLock
 from safetensors import SafetensorError
 
-CHECKSUMS = "checksums.json"
+from ..checksums import sha256_of
 
-# Locks and checksums
+# Locks, and whether a file has changed
 
 
 @contextmanager
@@ -37,12 +36,6 @@ def exclusive_lock(directory: Path, doing: str) -> Iterator[None]:
         raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def cached_sha256_of(path: Path) -> str:
     """`sha256_of`, which reads a file again only after it has changed."""
     stat = path.stat()
@@ -52,33 +45,6 @@ def cached_sha256_of(path: Path) -> str:
 @cache
 def _sha256(path: Path, *stamp: int) -> str:
     return sha256_of(path)
-
-
-def write_checksums(directory: Path) -> None:
-    """Note the SHA-256 of every other file that stands in a directory, in its checksums.json.
-
-    All become readable to those who may read that: safetensors writes for the owner alone.
-    """
-    files = [path for path in sorted(directory.iterdir()) if path.is_file() and path.name != CHECKSUMS]
-    note = directory / CHECKSUMS
-    note.write_text(json.dumps({path.name: sha256_of(path) for path in files}, indent=1), "utf-8")
-    for path in files:
-        path.chmod(note.stat().st_mode)
-
-
-def verify_checksums(directory: Path, names: Iterable[str] | None = None) -> None:
-    """Compare files, all that checksums.json names by default, with what was written.
-
-    Raises ValueError that names the first file which is missing or has changed, FileNotFoundError without checksums.
-    """
-    sums = json.loads((directory / CHECKSUMS).read_text("utf-8"))
-    if not isinstance(sums, dict):
-        raise ValueError(f"{CHECKSUMS} is not what was written")
-    for name in sums if names is None else names:
-        if not (directory / name).is_file():
-            raise ValueError(f"{name} is missing")
-        if sha256_of(directory / name) != sums.get(name):
-            raise ValueError(f"{name} is not what was written")
 
 
 # Directories and files replaced in one step

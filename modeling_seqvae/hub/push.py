@@ -11,9 +11,10 @@ from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from ..checksums import CHECKSUMS
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.corpus_spec import CorpusFiles
-from ..data.files import CHECKSUMS, dump_yaml, json_lines, read_json
+from ..data.files import dump_yaml, json_lines, read_json
 from ..data.subwords import BPE, GIVEN, WORDS, hub_name
 from ..evaluation.drawing import curves
 from ..sharing import SharingError, code_files, prepare_repository, push_files, sentence_files, with_auto_map

@@ -10,12 +10,13 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoTokenizer
 
+from ..checksums import CHECKSUMS, verify_checksums
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
 from ..data.columns import Texts, identity_of, some_of
 from ..data.corpora import Corpus, SplitReport, load_corpus, read_labelled, read_texts
 from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
-from ..data.files import CHECKSUMS, read_json, read_yaml, verify_checksums
+from ..data.files import read_yaml
 from ..data.subwords import GIVEN, WORDS, kind_of
 from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
@@ -28,7 +29,6 @@ from .recipe import Recipe, corpus_of, corpus_spec
 from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, weights_hash
 
-CARD = "README.md"
 """May be written anew by hand: nothing is read from it."""
 
 
@@ -61,7 +61,7 @@ def require_undamaged(best: Path) -> None:
     """
     if (best / CHECKSUMS).is_file():
         try:
-            verify_checksums(best, [name for name in read_json(best / CHECKSUMS) if name != CARD])
+            verify_checksums(best)
         except ValueError as error:
             raise ValueError(
                 f"{best} is damaged ({error}): put back a copy of it, or train again; where it was changed on purpose, "

@@ -10,7 +10,8 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -18,22 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from safetensors.torch import load_model
+from safetensors.torch import load_file, load_model
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from ..checksums import CHECKSUMS, sha256_of, verify_checksums, write_checksums
 from ..data.columns import tokens_of
 from ..data.files import (
-    CHECKSUMS,
     read_json,
     read_json_lines,
     recover,
     remove_leftovers,
     replacing,
-    verify_checksums,
-    write_checksums,
     write_json,
     write_json_lines,
     writing,
@@ -122,6 +122,7 @@ class RunDirectory:
         self.tokenizer = tokenizer
         self.corpus = corpus
         self.shards = accelerator.num_processes * recipe.training.accumulation_steps
+        self.code = code_of(recipe.imports)
 
     def open(self, resume: bool, show: bool) -> bool:
         """Whether there is a run to be continued from last/. Refuses to overwrite one or to continue another recipe."""
@@ -151,7 +152,7 @@ class RunDirectory:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             state = asdict(progress) | {"plateau": asdict(plateau), "corpus": self.corpus, "shards": self.shards}
-            state |= {"precision": self.accelerator.mixed_precision}
+            state |= {"precision": self.accelerator.mixed_precision, "code": self.code}
             with replacing(self.last) as directory:
                 for path in staging.iterdir():
                     path.rename(directory / path.name)
@@ -171,6 +172,7 @@ class RunDirectory:
             state = self._read_progress()
             corpus, shards = state.pop("corpus"), state.pop("shards")
             precision = state.pop("precision", self.accelerator.mixed_precision)  # older runs have not noted it
+            code = state.pop("code", self.code)  # the same
             plateau = Plateau(**state.pop("plateau"))
             progress = Progress(**state)
         self._require_same(corpus, shards, precision)
@@ -181,6 +183,13 @@ class RunDirectory:
             self.accelerator.load_state(str(self.last))
         self._remember_the_place()
         if self.accelerator.is_main_process:
+            changed = sorted(name for name, digest in self.code.items() if code.get(name, digest) != digest)
+            if changed:
+                warnings.warn(
+                    f"{self.path}: {', '.join(changed)} has changed since this run was saved, and what follows is "
+                    "trained by the new code: for results of one code, train again in another directory",
+                    stacklevel=2,
+                )
             write_history(self.path, progress.history)  # a run that was killed just before it did
         return progress, plateau
 
@@ -198,6 +207,15 @@ class RunDirectory:
             save_more(directory)
             card(self.recipe, record, config=model.config, epochs=record["epoch"]).save(directory / "README.md")
             write_checksums(directory)
+
+    def has_best(self, model: SeqVAEForTextModeling) -> bool:
+        """Whether best/ holds these weights, undamaged: then it stays as it is, with all that was put beside them."""
+        try:
+            verify_checksums(self.best)
+        except (ValueError, FileNotFoundError):
+            return False
+        weights = model.state_dict()
+        return all(torch.equal(kept, weights[name].cpu()) for name, kept in load_file(self.best / WEIGHTS).items())
 
     def load_best(self, model: SeqVAEForTextModeling, load_more: Callable[[Path], None]) -> None:
         """Give a model the weights of best/, and have `load_more` read what was saved beside them.
@@ -276,6 +294,13 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, *splits: Dataset) -> str:
         for lengths, tokens in tokens_of(split):
             digest.update(lengths.astype(np.int32).tobytes() + tokens.astype(np.int32).tobytes())
     return digest.hexdigest()
+
+
+def code_of(imports: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of the file of each module that a recipe imports, by the module's name."""
+    names = (Path(module).stem if module.endswith(".py") else module for module in imports)
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: sha256_of(Path(file)) for name, file in files.items() if file and Path(file).is_file()}
 
 
 def _count(number: int, thing: str) -> str:

@@ -372,8 +372,8 @@ class SeqVAETrainer:
         self.pretraining = self.progress.pretraining or self.pretraining  # whose run may have gone, or gone on
         self.update.load_state_dict(self.progress.scheme)
         self.clock = PhaseClock(self.progress.phase_seconds)
-        if self.progress.at_its_best:
-            self._keep_best()  # the process may have died just before it did
+        if self.progress.at_its_best and not self.directory.has_best(self.accelerator.unwrap_model(self.model)):
+            self._keep_best()  # the process died just before it did
 
     def _keep_best(self) -> None:
         model = self.accelerator.unwrap_model(self.model)

@@ -10,14 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from modeling_seqvae.data.files import (
-    recover,
-    replacing,
-    verify_checksums,
-    write_checksums,
-    write_json_lines,
-    write_text,
-)
+from modeling_seqvae.checksums import renew_checksums, verify_checksums, write_checksums
+from modeling_seqvae.data.files import recover, replacing, write_json_lines, write_text
 
 OLD, NEW = {"weights": "old", "deep/er": "old"}, {"weights": "new", "deep/er": "new", "more": "new"}
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "open"}
@@ -225,9 +219,9 @@ def test_all_reaches_the_disk_before_it_takes_its_place(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["", "missing", "longer", "other", "unreadable sums", "no sums"])
 def test_checksums_tell_what_is_not_as_it_was_written(tmp_path, damage):
-    fill(tmp_path, {"weights": "w" * 100, "card": "mine"})
+    fill(tmp_path, {"weights": "w" * 100, "config": "mine", "README.md": "the card"})
     write_checksums(tmp_path)
-    (tmp_path / "card").write_text("edited")
+    (tmp_path / "README.md").write_text("edited")
     if damage == "missing":
         (tmp_path / "weights").unlink()
     elif damage in ("longer", "other"):
@@ -239,9 +233,25 @@ def test_checksums_tell_what_is_not_as_it_was_written(tmp_path, damage):
     expected = {"": None, "missing": "weights is missing", "no sums": "checksums.json", "unreadable sums": "line 1"}
     message = expected.get(damage, "weights is not what was written")
     if message is None:
+        verify_checksums(tmp_path)  # the card may be edited
+        (tmp_path / "config").write_text("edited")
         verify_checksums(tmp_path, ["weights"])
     else:
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             verify_checksums(tmp_path, ["weights"])
     with pytest.raises((ValueError, FileNotFoundError)):
-        verify_checksums(tmp_path)  # the card as well
+        verify_checksums(tmp_path)
+
+
+def test_what_is_changed_on_purpose_is_noted_and_nothing_else(tmp_path):
+    renew_checksums(tmp_path)  # which has no note
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path, {"weights": "w", "config": "old"})
+    write_checksums(tmp_path)
+    fill(tmp_path, {"weights": "damaged", "config": "new", "code": "more"})
+    renew_checksums(tmp_path, ["config", "code"])
+    verify_checksums(tmp_path, ["config", "code"])
+    with pytest.raises(ValueError, match="weights is not what was written"):
+        verify_checksums(tmp_path)
+    renew_checksums(tmp_path)
+    verify_checksums(tmp_path)

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from modeling_seqvae.checksums import write_checksums
 from modeling_seqvae.data.corpus_spec import spec_from_path
-from modeling_seqvae.data.files import write_checksums
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import OURS, code_files
 from modeling_seqvae.training.checkpoint import load_best, reading_of

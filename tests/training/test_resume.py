@@ -13,7 +13,8 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from modeling_seqvae.data.files import exclusive_lock, write_checksums
+from modeling_seqvae.checksums import write_checksums
+from modeling_seqvae.data.files import exclusive_lock
 from modeling_seqvae.training import trainer as trainer_module
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import fingerprint
@@ -119,6 +120,15 @@ def test_a_finished_run_that_lacks_its_history_gets_it_back(make_trainer, tmp_pa
     (tmp_path / "history.jsonl").unlink()
     make_trainer(tmp_path, "training.epochs=1").train(resume=True)
     assert (tmp_path / "history.jsonl").read_bytes() == content
+
+
+def test_what_stands_beside_the_best_weights_stays_when_a_finished_run_is_continued(make_trainer, tmp_path):
+    make_trainer(tmp_path, "training.epochs=1").train()
+    (tmp_path / "best" / "README.md").write_text("a card by hand", "utf-8")
+    (tmp_path / "best" / "notes.txt").write_text("mine", "utf-8")
+    make_trainer(tmp_path, "training.epochs=1").train(resume=True)
+    assert (tmp_path / "best" / "README.md").read_text("utf-8") == "a card by hand"
+    assert (tmp_path / "best" / "notes.txt").is_file()
 
 
 def spoil(path: Path, damage: str) -> None:
