@@ -109,7 +109,13 @@ class SeqVAEEncoder(nn.Module):
         for layer in self.layers:
             found, length = self.run(layer, states[-1], length)
             states.append(found)
-        return tuple(states), self.pooling(states[-1], _within(length, states[-1]))
+        pooled = self.pooling(states[-1], _within(length, states[-1]))
+        if pooled.ndim != 2:
+            raise ValueError(
+                f"pooling_mode {self.config.pooling_mode!r} must give one vector a text, (B, H), from states "
+                f"{tuple(states[-1].shape)}, and gave {tuple(pooled.shape)}"
+            )
+        return tuple(states), pooled
 
     @staticmethod
     def make_layers(input_size: int, hidden_size: int, config: Any) -> nn.ModuleList:

@@ -133,18 +133,30 @@ class PopulationHead(Protocol):
 
 
 def head_of(config: Any) -> Any:
-    """A head of the kind that a configuration has, of one feature: to see what it and its posteriors offer.
-
-    The global random state stays as it is.
-    """
+    """A head as a configuration has it, to see what it and its posteriors offer; the global random state stays."""
     with torch.random.fork_rng([]):
-        return POSTERIORS[config.posterior](1, config).eval()
+        return POSTERIORS[config.posterior](_features_of(config), config).eval()
 
 
 def posterior_of(config: Any) -> Any:
     """A posterior (of one sentence) of the kind that a configuration has, to see what such posteriors offer."""
     with torch.enable_grad():
-        return head_of(config)(torch.zeros(1, 1))
+        return head_of(config)(torch.zeros(1, _features_of(config)))
+
+
+def _features_of(config: Any) -> int:
+    return int(config.encoder_hidden_size or config.hidden_size)
+
+
+def require_posterior(config: Any) -> None:
+    """Raise ValueError for a posterior of your own that lacks something of `Posterior`, and name it."""
+    offered = dir(posterior_of(config))
+    missing = [name for name in vars(Posterior) if not name.startswith("_") and name not in offered]
+    if missing:
+        raise ValueError(
+            f"model.posterior {config.posterior}: its posteriors lack {', '.join(missing)}, which "
+            "modeling_seqvae.posteriors.Posterior describes"
+        )
 
 
 def prior_of(part: Any) -> Prior:

@@ -277,6 +277,8 @@ class SeqVAE(LatentOperations):
         drawn from the mixture that `fit_aggregate` has fitted to posteriors, instead of p(z). `show_progress` is as in
         `encode`. ValueError for a negative `n`, and where there is no such mixture.
         """
+        if "latents" in generation_kwargs:
+            raise TypeError("sample draws its latents: decode(latents) writes texts from some of your own")
         self._warn_if_collapsed()
         generator = _generator(seed)
         if one_of(SAMPLED_FROM, prior, "prior"):

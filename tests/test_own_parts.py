@@ -20,10 +20,23 @@ from datasets import Dataset
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.decoders import LSTMDecoder, UnigramDecoder
 from modeling_seqvae.encoders import SeqVAEEncoder
+from modeling_seqvae.gaussian import GaussianPosterior
 from modeling_seqvae.hub.space import own_sources
-from modeling_seqvae.registry import DECODERS, ENCODERS, OBJECTIVES, POOLINGS, SCHEDULES, Registry, import_parts
+from modeling_seqvae.registry import (
+    DECODERS,
+    ENCODERS,
+    OBJECTIVES,
+    POOLINGS,
+    POSTERIORS,
+    SCHEDULES,
+    SCHEMES,
+    Registry,
+    import_parts,
+)
 from modeling_seqvae.sharing import add_code, own_code, own_modules
+from modeling_seqvae.training.callbacks import Callback
 from modeling_seqvae.training.checkpoint import load_best, reading_of
+from modeling_seqvae.training.elbo import Elbo
 from modeling_seqvae.training.objectives import objective_class
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run import train_on
@@ -636,3 +649,46 @@ def test_a_part_has_the_last_word_on_its_initial_weights(tmp_path: Path, monkeyp
     model.save_pretrained(tmp_path)
     loaded = SeqVAEForTextModeling.from_pretrained(tmp_path).model.encoder.pooling.gate
     assert loaded.weight.equal(gate.weight) and loaded.bias.equal(gate.bias)
+
+
+def test_what_a_part_lacks_is_told_before_a_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = SimpleNamespace(mean=None, centre=None, base=None, proposal=None, rsample=None, kl=None, at_centre=None)
+    head = torch.nn.Identity()
+    monkeypatch.setattr(head, "forward", lambda pooled: half)
+    monkeypatch.setitem(POSTERIORS, "of_half", lambda hidden_size, config: head)
+    with pytest.raises(ValueError, match=r"model.posterior of_half: its posteriors lack variance, draw, which"):
+        resolve("max_pool", "demo", overrides=["model.posterior=of_half"])
+    monkeypatch.setitem(OBJECTIVES, "by_mi", type("ByMi", (Elbo,), {"selects_by": "negative_mi"}))
+    with pytest.raises(ValueError, match="chooses by 'negative_mi': the best epoch has the lowest bound or rec or kl"):
+        resolve("max_pool", "demo", overrides=["training.objective=by_mi"])
+    model = small_model(pooling_mode=first_state)
+    with pytest.raises(ValueError, match=r"'first_state' must give one vector a text, .* and gave \(1, 1, 4\)"):
+        model.encode(torch.tensor([[1, 5, 2]]))
+
+
+def first_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return states[:, :1]
+
+
+def test_a_head_is_looked_at_with_as_many_features_as_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+    kept = GaussianPosterior(12, 32)
+    monkeypatch.setitem(POSTERIORS, "in_groups", lambda width, config: widths.append(width) or kept)
+    resolve("max_pool", "demo", "tiny", ["model.posterior=in_groups", "model.encoder_hidden_size=12"])
+    assert set(widths) == {12}
+
+
+def test_a_scheme_that_could_not_be_saved_and_a_callback_that_is_none_are_told(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"text": ["the food was good .", "never again !"] * 4})
+    SCHEMES["of_tensors"] = type("OfTensors", (JointUpdate,), {"state_dict": lambda self: {"seen": torch.ones(1)}})
+    try:
+        recipe = resolve("max_pool", preset="tiny", overrides=["training.scheme=of_tensors"])
+        with pytest.raises(ValueError, match=r"training.scheme of_tensors: its state_dict is written as JSON"):
+            train_on(recipe, tmp_path / "run", rows, rows, progress=False)
+    finally:
+        del SCHEMES["of_tensors"]
+    with pytest.raises(TypeError, match=r"callbacks are instances of training.callbacks.Callback, got <class"):
+        train_on(resolve("max_pool", preset="tiny"), tmp_path / "two", rows, rows, progress=False, callbacks=[Callback])
+    for wrong in (["a text"], rows.to_iterable_dataset()):
+        with pytest.raises(TypeError, match=r"the rows must be a datasets.Dataset"):
+            train_on(resolve("max_pool", preset="tiny"), tmp_path / "three", wrong, rows, progress=False)

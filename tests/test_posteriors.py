@@ -228,8 +228,9 @@ def test_a_head_says_itself_whether_it_keeps_statistics_of_all_sentences() -> No
 
 def test_asking_a_configuration_leaves_the_random_state_alone(kind) -> None:
     fields, state = {"latent_size": Z, **KINDS[kind]}, torch.get_rng_state()
-    head = head_of(SeqVAEConfig(**fields))
-    assert hasattr(head(torch.zeros(1, 1)), "log_prob") == (kind != "deep sampler")
+    config = SeqVAEConfig(**fields)
+    head = head_of(config)
+    assert hasattr(head(torch.zeros(1, config.hidden_size)), "log_prob") == (kind != "deep sampler")
     assert torch.equal(torch.get_rng_state(), state)
 
 

@@ -12,6 +12,9 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import posterior_of
 from .loader import Batch, Part
 
+LOSSES = ("bound", "rec", "kl")
+"""Figures of the validation set of which the lowest may choose the best epoch."""
+
 
 class Elbo:
     """The negative evidence lower bound, with the KL weighted (paper, section 2.1). It has no state.
@@ -21,7 +24,7 @@ class Elbo:
     """
 
     selects_by = "bound"
-    """The figure of the validation set by which best/ is chosen and the learning rate halved: lower is better."""
+    """Which of `LOSSES` chooses best/ and halves the learning rate."""
 
     @staticmethod
     def require(config: SeqVAEConfig, training: Any) -> None:

@@ -15,16 +15,17 @@ from transformers import PreTrainedTokenizerBase
 
 from ..configuration_seqvae import PARTS, SeqVAEConfig
 from ..data.batching import sentence_lengths, tokenise
-from ..data.columns import Texts, identity_of
+from ..data.columns import Texts, identity_of, require_texts
 from ..data.corpus_spec import IN_MEMORY, CorpusFiles, CorpusSpec
 from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.subwords import BPE, GIVEN, WORDS, kind_of, require_control_tokens, token_count
 from ..loading import wrong_field
-from ..posteriors import PopulationHead, head_of
+from ..posteriors import PopulationHead, head_of, require_posterior
 from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
 from .configuration import SECTIONS, meant, merge_into, method_layers, named_settings, require_known
+from .elbo import LOSSES
 from .objectives import objective_class
 from .schemes import SCHEMES
 from .specs import LENGTHS, RATES, Pretraining, TrainingSpec, named, require_one_of
@@ -80,7 +81,15 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
         config = self.sizes
-        objective_class(self.training.objective).require(config, self.training)
+        if config.latent_size > 0:
+            require_posterior(config)
+        objective = objective_class(self.training.objective)
+        if objective.selects_by not in LOSSES:
+            raise ValueError(
+                f"training.objective {self.training.objective} chooses by {objective.selects_by!r}: the best epoch has "
+                f"the lowest {' or '.join(LOSSES)}"
+            )
+        objective.require(config, self.training)
         SCHEMES[self.training.scheme].require(config)
         whole = config.latent_size > 0 and isinstance(head_of(config), PopulationHead)
         if whole and self.training.accumulation_steps > 1:
@@ -185,6 +194,7 @@ class Recipe(BaseModel):
         Those are read as the recipe's own texts would be. Raises ValueError for an empty one of the two.
         """
         for split, rows in {"training": train, "validation": validation}.items():
+            require_texts(rows, "input_ids")
             if len(rows) == 0:
                 raise ValueError(f"the {split} set has no texts")
         found = {"train": identity_of(train), "validation": identity_of(validation)}
@@ -283,10 +293,11 @@ MAY_DIFFER = (
     "training.accumulation_steps",
     "training.tracker",
     "training.log_updates",
+    "training.save_minutes",
 )
 """Beginnings of the fields in which a run may differ from the one it continues.
 
-Files move, the number of shards is what counts, and who watches a run does not change it.
+Files move, the number of shards is what counts, and who watches a run, or how often it is saved, does not change it.
 """
 UNSETTLED = tuple(
     f"{section}.{name}"

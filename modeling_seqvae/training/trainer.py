@@ -103,6 +103,9 @@ class SeqVAETrainer:
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process
         self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks are instances of training.callbacks.Callback, got {callback!r}")
         if self.show:
             for told in self.spec.unfinished():
                 warnings.warn(told, stacklevel=2)
@@ -140,6 +143,7 @@ class SeqVAETrainer:
             self.accelerator, self.model, self.optimizers, self.objective, self.loader, self.spec.max_grad_norm,
             self.spec.seed,
         )  # fmt: skip
+        self._require_what_can_be_saved()
         self.plateau = self.spec.plateau()
         before = pretraining or {"seconds": 0, "encoder_updates": 0}  # a cost that is not known is not counted
         self.pretraining = {
@@ -157,6 +161,16 @@ class SeqVAETrainer:
         self._stopped = False
         corpus = fingerprint(processing_class, self.train_set, self.validation_set)
         self.directory = RunDirectory(self.output_dir, self.accelerator, self.recipe, processing_class, corpus)
+
+    def _require_what_can_be_saved(self) -> None:
+        """A scheme of your own is told before the first epoch what it cannot do at its end."""
+        try:
+            json.dumps(self.update.state_dict())
+        except TypeError as error:
+            raise ValueError(
+                f"training.scheme {self.spec.scheme}: its state_dict is written as JSON, and holds what cannot be "
+                f"({error}): numbers, texts and lists of them can"
+            ) from error
 
     def _default_accelerator(self) -> Accelerator:
         missing = set(self.spec.trackers) - {str(name) for name in get_available_trackers()}

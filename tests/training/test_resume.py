@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 
 from modeling_seqvae.checksums import write_checksums
 from modeling_seqvae.data.files import exclusive_lock
+from modeling_seqvae.sharing import add_code
 from modeling_seqvae.training import trainer as trainer_module
+from modeling_seqvae.training.checkpoint import load_best
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import fingerprint
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
@@ -129,6 +131,19 @@ def test_what_stands_beside_the_best_weights_stays_when_a_finished_run_is_contin
     make_trainer(tmp_path, "training.epochs=1").train(resume=True)
     assert (tmp_path / "best" / "README.md").read_text("utf-8") == "a card by hand"
     assert (tmp_path / "best" / "notes.txt").is_file()
+
+
+def test_a_best_that_was_changed_on_purpose_is_not_damaged(make_trainer, tmp_path):
+    make_trainer(tmp_path, "training.epochs=1").train()
+    add_code(tmp_path / "best")
+    vae = load_best(str(tmp_path))
+    vae.fit_aggregate(["the food was good"] * 200)
+    vae.save_pretrained(tmp_path / "best")
+    assert load_best(str(tmp_path)).aggregate is not None
+    spoil(tmp_path / "best" / "aggregate.safetensors", "one bit")
+    add_code(tmp_path / "best")
+    with pytest.raises(ValueError, match=r"best is damaged .aggregate\.safetensors is not what was written"):
+        load_best(str(tmp_path))
 
 
 def spoil(path: Path, damage: str) -> None:
