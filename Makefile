@@ -41,7 +41,7 @@ $(INSTALLED): setup.py constraints.txt
 	@touch $@
 	@echo "Ready: .venv/bin/seqvae --help"
 
-demo: venv ## train three models on the embedded corpus and compare them (five to seven minutes on two cores); ARGS="..." adds options
+demo: venv ## train three models on the demo corpus and compare them (five to seven minutes on two cores); ARGS="..." adds options
 	@$(BIN)/seqvae demo $(ARGS)
 
 lint: venv ## ruff and mypy

@@ -1,6 +1,6 @@
 """How far edits along labelled directions carry.
 
-    python benchmarks/edits.py CHECKPOINT ...    # of those trained on the embedded corpus
+    python benchmarks/edits.py CHECKPOINT ...    # of those trained on the demo corpus
 
 Directions are found on training reviews. On the test set: how well the position along a direction tells the two sides
 apart (AUC; 0.5 is chance), and what is written when reviews of the side `away` are moved along it. The figures go to

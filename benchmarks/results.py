@@ -1,6 +1,7 @@
 """Keeps the files behind the documents' tables, and writes the tables.
 
     python benchmarks/results.py                                  # the tables, from what is kept
+    python benchmarks/results.py --pictures                       # and the pictures
     python benchmarks/results.py --target OUT/ptb/table1.json     # first keep what `seqvae reproduce` made it of
     python benchmarks/results.py --target OUT/ptb/table1.json --under fast    # beside another table1 of that corpus
     python benchmarks/results.py --run RUN ptb/max_pool           # first keep a run of `seqvae train`
@@ -28,7 +29,7 @@ from modeling_seqvae.evaluation.classify import BASELINES
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.rows import Spread
-from modeling_seqvae.reproduce.runner import document_again, in_order, target_named
+from modeling_seqvae.reproduce.runner import document_again, draw_again, in_order, target_named
 from modeling_seqvae.reproduce.steps import Training
 from modeling_seqvae.training.recipe import Recipe
 from modeling_seqvae.training.run_directory import RECIPE, read_history
@@ -36,6 +37,7 @@ from modeling_seqvae.training.run_directory import RECIPE, read_history
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, RUNS = ROOT / "docs" / "results.md", ROOT / "docs" / "runs.md"
 FIRST, TRAINING = ROOT / "README.md", ROOT / "docs" / "training.md"
+IMAGES = ROOT / "docs" / "images"
 RESULTS, REPRODUCED = ROOT / "docs" / "results", ROOT / "docs" / "reproduced"
 
 LABELS = "validation-labels.json"
@@ -68,7 +70,7 @@ FLOORS = {
     "20,000 sentences of Yelp": ("yelp_sentiment/table6", "unigram_pretraining"),
     "138,510 sentences of Yelp, a floor of 3 nats": ("all/yelp_sentiment/table6", "floor_3"),
     "138,510 sentences of Yelp": ("all/yelp_sentiment/table6", "unigram_pretraining"),
-    "20,000 sentences of the embedded corpus": ("demo/table6", "unigram_pretraining"),
+    "20,000 sentences of the demo corpus": ("demo/table6", "unigram_pretraining"),
     "10,000 sentences of the Penn Treebank": ("systems/ptb/table1", "unigram_pretraining"),
     "10,000 abstracts": ("arxiv/table6", "unigram_pretraining"),
     "10,000 abstracts, `unigram_pretraining_long`, a floor of 12": ("arxiv/table6", "unigram_pretraining_long"),
@@ -77,6 +79,23 @@ FLOORS = {
 """Texts of growing length, as in ELSEWHERE: what a floor costs them."""
 BESIDE = {"LSA": "lsa", "TF-IDF": "tf_idf", "bi-LSTM": "bi_lstm", "commonest label": "majority"}
 """Controls of that table, by their titles: how their names begin."""
+
+
+PICTURES = {
+    "demo_table6": "demo/table6",
+    "figure3": "demo/figure3",
+    "positions": "demo/positions",
+    "yelp_table6": "yelp_sentiment/table6",
+    "arxiv_table6": "arxiv/table6",
+    "arxiv_price": "price/arxiv/table6",
+    "arxiv_positions": "arxiv/positions",
+    "arxiv_all_table6": "one-pass/arxiv/table6",
+    "arxiv_all_positions": "one-pass/arxiv/positions",
+    "ptb_figure3": "ptb/figure3",
+    "ptb_figure4": "ptb/figure4",
+    "ptb_positions": "ptb/positions",
+}
+"""Pictures of docs/images by the kept targets that they are drawn from; that of features needs the models."""
 
 
 def keep_target(made: Path, kept: Path = REPRODUCED) -> Path:
@@ -153,8 +172,8 @@ def latents(kept: Path = REPRODUCED) -> str:
 
 
 def elsewhere() -> str:
-    """What the first page shows of the other corpora: NLL less the language model's, KL, and labels beside controls."""
-    titles = ["", "NLL less LM's", "s.e.", "KL", "labels", "by max pooling", *(f"by {name}" for name in BESIDE)]
+    """What the first page shows of the other corpora: NLL minus the language model's, KL, labels beside controls."""
+    titles = ["", "NLL minus LM's", "s.e.", "KL", "labels", "by max pooling", *(f"by {name}" for name in BESIDE)]
     return table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()], text_columns=1)
 
 
@@ -167,18 +186,18 @@ def _there(place: str, method: str) -> list[str]:
 
 
 def floors() -> str:
-    """What the guide to training shows of a floor: the texts' length, the KL, and NLL less the language model's."""
+    """What the guide to training shows of a floor: the texts' length, the KL, and NLL minus the language model's."""
     rows = []
     for title, (place, method) in FLOORS.items():
         by_method, _ = _figures(place)
         ours, language_model = by_method[method], by_method["lstm_lm"]
         tokens = _mean(language_model["nll"]) / math.log(_mean(language_model["ppl"]))
         rows.append([title, f"{tokens:.0f}", _spread(ours["kl"], ".1f"), *_less(ours, language_model)])
-    return table(["texts", "tokens each", "KL", "NLL less LM's", "s.e."], rows, text_columns=1)
+    return table(["texts", "tokens each", "KL", "NLL minus LM's", "s.e."], rows, text_columns=1)
 
 
 def _less(ours: Mapping[str, Any], language_model: Mapping[str, Any] | None) -> list[str]:
-    """NLL less the language model's, and the standard error of its estimate in a seed: means over seeds."""
+    """NLL minus the language model's, and the standard error of its estimate in a seed: means over seeds."""
     if language_model is None:
         return ["–"] * 2
     return [f"{_mean(ours['nll']) - _mean(language_model['nll']):+.1f}", f"{_mean(ours['nll_gap_se']):.1f}"]
@@ -302,6 +321,7 @@ def _main() -> None:
     parser.add_argument(
         "--labels", action="append", nargs=2, default=[], metavar=("REPORT", "NAME"), help="of one run, and its name"
     )
+    parser.add_argument("--pictures", action="store_true", help="draw those of docs/images again, too")
     arguments = parser.parse_args()
     for made in arguments.target:
         print(keep_target(made, REPRODUCED / arguments.under).relative_to(ROOT))
@@ -313,6 +333,9 @@ def _main() -> None:
         print((RESULTS / name / LABELS).relative_to(ROOT))
     for path in write():
         print(path)
+    for name, target in PICTURES.items() if arguments.pictures else ():
+        draw_again(REPRODUCED / f"{target}.json", IMAGES / f"{name}.png")
+        print((IMAGES / f"{name}.png").relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 python examples/encode_for_classification.py [CHECKPOINT] [--label stars] [--train 5000] [--test 2000]
 
-The texts are those of the embedded corpus: reviews with `stars` from 1 to 5 and a `topic`. The vectorizer is a
+The texts are those of the demo corpus: reviews with `stars` from 1 to 5 and a `topic`. The vectorizer is a
 scikit-learn transformer, so that it takes the place of TfidfVectorizer in pipelines of yours.
 """
 

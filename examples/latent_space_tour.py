@@ -2,7 +2,7 @@
 
 python examples/latent_space_tour.py [CHECKPOINT] [--texts 2000]
 
-The labelled texts that edits need are reviews of the embedded corpus, labelled by their length and by their stars. The
+The labelled texts that edits need are reviews of the demo corpus, labelled by their length and by their stars. The
 default checkpoint holds more of the second; docs/latent_space.md has its figures, and those of one that holds lengths.
 """
 

@@ -91,7 +91,7 @@ def nearest(queries: NDArray, points: NDArray, k: int, metric: str) -> tuple[NDA
 
 
 def difference_of_means(points: NDArray, towards: NDArray) -> NDArray:
-    """Mean of the points (N, Z) where `towards` (N,) is true, less that of the others: (Z,)."""
+    """Mean of the points (N, Z) where `towards` (N,) is true, minus that of the others: (Z,)."""
     return points[towards].mean(0) - points[~towards].mean(0)
 
 

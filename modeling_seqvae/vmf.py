@@ -93,8 +93,8 @@ class VonMisesFisher:
     def rsample(self, num_samples: int = 1, generator: Generators = None) -> torch.Tensor:
         """Draws (S, B, Z), reparametrised in the direction: z = w μ + sqrt(1 - w²) v, v at right angles to μ.
 
-        w is drawn by Wood's rejection scheme, v as a Gaussian less its part along μ, which is made a unit vector. Each
-        draw is a function of as much noise, whatever was rejected.
+        w is drawn by Wood's rejection scheme, v as a Gaussian without its part along μ, which is made a unit vector.
+        Each draw is a function of as much noise, whatever was rejected.
         """
         sentences, size = self.direction.shape
         noise = standard_normal(

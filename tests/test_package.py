@@ -233,7 +233,7 @@ def test_installed_command_shows_its_help(wheel_installation: Installation) -> N
 
 
 def test_installed_command_trains_evaluates_and_encodes(wheel_installation: Installation) -> None:
-    """The embedded corpus, methods and presets are in the wheel; nothing of the checkout is needed."""
+    """The demo corpus, methods and presets are in the wheel; nothing of the checkout is needed."""
     command, folder = wheel_installation.python.parent / "seqvae", wheel_installation.folder
     limits = ("--limit", "train=200", "--limit", "validation=50", "--limit", "test=20")
     sizes = ("--set", "model.hidden_size=16", "--set", "training.epochs=1", "--set", "pretraining.training.epochs=1")

@@ -323,7 +323,7 @@ def demo(
 ) -> None:
     """Train three small models in minutes and compare them.
 
-    On the embedded corpus, on a CPU: a model without pooling, one with pooling, and one with unigram pretraining.
+    On the demo corpus, on a CPU: a model without pooling, one with pooling, and one with unigram pretraining.
     """
     from ..reproduce.demonstration import run_demo
 

@@ -1,1 +1,1 @@
-"""From text to batches: corpora, the embedded corpus, tokenised datasets, length-grouped batches."""
+"""From text to batches: corpora, the demo corpus, tokenised datasets, length-grouped batches."""

@@ -1,9 +1,9 @@
-"""The embedded corpus `demo`: short reviews drawn from a grammar of our own, so that log p(x) is known exactly.
+"""The corpus `demo`: short synthetic reviews drawn from a grammar of our own, so that log p(x) is known exactly.
 
 Seven attributes are drawn for a review and colour its words from the first to the last: "wow , last friday we ..." and
 "... we cannot wait to return !" say the same things twice. A latent variable can hold them from the start; a language
 model has to find them out as it reads. A review has about 21 nats on average, 7 of them shared with its attributes,
-and how far a model stays above the true entropy is the mean of its NLL less `true_nll`, sentence by sentence.
+and how far a model stays above the true entropy is the mean of its NLL minus `true_nll`, sentence by sentence.
 """
 
 import random

@@ -102,7 +102,7 @@ def _of_a_column(means: NDArray, name: str, labels: NDArray) -> dict[str, Any]:
 
 
 def _gap(values: NDArray) -> float:
-    """The largest of values less the next; of a single one, itself."""
+    """The largest of values minus the next; of a single one, itself."""
     first, second = np.sort(np.append(values, 0.0))[:-3:-1] if len(values) == 1 else np.sort(values)[:-3:-1]
     return float(first - second)
 

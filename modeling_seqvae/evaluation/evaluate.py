@@ -348,7 +348,7 @@ def row(
 def nll_figures(bound: np.ndarray, nll: np.ndarray) -> dict[str, Any]:
     """The NLL of N sentences from their -ELBOs, `bound` (N,), and the NLLs (n,) of the first n of them.
 
-    `nll_gap` is the mean of -ELBO less NLL over the n, and `nll` the mean -ELBO of all less that gap: with n = N the
+    `nll_gap` is the mean of -ELBO minus NLL over the n, and `nll` the mean -ELBO of all minus that gap: with n = N the
     mean NLL itself. It is the regression estimate with the -ELBO as control variate (Cochran 1977, chapter 7, at slope
     1): the sentences' NLLs differ by tens of nats, their gaps by a fraction of one. `nll_se` is the standard error of
     `nll` as an estimate for all such text, `nll_gap_se` that of the gap alone; None for a single sentence.

@@ -37,8 +37,8 @@ class TokenCosts:
     """What each predicted token costs given one z ~ q(z|x), and how much less than without it; a row a sentence.
 
     `given`, `saved` and `told` are (N, T) in nats, not a number after a sentence's `</s>`. `saved` is the cost under a
-    z of the prior, averaged over draws, less `given`; `told` is -log p(x_t | x_<t), the cost after the words before
-    alone, less `given`.
+    z of the prior, averaged over draws, minus `given`; `told` is -log p(x_t | x_<t), the cost after the words before
+    alone, minus `given`.
     """
 
     number: NDArray[np.int64]  # (N,), the sentence's number

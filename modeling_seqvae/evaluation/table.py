@@ -69,7 +69,7 @@ def how_likelihoods(reports: Sequence[Mapping[str, Any]]) -> str:
     errors = [report["nll_gap_se"] for report in latent]
     error = "" if None in errors else f" (s.e. at most {max(errors):.2f})"  # of a single sentence it is not known
     first = "the first sentence" if some == "1" else f"the first {some} sentences"
-    return f"{by} on {first}: -ELBO of all less the gap there{error}"
+    return f"{by} on {first}: -ELBO of all minus the gap there{error}"
 
 
 def numbers(values: Iterable[int]) -> str:

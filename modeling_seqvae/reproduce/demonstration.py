@@ -1,4 +1,4 @@
-"""The paper's claim, and what goes beyond it, on the embedded corpus in minutes on a CPU: what does the latent hold?
+"""The paper's claim, and what goes beyond it, on the demo corpus in minutes on a CPU: what does the latent hold?
 
 Whatever it finds is what it prints. Two models of one seed each differ by chance as well: a difference counts where it
 is larger than seeds make.
@@ -90,7 +90,7 @@ def _train(recipes: Sequence[Recipe], output_dir: Path) -> None:
     if not left:
         return
     names = " and ".join(training.recipe.title for training in left)
-    note(f"Training {names} on the embedded corpus, side by side; interrupt and repeat the command as you like")
+    note(f"Training {names} on the demo corpus, side by side; interrupt and repeat the command as you like")
     failed = run_steps(left, output_dir, len(left), threads=1)
     if failed:
         told = failures(left, failed, output_dir, len(left))
@@ -129,7 +129,7 @@ def _caption(outcomes: Sequence[Outcome], truth: np.ndarray, corpus: DatasetDict
     how = how_likelihoods([outcome.report for outcome in outcomes])
     return (
         f"Nats per sentence, of {len(truth):,} test sentences; NLL {how}; "
-        f"'above truth' is NLL less the corpus's own, {truth.mean():.2f}; stars and topic are read from the posterior "
+        f"'above truth' is NLL minus the corpus's own, {truth.mean():.2f}; stars and topic are read from the posterior "
         f"means by logistic regression on {len(_probe_set(corpus)):,} sentences. Definitions: docs/metrics.md"
     )
 
@@ -166,6 +166,6 @@ def _write(output_dir: Path, outcomes: Sequence[Outcome]) -> None:
     picture = output_dir / "figure3.png"
     write_json(output_dir / "results.json", [outcome.report for outcome in outcomes])
     shown = {outcome.title: outcome.history for outcome in outcomes[: len(METHODS)]}
-    figure3(shown, picture, "Validation set of the embedded corpus")
+    figure3(shown, picture, "Validation set of the demo corpus")
     print(f"\nKL and cosine over training: {picture}\nAll figures: {output_dir / 'results.json'}")
     print(f"Use a model: SeqVAE.from_pretrained({str(output_dir / METHODS[-1])!r}).encode([...])")

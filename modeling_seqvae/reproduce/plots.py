@@ -129,22 +129,25 @@ def price_figure(
 ) -> None:
     """Likelihood against nats in z, a point a method with its name, coloured by how well labels are read from z's mean.
 
-    Each of `points` has `kl`, `cost` and `accuracy`, which are a `Spread` over seeds; the last may be None. `cost`
-    names the second axis, on which `baseline` marks 0 as the language model. Raises ModuleNotFoundError that names the
-    extra without matplotlib.
+    Each of `points` has `kl`, `cost` and `accuracy`, which are a `Spread` over seeds; the last may be None. Bars are
+    standard deviations over seeds, of a single one the standard error `cost_se` of its estimate, where it has one.
+    `cost` names the second axis, on which `baseline` marks 0 as the language model. Raises ModuleNotFoundError that
+    names the extra without matplotlib.
     """
     figure = require_matplotlib()(figsize=(6.2, 4.2), layout="constrained")
     axis = figure.subplots()
     places = {title: (point["kl"].mean, point["cost"].mean) for title, point in points.items()}
     several = {title: point for title, point in points.items() if len(point["kl"].values) > 1}
     errors = {title: (point["kl"].deviation, point["cost"].deviation) for title, point in several.items()}
+    estimated = {title: point["cost_se"] for title, point in points.items() if point.get("cost_se")}
+    errors |= {title: (0.0, error) for title, error in estimated.items() if title not in several}
     for title, (wide, high) in errors.items():
         axis.errorbar(*places[title], high, wide, color="0.6", linewidth=0.8, capsize=2, zorder=1)
     _coloured(figure, axis, places, {title: point["accuracy"] for title, point in points.items()})
     if baseline:
         axis.axhline(0, color="black", linewidth=0.8, linestyle="--", zorder=0)
     axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
-    axis.set_ylabel(cost, fontsize=8)
+    axis.set_ylabel(f"{cost}, ± s.e." if estimated.keys() - several.keys() else cost, fontsize=8)
     axis.margins(0.18)
     first, last = min(0.0, axis.dataLim.x0), axis.dataLim.x1  # an estimated KL can be below 0
     axis.set_xlim(left=first - 0.04 * ((last - first) or 1.0))
@@ -159,7 +162,7 @@ def price_figure(
 def _coloured(
     figure: Any, axis: Any, places: Mapping[str, tuple[float, float]], accuracies: Mapping[str, Spread | None]
 ) -> None:
-    """The points, those of a known accuracy in its colour, and the bar that says which is which."""
+    """The points, those of a known accuracy in its colour, the same in all pictures, and the bar that tells which."""
     from matplotlib.ticker import PercentFormatter  # which need not be installed
 
     looks = {"s": 45, "edgecolors": "black", "linewidths": 0.6, "zorder": 2}
@@ -169,9 +172,9 @@ def _coloured(
         axis.scatter(*zip(*plain, strict=True), color="white", **looks)
     if read:
         x, y = zip(*(places[title] for title in read), strict=True)
-        drawn = axis.scatter(x, y, c=list(read.values()), cmap="viridis", **looks)
+        drawn = axis.scatter(x, y, c=list(read.values()), cmap="viridis", vmin=0, vmax=1, **looks)
         bar = figure.colorbar(drawn, ax=axis, pad=0.02, format=PercentFormatter(1))
-        bar.set_label("labels read from the mean, accuracy", fontsize=8)
+        bar.set_label("accuracy of labels predicted from the mean", fontsize=8)
         bar.ax.tick_params(labelsize=8)
 
 

@@ -163,6 +163,18 @@ def _document(name: str, request: Request, report: Report) -> str:
     return f"Made by `{request.command(name)}`.\n\n{report.markdown()}{picture}\n"
 
 
+def draw_again(made: Path, picture: Path) -> None:
+    """The picture of the target that a TARGET.json, beside its corpus's runs, is of, into a PNG.
+
+    Raises ValueError where the file is none that `write` writes, and where the target has no picture.
+    """
+    content = read_json(made, ("target", "request"))
+    report = target_named(content["target"]).report(Request.from_dict(content["request"]), made.parent.parent)
+    if report.picture is None:
+        raise ValueError(f"{made} is of a target without a picture")
+    report.picture(picture)
+
+
 def document_again(made: Path) -> str:
     """What `document` gives now of the target that a TARGET.json, beside its corpus's runs, is of.
 

@@ -33,7 +33,7 @@ from .steps import Inputs, Measurement, Step, Training
 COLUMNS = {
     "title": ("model", "{}"),
     "nll": ("NLL", "{:.2f}"),
-    "above_lm": ("NLL less\nLM's", "{:+z.2f}"),
+    "above_lm": ("NLL\nminus LM's", "{:+z.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "kl": ("KL", "{:z.2f}"),
     "mi": ("MI", "{:z.2f}"),
@@ -177,7 +177,7 @@ def _control_rows(
 def _differences(
     reports: Sequence[Mapping[str, Any] | None], others: Sequence[Mapping[str, Any] | None]
 ) -> Spread | None:
-    """The NLL less another model's, of each seed that both have."""
+    """The NLL minus another model's, of each seed that both have."""
     return spread([one["nll"] - other["nll"] for one, other in zip(reports, others, strict=True) if one and other])
 
 
@@ -212,11 +212,16 @@ def _picture(request: Request, rows: Sequence[Mapping[str, Any]]) -> Any:
     points = {row["title"]: row for row in rows if row.get(height) and row["au"] is not None}
     if not points:
         return None
-    names = {"above_lm": "NLL less the language model's, nats", "nll": "NLL, nats"}
+    names = {"above_lm": "NLL minus the language model's, nats", "nll": "NLL, nats"}
     return partial(
         price_figure,
         {
-            title: {"kl": row["kl"], "cost": row[height], "accuracy": row.get("label_mean")}
+            title: {
+                "kl": row["kl"],
+                "cost": row[height],
+                "accuracy": row.get("label_mean"),
+                "cost_se": row["nll_gap_se"].mean if row.get("nll_gap_se") else None,
+            }
             for title, row in points.items()
         },
         cost=names[height],

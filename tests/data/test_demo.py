@@ -1,4 +1,4 @@
-"""Laws of the embedded corpus: always the same sentences, as the grammar says they are, with a known probability."""
+"""Laws of the demo corpus: always the same sentences, as the grammar says they are, with a known probability."""
 
 import hashlib
 import math

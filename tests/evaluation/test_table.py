@@ -97,7 +97,7 @@ def test_caption_says_on_what_and_in_which_unit():
         assert words in caption(REPORT | {unusual: 1}) and words not in told
     assert "NLL exact" in caption(LANGUAGE_MODEL)
     single = caption(REPORT | {"nll_sentences": 1, "nll_gap_se": None})
-    assert "on the first sentence: -ELBO of all less the gap there." in single
+    assert "on the first sentence: -ELBO of all minus the gap there." in single
 
 
 def test_the_caption_of_a_limited_evaluation_claims_no_more_than_the_first_sentences():

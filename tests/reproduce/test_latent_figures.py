@@ -112,14 +112,14 @@ PRICES = {
 
 
 def test_every_method_is_a_named_point_in_the_colour_of_its_accuracy(tmp_path, drawn) -> None:
-    price_figure(PRICES, tmp_path / "below" / "figure.png", "NLL less", baseline=True, caption="A caption")
+    price_figure(PRICES, tmp_path / "below" / "figure.png", "NLL minus", baseline=True, caption="A caption")
     assert (tmp_path / "below" / "figure.png").read_bytes().startswith(b"\x89PNG")
     axis, bar = drawn[0].axes
     (cloud,) = [part for part in axis.collections if len(part.get_offsets()) == 3]
     np.testing.assert_allclose(cloud.get_offsets(), [(0.1, 0.3), (0.2, 0.3), (6.0, -0.5)])
     np.testing.assert_allclose(cloud.get_array(), [0.4, 0.5, 0.9])
     assert [text.get_text().replace("\n", " ") for text in axis.texts] == ["language model", *PRICES]
-    assert (axis.get_ylabel(), drawn[0].get_suptitle()) == ("NLL less", "A caption")
+    assert (axis.get_ylabel(), drawn[0].get_suptitle()) == ("NLL minus", "A caption")
     assert "nats" in axis.get_xlabel() and "accuracy" in bar.get_ylabel()
     assert axis.get_xlim()[0] > -0.5
 
@@ -129,7 +129,7 @@ ON_THE_LINE = {"max": price(0.6, 0.1, 0.78), "unigram": price(0.9, 0.0, 0.84), "
 
 @pytest.mark.parametrize("prices", [PRICES, ON_THE_LINE], ids=["apart", "as good as the language model"])
 def test_names_stand_in_the_frame_and_cover_no_other_and_no_point(tmp_path, drawn, prices) -> None:
-    price_figure(prices, tmp_path / "figure.png", "NLL less", baseline=True)
+    price_figure(prices, tmp_path / "figure.png", "NLL minus", baseline=True)
     axis = drawn[0].axes[0]
     frame, boxes = axis.get_window_extent(), [text.get_window_extent() for text in axis.texts]
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])

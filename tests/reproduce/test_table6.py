@@ -224,7 +224,7 @@ def test_without_a_language_model_the_picture_has_the_nll_itself(request_, measu
     report = TARGET.report(alone, measured)
     (point,) = report.picture.args[0].values()
     assert point["cost"] == report.tables[0].rows[0]["nll"] and not report.picture.keywords["baseline"]
-    assert "less" not in report.tables[0].rows[0] and "NLL less" not in report.markdown()
+    assert "less" not in report.tables[0].rows[0] and "NLL minus" not in report.markdown()
 
 
 def test_without_labels_the_rest_is_there_and_a_sentence_says_so(request_for, make_runs, tmp_path):

@@ -132,7 +132,7 @@ def test_table1_shows_the_figures_of_the_evaluations(tmp_path):
     # NLL, NLL-bar, -ELBO, KL, MI, AU, PPL
     assert cells(text, "LSTM-LM") == ["101.25", "–", "102.25", "1.00", "–", "–", "99.00"]
     assert cells(text, "SeqVAE") == ["102.50", "–", "103.50", "1.00", "0.75", "3", "99.00"]
-    assert "| iVAE | 103.50 | 95.50 | 104.50 |" in text and "KL less dual KL" in text and "-8.000" in text
+    assert "| iVAE | 103.50 | 95.50 | 104.50 |" in text and "KL minus dual KL" in text and "-8.000" in text
     for part in ("3,761 test sentences", "first 10,000 training documents", "500 importance samples"):
         assert part in text
     assert text.startswith("Made by `seqvae reproduce table1 --corpus ptb --preset small --methods lstm_lm,")
