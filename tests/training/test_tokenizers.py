@@ -124,7 +124,7 @@ def test_the_command_line_takes_a_tokenizer(corpus, preset, tmp_path):
 def test_the_card_says_what_the_tokens_are(bpe_run):
     card = (bpe_run / "best" / "README.md").read_text("utf-8")
     assert "byte-level BPE trained from these texts; documents end after 200" in card and "lower-cased" not in card
-    assert "writes what such texts say" in card and "knows the words" not in card
+    assert "generates what such texts say" in card and "knows the words" not in card
 
 
 def test_evaluation_tells_bits_per_byte_and_tables_show_them(bpe_run):
