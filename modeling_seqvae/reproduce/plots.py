@@ -146,7 +146,7 @@ def price_figure(
     _coloured(figure, axis, places, {title: point["accuracy"] for title, point in points.items()})
     if baseline:
         axis.axhline(0, color="black", linewidth=0.8, linestyle="--", zorder=0)
-    axis.set_xlabel("KL(q(z|x) || p(z)), nats per sentence", fontsize=8)
+    axis.set_xlabel("KL(q(z|x) || p(z)), nats per text", fontsize=8)
     axis.set_ylabel(f"{cost}, ± s.e." if estimated.keys() - several.keys() else cost, fontsize=8)
     axis.margins(0.18)
     first, last = min(0.0, axis.dataLim.x0), axis.dataLim.x1  # an estimated KL can be below 0
