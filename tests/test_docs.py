@@ -31,11 +31,12 @@ def run_in_checkout(code: str) -> str:
 
 
 def test_the_readme_states_what_its_checkpoints_do():
-    first, second = python_blocks("README.md")[:2]
+    first, second, third = python_blocks("README.md")
     stated = re.search(r"# through the latent and back: '(.*)'", first).group(1)
     assert run_in_checkout(first + 'print(vae.reconstruct("I lost my keys this morning."))').strip() == stated
     stated = float(re.search(r"print\(classifier\.score.*# (0\.\d+)", second).group(1))
     assert float(run_in_checkout(second)) == pytest.approx(stated, abs=0.005)
+    assert run_in_checkout(third + "print(tuple(nll.shape), posterior.mean.shape[1])").strip() == "(2,) 16"
 
 
 def test_the_path_in_the_readme_is_what_its_command_writes():
