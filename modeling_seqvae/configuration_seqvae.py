@@ -157,7 +157,7 @@ class SeqVAEConfig(PreTrainedConfig):
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise ValueError(
                 f"this checkpoint is of format {version!r}, and this version of seqvae reads formats up to "
-                f"{FORMAT_VERSION}: upgrade it, with pip install --upgrade seqvae"
+                f"{FORMAT_VERSION}: install a later version of seqvae"
             )
         return super().from_dict(config_dict, **kwargs)
 

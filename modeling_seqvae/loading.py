@@ -32,7 +32,7 @@ def best_of(source: str) -> str:
         return source
     if (folder / "best").is_dir():
         return str(folder / "best")
-    if (folder / RECIPE).is_file():
+    if (folder / RECIPE).is_file() or (folder / "pretraining" / RECIPE).is_file():
         raise FileNotFoundError(
             f"{source} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
         )

@@ -78,3 +78,8 @@ def test_a_preset_s_row_says_its_sizes_and_schedule() -> None:
 def test_an_unknown_kind_names_those_there_are() -> None:
     result: Any = CliRunner().invoke(app, ["list", "models"])
     assert result.exit_code == 1 and "'models' is not one of methods, corpora, presets, targets" in result.stderr
+
+
+def test_without_a_kind_it_says_which_there_are() -> None:
+    result: Any = CliRunner().invoke(app, ["list"])
+    assert result.exit_code == 0 and {"methods", "corpora", "lr_schedules"} <= set(result.stdout.split())

@@ -14,19 +14,22 @@ from .options import TRAIN
 @app.command("list", rich_help_panel=TRAIN)
 def list_names(
     kind: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="KIND",
             help="methods, corpora, presets, targets (of reproduce), encoders, poolings, posteriors, decoders, "
             "objectives, schemes, optimizers, kl_schedules or lr_schedules.",
         ),
-    ],
+    ] = None,
 ) -> None:
-    """List the available methods, corpora, presets and more.
+    """List the available methods, corpora, presets and more; without a KIND, what kinds there are.
 
     Example: seqvae list methods
     """
     tables = _tables()
+    if kind is None:
+        print("\n".join(tables))
+        return
     if kind not in tables:
         raise ValueError(f"{kind!r} is not one of {', '.join(tables)}")
     rows = tables[kind]()

@@ -123,6 +123,12 @@ class Recipe(BaseModel):
         return self
 
     @property
+    def parts(self) -> dict[str, str]:
+        """The names of the parts that make up its system, by their fields."""
+        of_model = {field: getattr(self.sizes, field) for field in PARTS}
+        return of_model | {"objective": self.training.objective, "scheme": self.training.scheme}
+
+    @property
     def sizes(self) -> SeqVAEConfig:
         """The configuration of the model but for its vocabulary."""
         return SeqVAEConfig(**self.model)
@@ -287,6 +293,7 @@ DECODER_FIELDS = (
 """The same of a decoder, beside those of its encoder."""
 
 MAY_DIFFER = (
+    "title",
     "imports",
     "data_dir",
     "texts.",
@@ -297,7 +304,8 @@ MAY_DIFFER = (
 )
 """Beginnings of the fields in which a run may differ from the one it continues.
 
-Files move, the number of shards is what counts, and who watches a run, or how often it is saved, does not change it.
+A title says what other fields do. Files move, the number of shards is what counts, and who watches a run, or how often
+it is saved, does not change it.
 """
 UNSETTLED = tuple(
     f"{section}.{name}"
@@ -387,7 +395,11 @@ def resolve(
         source = "overrides" if isinstance(overrides, Mapping) else "--set"
         for key, value in overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides):
             _override(merged, key, value, source)
-        recipe = _checked(merged, source)
+        before, recipe = recipe, _checked(merged, source)
+        changed = recipe.parts.items() - before.parts.items()
+        if changed:  # it is another system than the method's
+            told = ", ".join(f"{field}={part}" for field, part in sorted(changed))
+            recipe = recipe.model_copy(update={"title": f"{recipe.title} ({told})"})
     return recipe
 
 

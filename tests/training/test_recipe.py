@@ -613,3 +613,9 @@ def test_config_takes_its_size_and_special_ids_from_the_tokenizer():
     config = resolve("max_pool", "ptb", "small").config(tokenizer)
     assert (config.vocab_size, config.hidden_size) == (len(tokenizer), 256)
     assert (config.pad_token_id, config.bos_token_id, config.eos_token_id, config.unk_token_id) == (0, 1, 2, 3)
+
+
+def test_a_title_tells_of_parts_that_make_it_another_system() -> None:
+    assert resolve("max_pool", overrides=["model.pooling_mode=max", "training.epochs=3"]).title == "SeqVAE + MaxPool"
+    changed = resolve("max_pool", overrides=["model.pooling_mode=avg", "training.objective=free_bits"])
+    assert changed.title == "SeqVAE + MaxPool (objective=free_bits, pooling_mode=avg)"
