@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
+from ..carried_parts import HUB_ARGUMENTS
 from ..data.files import cached_sha256_of
-from ..loading import HUB_ARGUMENTS, best_of
+from ..loading import best_of
 from ..text import SeqVAE
 
-LOADING = ("device", "revision", "token", "cache_dir", "local_files_only")
+LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 """Parameters that decide which model is loaded, beside `id_or_path`."""
 
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*token*.json")
@@ -47,6 +48,7 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
             HF_TOKEN avoid.
         cache_dir: Where the hub's files are kept; None is the usual place.
         local_files_only: Whether the hub is never asked.
+        trust_remote_code: Whether the parts of its owner's that a shared checkpoint carries may run here.
 
     Attributes:
         content_: SHA-256 of the checkpoint at `fit`, or its commit on the hub; None where there was none. `transform`
@@ -65,6 +67,7 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         token: str | bool | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        trust_remote_code: bool = False,
     ):
         self.id_or_path = id_or_path
         self.features = features
@@ -75,6 +78,7 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.token = token
         self.cache_dir = cache_dir
         self.local_files_only = local_files_only
+        self.trust_remote_code = trust_remote_code
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
         """Note what the checkpoint holds; the encoder was trained before. Raises TypeError for a single string."""

@@ -118,7 +118,13 @@ def test_arguments_for_the_hub_reach_the_loading(checkpoint, monkeypatch):
     monkeypatch.setattr(
         SeqVAE, "from_pretrained", classmethod(lambda cls, path, **kw: given.append(kw) or load(cls, path, **kw))
     )
-    hub = {"revision": "v1", "token": "secret", "cache_dir": "somewhere", "local_files_only": True}
+    hub = {
+        "revision": "v1",
+        "token": "secret",
+        "cache_dir": "somewhere",
+        "local_files_only": True,
+        "trust_remote_code": True,
+    }
     vectorizer = SeqVAEVectorizer(checkpoint, **hub)
     vectorizer.transform(TEXTS[:2])
     assert given == [{"device": None, **hub}]
