@@ -33,9 +33,10 @@ class Registry(dict[str, Any]):
 
     def __missing__(self, name: Any) -> NoReturn:
         raise ValueError(
-            f"{name!r} is not one of {', '.join(self)}; a part of your own must be imported first, in Python "
-            "by importing its module, on the command line by --import MODULE; where a checkpoint that you trust has "
-            "the module, from_pretrained(..., trust_remote_code=True) or --import CHECKPOINT/MODULE.py imports it"
+            f"{name!r} is not one of {', '.join(self)}; a part of your own must be imported first, in Python by its "
+            "module's import (of a SeqVAEVectorizer: imports=[MODULE]), on the command line by --import MODULE; where "
+            "a checkpoint that you trust has the module, from_pretrained(..., trust_remote_code=True) or --import "
+            "CHECKPOINT/MODULE.py imports it"
         )
 
     def register(self, name: str) -> Callable[[Part], Part]:
