@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from .carried_parts import file_beside
 
 FILE = "aggregate.safetensors"
 """What stands beside the weights of a model that has one."""
@@ -74,19 +74,13 @@ class AggregatePosterior:
         save_file({name: getattr(self, name).contiguous() for name in names}, Path(folder) / FILE)
 
     @classmethod
-    def load(cls, source: str, latent_size: int, **hub_arguments: object) -> Self | None:
+    def load(cls, source: str, latent_size: int, **hub_arguments: Any) -> Self | None:
         """What stands beside the weights in a folder or a model on the hub; None where there is none.
 
         Raises ValueError for a file that is damaged or of another number of latent dimensions.
         """
-        path = Path(source) / str(hub_arguments.get("subfolder") or "") / FILE
-        if not Path(source).is_dir():
-            known = {name: value for name, value in hub_arguments.items() if name != "proxies"}
-            try:
-                path = Path(hf_hub_download(source, FILE, **known))  # type: ignore[call-overload]
-            except EntryNotFoundError:
-                return None
-        if not path.is_file():
+        path = file_beside(source, FILE, **hub_arguments)
+        if path is None:
             return None
         try:
             found = cls(**load_file(path))

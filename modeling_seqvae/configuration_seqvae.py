@@ -85,7 +85,9 @@ class SeqVAEConfig(PreTrainedConfig):
         validation_mi: The same for the mutual information of sentence and latent, which tells where the KL has a floor.
 
     Raises ValueError that names the field when a value is not usable, and huggingface_hub's
-    StrictDataclassFieldValidationError when it is of the wrong type. What is saved also holds `format_version`.
+    StrictDataclassFieldValidationError when it is of the wrong type. A part that nobody has registered is told when the
+    model is built, where the configuration is of a checkpoint that carries its code. What is saved also holds
+    `format_version`.
     """
 
     model_type = "seqvae"
@@ -140,15 +142,15 @@ class SeqVAEConfig(PreTrainedConfig):
             self.encoder_hidden_size = self.hidden_size
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
+        kwargs.pop("format_version", None)  # of what was read; this is of the present version
+        if self._auto_class is None:  # the package has its own pipelines; code of a checkpoint runs the one beside it
+            kwargs.pop("custom_pipelines", None)
+        super().__post_init__(**kwargs)
         # The library also runs these, but wraps what they raise in an exception that is no ValueError.
         self.validate_sizes()
         self.validate_tokens()
         self.validate_choices()
         self.validate_probabilities()
-        kwargs.pop("format_version", None)  # of what was read; this is of the present version
-        if self._auto_class is None:  # the package has its own pipelines; code of a checkpoint runs the one beside it
-            kwargs.pop("custom_pipelines", None)
-        super().__post_init__(**kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -218,13 +220,22 @@ class SeqVAEConfig(PreTrainedConfig):
                 )
 
     def validate_choices(self) -> None:
-        """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built."""
+        """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built.
+
+        What is read of a checkpoint that carries its code may name parts that this brings along: a model asks for them.
+        """
+        if not hasattr(self, "auto_map"):
+            self.require_parts()
+        if self.decoder in DECODERS:
+            DECODERS[self.decoder].require(self)
+
+    def require_parts(self) -> None:
+        """Raise ValueError that names the field whose part nobody has registered."""
         for field, parts in PARTS.items():
             try:
                 parts[getattr(self, field)]
             except ValueError as error:
                 raise ValueError(f"{field}={error}") from None
-        DECODERS[self.decoder].require(self)
 
     def validate_probabilities(self) -> None:
         """Dropouts and momentum are probabilities, ranges not negative; scales, rates and concentration positive."""

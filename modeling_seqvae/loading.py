@@ -14,9 +14,6 @@ from .modeling_seqvae import SeqVAEForTextModeling
 from .sharing import is_broken_connection
 from .tokenization import vocabulary_hash
 
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
-"""Arguments of `from_pretrained` that say where the files are, and so belong to the tokenizer as to the model."""
-
 RECIPE = "recipe.yaml"
 """What a run's directory holds, beside its checkpoints."""
 

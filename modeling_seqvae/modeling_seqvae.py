@@ -15,6 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .aggregate import FILE as AGGREGATE
+from .carried_parts import HUB_ARGUMENTS, import_carried
 from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS, words_given
 from .encoders import ENCODERS, NoEncoder, mask_of
@@ -53,6 +54,19 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     _is_stateful = True
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """As in transformers. With `trust_remote_code=True` a checkpoint's own parts, which it carries, are imported.
+
+        Raises ValueError that names the field for a part that is not known otherwise.
+        """
+        if kwargs.get("trust_remote_code") and pretrained_model_name_or_path is not None:
+            hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            import_carried(pretrained_model_name_or_path, **hub_arguments)
+        return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
@@ -133,6 +147,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]  # of a SeqVAEForTextModeling's checkpoint
 
     def __init__(self, config: SeqVAEConfig):
+        config.require_parts()
         super().__init__(config)
         self.encoder: Any = _encoder_of(config)
         self.decoder: Any = DECODERS[config.decoder](config)

@@ -1,15 +1,20 @@
 """What a configuration and a recipe choose from by name: parts of the package, and those that modules of yours add."""
 
-import importlib
+import ast
+import importlib.util
+import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TypeVar
 
 Part = TypeVar("Part")
+
+PACKAGE = __name__.rpartition(".")[0]
+"""This package; of the copy beside a checkpoint, the one that transformers makes of its folder."""
 
 
 class Registry(dict[str, Any]):
@@ -28,7 +33,10 @@ class Registry(dict[str, Any]):
 
     def __missing__(self, name: Any) -> NoReturn:
         raise ValueError(
-            f"{name!r} is not one of {', '.join(self)}; a part of your own must be imported first (--import MODULE)"
+            f"{name!r} is not one of {', '.join(self)}; a part of your own must be imported first, in Python by its "
+            "module's import (of a SeqVAEVectorizer: imports=[MODULE]), on the command line by --import MODULE; where "
+            "a checkpoint that you trust has the module, from_pretrained(..., trust_remote_code=True) or --import "
+            "CHECKPOINT/MODULE.py imports it"
         )
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -106,6 +114,21 @@ SCHEMES = Registry("SCHEMES", "a subclass of JointUpdate")
 """The values of `training.scheme`: subclasses of `training.update.JointUpdate`."""
 
 
+COPIES: dict[str, str] = {}
+"""Modules that were imported from the copy beside a checkpoint, and the text of each."""
+
+
+def is_own(registry: Registry, name: str) -> bool:
+    """Whether a part is none of the package's. Raises ValueError for a name that nobody has registered."""
+    home = registry.homes.get(name) or registry[name].__module__
+    return name in registry.given or home in COPIES or not home.startswith(f"{PACKAGE}.")
+
+
+def is_of_package(name: str) -> bool:
+    """Whether a module or folder beside this file has that name."""
+    return Path(__file__).with_name(name).is_dir() or Path(__file__).with_name(f"{name}.py").is_file()
+
+
 def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
     """The modules outside the package that have registered these parts, each a registry and a name in it.
 
@@ -119,16 +142,31 @@ def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
                 f"{name!r} is known in this process alone: let a module register it, a file that is imported, with a "
                 f"decorator such as @{registry.title}.register({name!r})"
             )
-        homes.add(home)
-    package = __name__.rpartition(".")[0]
-    return [sys.modules[home] for home in sorted(homes) if not home.startswith(f"{package}.")]
+        if is_own(registry, name):
+            homes.add(home)
+    return [sys.modules[home] for home in sorted(homes)]
+
+
+def own_source(module: ModuleType) -> tuple[str, str]:
+    """Name and text of a module of one's own, which may be imported from a copy, as they were before it was copied."""
+    if module.__name__ not in COPIES:
+        return module.__name__, inspect.getsource(module)
+    text = re.sub(r"^(\s*)from \.(\w+) import", rf"\1from {PACKAGE}.\2 import", COPIES[module.__name__], flags=re.M)
+    return module.__name__.rpartition(".")[2], text
+
+
+def as_copied(text: str) -> str:
+    """The text of a module whose imports of this package are of the files beside it, as a checkpoint carries it."""
+    package = PACKAGE.partition(".")[0]
+    return re.sub(rf"^(\s*)from {package}\.(\w+) import", r"\1from .\2 import", text, flags=re.M)
 
 
 def import_parts(modules: Sequence[str]) -> None:
     """Import modules that register parts: names, found from the working folder too, or paths of Python files.
 
-    A file that is gone is the module of its name where that has been imported from elsewhere. Raises FileNotFoundError
-    for one that has not, and ValueError where a module cannot be imported or another of its name was; both name it.
+    A file may be the copy of a module beside a checkpoint. One that is gone is the module of its name where that has
+    been imported from elsewhere. Raises FileNotFoundError for one that has not, and ValueError where a module cannot be
+    imported or another of its name was; both name it.
     """
     for module in modules:
         path = Path(module)
@@ -136,12 +174,15 @@ def import_parts(modules: Sequence[str]) -> None:
             _import(module, Path.cwd())
             continue
         if not path.is_file():
-            if path.stem in sys.modules:  # a run remembers where it was when the run began
+            if path.stem in sys.modules or f"{PACKAGE}.{path.stem}" in COPIES:  # a run remembers where it was then
                 continue
             raise FileNotFoundError(
                 f"there is no {module} to import parts from; a file that has moved is named before the command: "
                 f"seqvae --import PLACE/{path.name} ..."
             )
+        if _is_copy(path):
+            _import_copy(path)
+            continue
         imported = _import(path.stem, path.resolve().parent)
         if Path(getattr(imported, "__file__", None) or "").resolve() != path.resolve():
             raise ValueError(f"{module} cannot be imported: there is another module {path.stem}; rename the file")
@@ -155,6 +196,43 @@ def _import(name: str, folder: Path) -> Any:
         return importlib.import_module(name)
     except Exception as error:
         raise ValueError(f"{name} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a file imports from files beside it, as the copy of a module beside a checkpoint does."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except SyntaxError:  # which its import tells
+        return False
+    return any(isinstance(node, ast.ImportFrom) and node.level == 1 for node in nodes)
+
+
+def _import_copy(path: Path) -> None:
+    """Run a copy as a module of this package, in which its imports are found; nothing where that text runs already."""
+    text, name = path.read_text("utf-8"), f"{PACKAGE}.{path.stem}"
+    if text in COPIES.values() or text in map(as_copied, _sources()):
+        return
+    if name in COPIES or is_of_package(path.stem):
+        raise ValueError(f"{path} cannot be imported: there is another module {path.stem}; use another process")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec  # of a Python file
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    COPIES[name] = text
+    try:
+        exec(compile(text, path, "exec"), vars(module))  # the loader would leave a __pycache__ in the checkpoint
+    except Exception as error:
+        del sys.modules[name], COPIES[name]
+        raise ValueError(f"{path} cannot be imported ({type(error).__name__}: {error})") from error
+
+
+def _sources() -> Iterator[str]:
+    """The texts of the modules that have registered parts of models, but for copies."""
+    for registry in (POOLINGS, ENCODERS, POSTERIORS, DECODERS):
+        for home in set(registry.homes.values()) - COPIES.keys():
+            try:
+                yield inspect.getsource(sys.modules[home])
+            except (KeyError, OSError, TypeError):  # a file that is gone, or none
+                continue
 
 
 def subclass_of(base: type, functions: bool = False) -> Callable[[Any], bool]:

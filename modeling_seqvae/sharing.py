@@ -1,16 +1,15 @@
 """Sharing on the Hugging Face hub: the code that a checkpoint carries, and pushing files in one commit, or none.
 
 With its code beside it, a checkpoint loads by transformers' `trust_remote_code=True` where this package is not
-installed; where it is, its own classes are used and the copies are ignored. What is pushed of a run: hub/push.py.
+installed; where it is, its own classes are used, and of the copies only the modules of parts of the owner's. What is
+pushed of a run: hub/push.py.
 """
 
 import ast
-import inspect
 import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib.metadata import packages_distributions
@@ -32,7 +31,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from .checksums import renew_checksums
 from .configuration_seqvae import PARTS, SeqVAEConfig
 from .decoders import DECODERS
-from .registry import modules_of
+from .registry import PACKAGE, as_copied, is_of_package, is_own, modules_of, own_source
 
 AUTO_MAP = {
     "AutoConfig": "configuration_seqvae.SeqVAEConfig",
@@ -105,7 +104,7 @@ def code_files(config: SeqVAEConfig | None = None) -> dict[str, str]:
     for name in CODE:
         paths.update(map(Path, get_relative_import_files(here / name)))
     files = {path.name: NOTICE + path.read_text("utf-8").removeprefix(NOTICE) for path in sorted(paths)}
-    own = {module.__name__: own_code(module, files) for module in (own_modules(config) if config else ())}
+    own = dict(own_code(module, files) for module in (own_modules(config) if config else ()))
     if own:
         files["imported_parts.py"] = "".join(f"from .{name} import *  # noqa: F403\n" for name in own)
         files["imported_parts.py"] += f"\nMODULES = {tuple(own)!r}\n"
@@ -120,13 +119,22 @@ def own_modules(config: SeqVAEConfig) -> list[ModuleType]:
     return modules_of((parts, getattr(config, field)) for field, parts in PARTS.items())
 
 
-def own_code(module: ModuleType, files: Mapping[str, str]) -> str:
-    """The text of a module of the user's own, with its imports of this package as those of the files beside it."""
-    name, text = module.__name__, inspect.getsource(module)
-    if not name.isidentifier() or f"{name}.py" in files:
+def own_parts(config: SeqVAEConfig) -> list[str]:
+    """The names of a configuration's parts that are none of the package's."""
+    chosen = {field: getattr(config, field) for field in PARTS}
+    return [name for field, name in chosen.items() if is_own(PARTS[field], name)]
+
+
+def own_code(module: ModuleType, files: Mapping[str, str]) -> tuple[str, str]:
+    """Name and text of a module of the user's own, with its imports of this package as those of the files beside it.
+
+    Raises ValueError where it has the name of a module of the package, or imports what does not travel.
+    """
+    name, text = own_source(module)
+    package = PACKAGE.partition(".")[0]
+    if not name.isidentifier() or is_of_package(name):
         raise ValueError(f"a module called {name} cannot stand beside a checkpoint's own files: rename it")
-    package = __name__.partition(".")[0]
-    moved = re.sub(rf"^(\s*)from {package}\.(\w+) import", r"\1from .\2 import", text, flags=re.M)
+    moved = as_copied(text)
     for node in ast.walk(ast.parse(moved)):
         level, imported = getattr(node, "level", 0), []
         if isinstance(node, ast.Import):
@@ -140,7 +148,7 @@ def own_code(module: ModuleType, files: Mapping[str, str]) -> str:
                     f"{name} imports {target}, which does not travel with a checkpoint: import from the model's files "
                     f"alone, such as `from {package}.registry import POOLINGS`"
                 )
-    return moved
+    return name, moved
 
 
 def _is_beside(module: ModuleType, target: str) -> bool:
@@ -355,8 +363,11 @@ def _said(error: HfHubHTTPError) -> str:
     return (error.server_message or str(error)).strip().partition("\n")[0]
 
 
-def plain_card(name: str, config: SeqVAEConfig) -> str:
-    """The card of a model that comes without the records of a run: what it is and how to load it."""
+def plain_card(name: str, config: SeqVAEConfig, code: bool) -> str:
+    """The card of a model without the records of a run: what it is and how to load it, by its `code` or not."""
+    own = own_parts(config)
+    trust = ", trust_remote_code=True" if own and code else ""
+    size = f"latent size {config.latent_size}, {config.vocab_size:,} words"
     kind = "A sequence VAE" if config.latent_size else DECODERS[config.decoder].alone
     return f"""---
 library_name: transformers
@@ -367,13 +378,23 @@ tags:
 
 # {name.partition("/")[2]}
 
-{kind} on text, of the package seqvae: latent size {config.latent_size}, {config.vocab_size:,} words.
+{kind} on text, of the package seqvae: {size}.{how_to_import(own, code)}
 
 ```python
 from modeling_seqvae import SeqVAE
 
-vae = SeqVAE.from_pretrained("{name}")
+vae = SeqVAE.from_pretrained("{name}"{trust})
 ```
 
 It was shared without a record of its training, so that nothing is known here of its texts, quality or limits.
 """
+
+
+def how_to_import(own: Sequence[str], code: bool) -> str:
+    """What a card says of parts of its owner's, in a paragraph of its own; nothing where there are none."""
+    if not own:
+        return ""
+    named = f"Of its owner's, not of the package, {'is' if len(own) == 1 else 'are'} `{'`, `'.join(own)}`"
+    if code:
+        return f"\n\n{named}: `trust_remote_code=True` runs the code of that, which this repository carries."
+    return f"\n\n{named}: first import the module of that, which is not part of this model."

@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
+from .carried_parts import HUB_ARGUMENTS
 from .checksums import renew_checksums
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
-from .loading import HUB_ARGUMENTS, best_of, connection_kept, load_model, require_checkpoint, require_match
+from .loading import best_of, connection_kept, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
 from .sharing import add_code, plain_card, push_files
@@ -116,9 +117,11 @@ class SeqVAE(LatentOperations):
 
         Other arguments are those of transformers' `from_pretrained`: revision, cache_dir, token, local_files_only,
         dtype, device_map... It computes in float32, however the weights were saved, unless `dtype` says otherwise
-        ("auto": as they were saved). Raises FileNotFoundError where there is no checkpoint or no tokenizer beside the
-        model, ConnectionError where the hub hangs up, and ValueError for a model of another type or of a later format,
-        for weights that are damaged or do not fit its config.json, and for a field there that is of the wrong type.
+        ("auto": as they were saved). Nothing of a checkpoint runs unless `trust_remote_code=True`, which imports the
+        modules of its owner's that it carries. Raises FileNotFoundError where there is no checkpoint or no tokenizer
+        beside the model, ConnectionError where the hub hangs up, and ValueError for a model of another type or of a
+        later format, for a part that is not known, for weights that are damaged or do not fit its config.json, and for
+        a field there that is of the wrong type.
         """
         source = os.fspath(id_or_path)
         source = source if kwargs.get("subfolder") else best_of(source)
@@ -177,7 +180,7 @@ class SeqVAE(LatentOperations):
             self.save_pretrained(folder)
             if code:
                 add_code(folder)
-            (Path(folder) / "README.md").write_text(plain_card(repo_id, self.model.config), "utf-8")
+            (Path(folder) / "README.md").write_text(plain_card(repo_id, self.model.config, code), "utf-8")
             files = {path.name: path for path in Path(folder).iterdir()}
             return push_files(
                 files, repo_id, commit_message="Share a sequence VAE", private=private, revision=revision,

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 # Each line knows only the lines above it. The root files also know only the root files before them.
 ROOT_FILES = (
     "registry",
+    "carried_parts",
     "kernels",
     "pooling",
     "transfers",

@@ -33,8 +33,9 @@ from modeling_seqvae.registry import (
     Registry,
     import_parts,
 )
-from modeling_seqvae.sharing import add_code, own_code, own_modules
+from modeling_seqvae.sharing import add_code, own_code, own_modules, plain_card
 from modeling_seqvae.training.callbacks import Callback
+from modeling_seqvae.training.card import card
 from modeling_seqvae.training.checkpoint import load_best, reading_of
 from modeling_seqvae.training.elbo import Elbo
 from modeling_seqvae.training.objectives import objective_class
@@ -130,6 +131,132 @@ def test_the_example_trains_evaluates_and_loads_without_the_package(tmp_path: Pa
     assert "\nfrom .registry import" in (tmp_path / "run" / "best" / "own_parts.py").read_text("utf-8")
     alone = python("-c", WITHOUT_PACKAGE, tmp_path / "run" / "best", cwd=elsewhere)
     assert alone == with_it.splitlines(keepends=True)[-1]
+
+
+def shared(folder: Path) -> Path:
+    """A checkpoint with a part of the example, and its code."""
+    from modeling_seqvae import SeqVAEForTextModeling, train_tokenizer
+
+    tokenizer = train_tokenizer(["a b c d"] * 3)
+    config = SeqVAEConfig(
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=6, latent_size=2, pooling_mode="soft_max"
+    )
+    SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer).save_pretrained(folder)
+    add_code(folder)
+    return folder
+
+
+# Where the package is imported and the module of the parts is not: nothing of a checkpoint runs unless it is trusted.
+RECEIVED = """
+import sys
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, pipeline
+from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling, SeqVAEVectorizer
+from modeling_seqvae.registry import POOLINGS
+from modeling_seqvae.sharing import add_code
+
+place, ways = sys.argv[1], {
+    "SeqVAE": SeqVAE.from_pretrained,
+    "model": SeqVAEForTextModeling.from_pretrained,
+    "AutoModel": AutoModel.from_pretrained,
+    "AutoModelForSeq2SeqLM": AutoModelForSeq2SeqLM.from_pretrained,
+    "pipeline": lambda place, **trust: pipeline("seqvae-features", model=place, **trust),
+    "vectorizer": lambda place, **trust: SeqVAEVectorizer(place, **trust).transform(["a b"]),
+}
+for trust in ({}, {"trust_remote_code": False}):
+    AutoConfig.from_pretrained(place, **trust), SeqVAEConfig.from_pretrained(place, **trust)
+    for name, load in ways.items():
+        try:
+            load(place, **trust)
+        except ValueError as error:
+            assert "pooling_mode='soft_max' is not one of last, avg" in str(error), error
+            assert "trust_remote_code=True" in str(error) and "--import" in str(error), error
+        else:
+            raise AssertionError(name)
+assert "soft_max" not in POOLINGS
+chosen = sys.argv[2:] or list(ways)
+for name in chosen:
+    ways[name](place, trust_remote_code=True)
+    SeqVAE.from_pretrained(place)  # its parts are known from now on
+AutoConfig.from_pretrained(place, trust_remote_code=True)
+vae = SeqVAE.from_pretrained(place)
+assert type(vae.model) is SeqVAEForTextModeling
+vae.save_pretrained("again")
+assert "own_parts.py" in add_code("again")
+for name in ("own_parts.py", "imported_parts.py", "config.json"):
+    assert open(f"again/{name}").read() == open(f"{place}/{name}").read(), name
+print(vae.encode(["a b", "c"]).tolist())
+"""
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_shared_checkpoint_brings_its_parts_along_once_it_is_trusted(tmp_path: Path) -> None:
+    place = shared(tmp_path / "shared")
+    expected = f"{SeqVAE.from_pretrained(place).encode(['a b', 'c']).tolist()}\n"
+    assert python("-c", RECEIVED, place, cwd=tmp_path) == expected
+    for way in ("AutoModelForSeq2SeqLM", "pipeline", "vectorizer"):
+        assert python("-c", RECEIVED, place, way, cwd=tmp_path) == expected
+    assert not list(place.glob("__pycache__"))
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_copy_of_a_module_is_imported_by_the_command_line(tmp_path: Path) -> None:
+    place = shared(tmp_path / "shared")
+    seqvae = ("-m", "modeling_seqvae", "--import", place / "own_parts.py")
+    assert python(*seqvae, "sample", place, "--count", 2, cwd=tmp_path).count("\n") == 2
+    sets = [argument for field in OWN for argument in ("--set", field)]
+    arguments = ("--corpus", "demo", "--preset", "tiny", "--method", "max_pool", "--output-dir", "run", *LIMITS, *sets)
+    python(*seqvae, "train", *arguments, cwd=tmp_path)
+    python("-m", "modeling_seqvae", "evaluate", "run", "--nll-samples", 2, cwd=tmp_path)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_trusted_module_that_is_here_already_is_not_imported_again(tmp_path: Path) -> None:
+    place, here = shared(tmp_path / "shared"), POOLINGS["soft_max"]
+    SeqVAE.from_pretrained(place, trust_remote_code=True)
+    assert POOLINGS["soft_max"] is here
+    copy = place / "own_parts.py"
+    copy.write_text(copy.read_text("utf-8") + "# another\n", "utf-8")
+    with pytest.raises(ValueError, match=r"own_parts\.py cannot be imported .*'soft_max' is the name of own_parts"):
+        SeqVAE.from_pretrained(place, trust_remote_code=True)
+    assert POOLINGS["soft_max"] is here
+
+
+@pytest.mark.usefixtures("registered")
+def test_cards_say_how_parts_of_ones_own_are_imported(tmp_path: Path) -> None:
+    own, plain = (SeqVAEConfig(pooling_mode=name) for name in ("soft_max", "max"))
+    recipe = resolve("max_pool", "demo", overrides=OWN)
+    record = {"epoch": 1, "encoder_updates": 2, "decoder_updates": 2, "pretraining_updates": 0}
+    record |= {"seconds": 1.0, "kl_weight": 0.1, "lr": 0.5, "bound": 9.0, "rec": 8.0, "kl": 1.0, "mi": 0.5, "au": 2}
+    for code, said in ((True, "which this repository carries"), (False, "first import the module")):
+        for config in (own, plain):
+            of_run = card(recipe, record, config=config, source="user/name", code=code)
+            for text in (plain_card("user/name", config, code), str(of_run)):
+                assert (said in text and "not of the package, is `soft_max`: " in text) == (config is own)
+                trusted = 'SeqVAE.from_pretrained("user/name", trust_remote_code=True)' in text
+                assert trusted == (config is own and code)
+                assert ('SeqVAE.from_pretrained("user/name")' in text) == (not trusted)
+                assert code or "trust_remote_code" not in text
+
+
+COPY = "from .registry import POOLINGS\n\n@POOLINGS.register({!r})\ndef pool(states, mask):\n    return states[:, 0]\n"
+
+
+def test_copies_of_modules_are_known_by_their_text(tmp_path: Path, registered: None) -> None:
+    one, same, other = (tmp_path / folder / "copied_parts.py" for folder in ("one", "same", "other"))
+    for path, name in ((one, "of_a_copy"), (same, "of_a_copy"), (other, "of_another")):
+        path.parent.mkdir()
+        path.write_text(COPY.format(name), "utf-8")
+    try:
+        import_parts([str(one), str(one), str(same)])
+        assert [module.__file__ for module in own_modules(SeqVAEConfig(pooling_mode="of_a_copy"))] == [str(one)]
+        with pytest.raises(ValueError, match=r"other/copied_parts\.py cannot be imported: there is another module"):
+            import_parts([str(other)])
+        for name, text in (("data", COPY.format("of_data")), ("broken", "from .registry import POOLINGS\n1 / 0\n")):
+            (tmp_path / f"{name}.py").write_text(text, "utf-8")
+            with pytest.raises(ValueError, match=rf"{name}\.py cannot be imported"):
+                import_parts([str(tmp_path / f"{name}.py")])
+    finally:
+        sys.modules.pop("modeling_seqvae.copied_parts", None)
 
 
 @pytest.mark.usefixtures("registered")
@@ -497,7 +624,8 @@ def test_a_module_that_cannot_travel_is_told(tmp_path: Path, name: str, text: st
     )
     spec = spec_from_file_location("fit", tmp_path / f"{name}.py")
     linecache.clearcache()
-    assert "from .registry import" in own_code(module_from_spec(spec), {"registry.py": ""})
+    name, text = own_code(module_from_spec(spec), {"registry.py": ""})
+    assert name == "fit" and "from .registry import" in text
 
 
 @pytest.mark.usefixtures("registered")

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from modeling_seqvae.cli import app
 from modeling_seqvae.reproduce.request import paper_settings, rows_of
+from modeling_seqvae.reproduce.runner import document_again
+from modeling_seqvae.reproduce.targets import TARGETS
 from modeling_seqvae.training.recipe import Recipe
 
 TINY = ("--corpus", "demo", "--preset", "tiny", "--jobs", "2")
@@ -122,6 +124,61 @@ def test_an_interrupted_run_goes_on_and_a_crash_leaves_the_other_rows(table1: Ta
     assert (run / "history.jsonl").read_bytes() == history and (run / "finished.json").is_file()
     text = (table1.folder / "demo" / "table1.md").read_text()
     assert "| Bad (missing) |" in text and "| SeqVAE |" in text and "| SeqVAE + MaxPool |" in text
+
+
+OWN = """
+from pathlib import Path
+
+from modeling_seqvae.reproduce.rows import Report, Table
+from modeling_seqvae.reproduce.steps import Measurement
+from modeling_seqvae.reproduce.targets import TARGETS
+
+def measure_letters(inputs, word):
+    return {"letters": len(word)}
+
+class Letters:
+    summary, draws = "The letters of a word", False
+
+    def steps(self, request):
+        return [self._measurement(request)]
+
+    def report(self, request, output_dir):
+        rows = [self._measurement(request).read(output_dir)]
+        return Report([Table("Letters.", {"letters": ("Letters", "{}")}, rows)])
+
+    def _measurement(self, request):
+        return Measurement("letters", request.folder / "own", "letters.json", measure_letters, {"word": "seven"})
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "before"),
+    [('TARGETS.register("NAME")(Letters())', True), ('TARGETS.register("NAME")(Letters())', False),
+     ('TARGETS["NAME"] = Letters()', False)],
+)  # fmt: skip
+def test_a_target_of_ones_own_is_imported(
+    added: str, before: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    name = f"letters{request.node.callspec.id.count('register')}{before}"  # another each time: modules stay imported
+    request.addfinalizer(lambda: TARGETS.pop(name, None))
+    module = tmp_path / f"module_of_{name}.py"
+    module.write_text(OWN + added.replace("NAME", name))
+    own, to = ["--import", str(module)], ["--output-dir", str(tmp_path / "out"), *TINY]
+    command = [*own, "reproduce", name, *to] if before else ["reproduce", name, *to, *own]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.stderr
+    made = tmp_path / "out" / "demo" / f"{name}.json"
+    assert json.loads(made.read_text())["tables"][0]["rows"][0]["letters"] == 5
+    TARGETS.pop(name)
+    sys.modules.pop(module.stem)
+    assert document_again(made) == made.with_suffix(".md").read_text()
+
+
+def test_what_is_no_target_is_not_registered() -> None:
+    for wrong in (OWN, type("Letters", (), {"summary": "", "draws": False, "steps": None, "report": None})):
+        with pytest.raises(ValueError, match="is not an object with summary, draws, steps and report"):
+            TARGETS.register("wrong")(wrong)
 
 
 MISTAKES = {

@@ -18,7 +18,7 @@ def reproduce(
         typer.Argument(
             metavar="TARGET",
             help="table1 to table5, figure2, figure3, figure4; beyond the paper table6 (what the latent holds, and "
-            "what it costs) and positions (at which words z helps).",
+            "what it costs) and positions (at which words z helps); or one of your own, with --import.",
         ),
     ],
     output_dir: Annotated[

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
+from ..carried_parts import HUB_ARGUMENTS
 from ..data.files import cached_sha256_of
-from ..loading import HUB_ARGUMENTS, best_of
+from ..loading import best_of
+from ..registry import import_parts
 from ..text import SeqVAE
 
-LOADING = ("device", "revision", "token", "cache_dir", "local_files_only")
+LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 """Parameters that decide which model is loaded, beside `id_or_path`."""
 
 FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*token*.json")
@@ -47,6 +49,9 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
             HF_TOKEN avoid.
         cache_dir: Where the hub's files are kept; None is the usual place.
         local_files_only: Whether the hub is never asked.
+        trust_remote_code: Whether the parts of its owner's that a shared checkpoint carries may run here.
+        imports: Modules that register parts of the model, by name or file, imported before it loads: so the processes
+            of `n_jobs` have them too.
 
     Attributes:
         content_: SHA-256 of the checkpoint at `fit`, or its commit on the hub; None where there was none. `transform`
@@ -65,6 +70,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         token: str | bool | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
+        trust_remote_code: bool = False,
+        imports: Sequence[str | os.PathLike[str]] = (),
     ):
         self.id_or_path = id_or_path
         self.features = features
@@ -75,6 +82,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.token = token
         self.cache_dir = cache_dir
         self.local_files_only = local_files_only
+        self.trust_remote_code = trust_remote_code
+        self.imports = imports
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
         """Note what the checkpoint holds; the encoder was trained before. Raises TypeError for a single string."""
@@ -86,7 +95,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         """Features (N, D) of a list, array or Series of strings.
 
         Raises TypeError for anything else (a single string and a table included), ValueError for unknown features and
-        language models, FileNotFoundError where there is no checkpoint. Warns where it is not the checkpoint of `fit`.
+        language models, FileNotFoundError where there is no checkpoint, and what `import_parts` raises for `imports`.
+        Warns where it is not the checkpoint of `fit`.
         """
         _require_several(X)
         vae = self._load()
@@ -106,6 +116,9 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         asked, content = self._asked(), self._content()
         if getattr(self, "_loaded_from", None) != (asked, content):
             source, options = asked
+            if isinstance(self.imports, str | os.PathLike):
+                raise TypeError(f"imports must be a sequence of modules, not one: [{os.fspath(self.imports)!r}]")
+            import_parts([os.fspath(module) for module in self.imports])
             if content is not None and not Path(source).exists():
                 options = {**options, "revision": content}
             self._vae = SeqVAE.from_pretrained(source, **options)

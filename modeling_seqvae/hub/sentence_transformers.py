@@ -51,6 +51,7 @@ class SeqVAEModule(InputModule):
         local_files_only: bool = False,
         init_defaults: dict[str, Any] | None = None,
         *,
+        trust_remote_code: bool = False,
         model_kwargs: dict[str, Any] | None = None,
         **unused: Any,
     ) -> Self:
@@ -62,7 +63,8 @@ class SeqVAEModule(InputModule):
             "local_files_only": local_files_only,
         }
         config = cls.load_config(model_name_or_path, cache_folder=cache_folder, **where)
-        hub = {name: value for name, value in where.items() if value} | dict(model_kwargs or {})
+        given = {**where, "trust_remote_code": trust_remote_code}
+        hub = {name: value for name, value in given.items() if value} | dict(model_kwargs or {})
         return cls(SeqVAE.from_pretrained(model_name_or_path, cache_dir=cache_folder, **hub), **config)
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **unused: Any) -> dict[str, Any]:
@@ -96,8 +98,8 @@ def export(checkpoint: str | os.PathLike[str], features: str = "mean") -> list[s
 
     Returns the names of the files, which travel with the folder to the hub. The checkpoint stays one of ours.
     sentence-transformers asks for `trust_remote_code` for every module that is not its own; here it runs this package,
-    which must be installed. Raises FileNotFoundError where there is no checkpoint, and ValueError for other features
-    and language models.
+    which must be installed, and modules of parts of its owner's, if the checkpoint carries any. Raises
+    FileNotFoundError where there is no checkpoint, and ValueError for other features and language models.
     """
     SeqVAEModule(SeqVAE.from_pretrained(checkpoint), features)  # refuses what would not load
     files = sentence_files(features)

@@ -1,6 +1,5 @@
 """A run's page as a Space of the Hugging Face hub: the model, what shows it, and maybe texts for its map."""
 
-import inspect
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..data.columns import labels_of, texts_of
 from ..data.files import dump_yaml, json_lines
 from ..evaluation.writing import csv_quoting
 from ..loading import RECIPE
-from ..registry import modules_of
+from ..registry import modules_of, own_source
 from ..training.checkpoint import load_best, texts_for
 from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
@@ -104,7 +103,7 @@ def own_sources(recipe: Recipe) -> dict[str, str]:
         *((registry, getattr(stage.sizes, field)) for stage in stages for field, registry in PARTS.items()),
         *((registry, getattr(stage.training, field)) for stage in stages for field, registry in OF_TRAINING.items()),
     ]
-    own = {module.__name__: inspect.getsource(module) for module in modules_of(parts)}
+    own = dict(map(own_source, modules_of(parts)))
     for name in own:
         if not name.isidentifier() or name == "app":
             raise ValueError(f"a module called {name} cannot stand in a Space: rename it")

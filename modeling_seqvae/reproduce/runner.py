@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..data.files import read_json, write_json, write_text
 from ..evaluation.drawing import require_matplotlib
+from ..registry import import_parts
 from .jobs import failures, note, run_steps
 from .request import Request
 from .rows import Report
@@ -24,7 +25,7 @@ def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1) -> N
     ModuleNotFoundError without matplotlib where there is a picture to draw, all before anything runs; and RuntimeError
     that names the steps that failed, after the rest is done and written.
     """
-    if target_named(name).draws:
+    if target_named(name, request.imports).draws:
         require_matplotlib()
     steps = steps_of(name, request)
     left = missing(steps, output_dir)
@@ -88,16 +89,22 @@ def command_of(step: Step, name: str, request: Request, output_dir: Path) -> str
     return own or f"{request.command(name)} {shlex.join(words)}"
 
 
-def target_named(name: str) -> Target:
-    """The target of a name. Unknown ones: ValueError with the list."""
+def target_named(name: str, imports: Sequence[str] = ()) -> Target:
+    """The target of a name, which one of the modules to import may add. Unknown ones: ValueError with the list.
+
+    Raises what `import_parts` raises.
+    """
+    import_parts(imports)
     if name not in TARGETS:
-        raise ValueError(f"{name!r} is not one of {', '.join(TARGETS)}")
+        raise ValueError(
+            f"{name!r} is not one of {', '.join(TARGETS)}; one of your own must be imported first (--import MODULE)"
+        )
     return TARGETS[name]
 
 
 def steps_of(name: str, request: Request) -> list[Step]:
     """All steps of a target, what is needed first. Raises what `reproduce` raises for a wrong request."""
-    return in_order(target_named(name).steps(request))
+    return in_order(target_named(name, request.imports).steps(request))
 
 
 def missing(steps: Sequence[Step], output_dir: Path) -> list[Step]:
@@ -139,7 +146,7 @@ def summary(steps: Sequence[Step], left: Sequence[Step]) -> str:
 
 def write(name: str, request: Request, output_dir: Path) -> None:
     """Write OUTPUT/CORPUS/TARGET.md, .json and .png from what there is, and print the tables."""
-    report = target_named(name).report(request, output_dir)
+    report = target_named(name, request.imports).report(request, output_dir)
     folder = output_dir / request.folder
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / f"{name}{suffix}" for suffix in (".md", ".json")]
@@ -155,7 +162,7 @@ def write(name: str, request: Request, output_dir: Path) -> None:
 
 def document(name: str, request: Request, output_dir: Path) -> str:
     """The Markdown of a target, from the recipes, histories and measurements below `output_dir` alone."""
-    return _document(name, request, target_named(name).report(request, output_dir))
+    return _document(name, request, target_named(name, request.imports).report(request, output_dir))
 
 
 def _document(name: str, request: Request, report: Report) -> str:

@@ -1,6 +1,8 @@
 """What `seqvae reproduce` can make: each target says which steps it needs, and makes tables and pictures of them.
 
 To add one: write a module beside this one with a class that does what `Target` says, and give it an entry in TARGETS.
+Or write it in a module of yours, which ends in `TARGETS.register("lengths")(Lengths())`, and import that:
+`seqvae reproduce lengths --import my_lengths.py ...`. The functions of its measurements are of a module too.
 
     class Lengths:
         summary = "KL by length of the sentence"
@@ -30,10 +32,11 @@ To add one: write a module beside this one with a class that does what `Target` 
 step has failed or has not been done, it leaves the figures out of the row, or the row out of the picture.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ..registry import Registry
 from .figures import Curves, Figure2, Positions
 from .request import Request
 from .rows import Report
@@ -43,8 +46,9 @@ from .table6 import Table6
 from .tables import Table1, Table2, Table3, Table4
 
 
+@runtime_checkable
 class Target(Protocol):
-    """A table or figure of the paper."""
+    """A table or figure, such as one of the paper."""
 
     summary: str
     """One line for the help."""
@@ -59,7 +63,10 @@ class Target(Protocol):
         """Tables, notes and picture of what there is. Raises ValueError that names a damaged file."""
 
 
-TARGETS: Mapping[str, Target] = {
+TARGETS = Registry("TARGETS", "an object with summary, draws, steps and report")
+"""The first argument of `seqvae reproduce`: a `Target` each."""
+TARGETS.fits = lambda part: isinstance(part, Target) and not isinstance(part, type)
+TARGETS |= {
     "table1": Table1(),
     "table2": Table2(),
     "table3": Table3(),
@@ -71,4 +78,3 @@ TARGETS: Mapping[str, Target] = {
     "figure4": Curves("figure4", "KL and pairwise cosine over training, aggressive beside max pooling"),
     "positions": Positions(),
 }
-"""The first argument of `seqvae reproduce`."""

@@ -19,6 +19,7 @@ from ..decoders import DECODERS
 from ..encoders import ENCODERS
 from ..evaluation.table import how_likelihoods, state_of, uninformative
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..sharing import how_to_import, own_parts
 from .configuration import shipped
 from .objectives import objective_class
 from .recipe import Recipe
@@ -71,6 +72,7 @@ def card(
     names no licence unless told: that is for those who own the texts to say. `note` stands below the description.
     """
     sizes = config or recipe.sizes
+    own = own_parts(sizes)
     splits = {"validation": record, **({"test": evaluation} if evaluation else {})}
     title = f"{recipe.title} on {recipe.corpus.name}"
     metadata = ModelCardData(
@@ -94,6 +96,8 @@ def card(
         note=note,
         source=source,
         latent=sizes.latent_size,
+        own=own,
+        how_to_import=how_to_import(own, code),
         data=list(_data(recipe)),
         words=recipe.corpus.tokenizer == WORDS,
         sizes=list(_sizes(sizes, known=config is not None)),

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.evaluation.sklearn import SeqVAEVectorizer
+from modeling_seqvae.registry import POOLINGS, import_parts
 from modeling_seqvae.text import SeqVAE
 from modeling_seqvae.tokenization import train_tokenizer
 
@@ -30,7 +31,7 @@ LABELS = np.array(([1] * 9 + [0] * 9) * 2)
 LATENT, HIDDEN = 3, 10
 
 
-def save(folder, seed: int = 0, latent_size: int = LATENT) -> str:
+def save(folder, seed: int = 0, latent_size: int = LATENT, **fields) -> str:
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(TEXTS)
     config = SeqVAEConfig(
@@ -40,6 +41,7 @@ def save(folder, seed: int = 0, latent_size: int = LATENT) -> str:
         encoder_hidden_size=HIDDEN,
         latent_size=latent_size,
         initializer_range=0.8,
+        **fields,
     )
     SeqVAE(SeqVAEForTextModeling(config), tokenizer).save_pretrained(folder)
     return str(folder)
@@ -87,6 +89,36 @@ def test_a_grid_search_tries_every_kind_of_features(checkpoint):
     assert search.predict(["the food was great and warm"]).shape == (1,)
 
 
+PARTS = """from modeling_seqvae.registry import POOLINGS
+
+@POOLINGS.register("of_a_worker")
+def first_pool(states, mask):
+    return states[:, 0]
+"""
+
+
+def test_workers_import_the_modules_of_parts_of_ones_own(tmp_path, request):
+    request.addfinalizer(lambda: POOLINGS.pop("of_a_worker", None))
+    module = tmp_path / "parts_of_a_worker.py"
+    module.write_text(PARTS)
+    import_parts([str(module)])
+    checkpoint = save(tmp_path / "checkpoint", pooling_mode="of_a_worker")
+
+    def scores(n_jobs, **given):
+        pipeline = make_pipeline(SeqVAEVectorizer(checkpoint, **given), LogisticRegression())
+        with joblib.parallel_config("loky"):
+            return cross_val_score(pipeline, TEXTS, LABELS, cv=2, n_jobs=n_jobs, error_score="raise")
+
+    with pytest.raises(ValueError, match=r"'of_a_worker' is not one of .*SeqVAEVectorizer: imports=\[MODULE\]"):
+        scores(2)
+    np.testing.assert_allclose(scores(2, imports=[module]), scores(1))
+    assert clone(SeqVAEVectorizer(checkpoint, imports=[module])).imports == [module]
+    with pytest.raises(FileNotFoundError, match=r"there is no nowhere\.py"):
+        SeqVAEVectorizer(checkpoint, imports=("nowhere.py",)).transform(TEXTS)
+    with pytest.raises(TypeError, match="imports must be a sequence of modules, not one"):
+        SeqVAEVectorizer(checkpoint, imports="parts_of_a_worker").transform(TEXTS)
+
+
 def test_a_clone_has_the_parameters_and_not_the_model(checkpoint):
     vectorizer = SeqVAEVectorizer(checkpoint, features="pooled", batch_size=7)
     expected = vectorizer.transform(TEXTS)
@@ -118,7 +150,13 @@ def test_arguments_for_the_hub_reach_the_loading(checkpoint, monkeypatch):
     monkeypatch.setattr(
         SeqVAE, "from_pretrained", classmethod(lambda cls, path, **kw: given.append(kw) or load(cls, path, **kw))
     )
-    hub = {"revision": "v1", "token": "secret", "cache_dir": "somewhere", "local_files_only": True}
+    hub = {
+        "revision": "v1",
+        "token": "secret",
+        "cache_dir": "somewhere",
+        "local_files_only": True,
+        "trust_remote_code": True,
+    }
     vectorizer = SeqVAEVectorizer(checkpoint, **hub)
     vectorizer.transform(TEXTS[:2])
     assert given == [{"device": None, **hub}]
