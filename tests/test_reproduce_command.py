@@ -64,7 +64,7 @@ def test_every_row_is_trained_measured_and_shown(table1: Table) -> None:
             assert row[figure]["values"] == [report[figure]]
         assert (row["nll_bar"] is not None) == recipe.method.startswith("ivae")
         assert (report["sentences"], report["nll_sentences"]) == (32, 8)
-    assert "KL less" in table1.result.stdout and "%|" not in table1.result.stdout
+    assert "KL minus" in table1.result.stdout and "%|" not in table1.result.stdout
 
 
 def test_a_summary_comes_first_on_standard_error(table1: Table) -> None:
