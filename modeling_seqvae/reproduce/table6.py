@@ -33,7 +33,7 @@ from .steps import Inputs, Measurement, Step, Training
 COLUMNS = {
     "title": ("model", "{}"),
     "nll": ("NLL", "{:.2f}"),
-    "above_lm": ("NLL\nminus LM's", "{:+z.2f}"),
+    "above_lm": ("NLL minus\nLM's", "{:+z.2f}"),
     "bound": ("-ELBO", "{:.2f}"),
     "kl": ("KL", "{:z.2f}"),
     "mi": ("MI", "{:z.2f}"),

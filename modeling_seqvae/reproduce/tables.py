@@ -45,7 +45,7 @@ TABLE1_DUAL = {
     "title": ("model", "{}"),
     "dual_kl": ("dual\nKL", "{:.3f}"),
     "dual_kl_mc": ("its MC\nerror", "{:.3f}"),
-    "kl_above_dual": ("KL\nminus dual KL", "{:+z.3f}"),
+    "kl_above_dual": ("KL minus\ndual KL", "{:+z.3f}"),
     "kl_above_dual_se": ("s.e.", "{:.3f}"),
     "nll_bar_above_bound": ("NLL-bar\nminus -ELBO", "{:+z.3f}"),
     "nll_bar_above_bound_se": ("s.e.", "{:.3f}"),
