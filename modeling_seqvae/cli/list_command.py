@@ -22,9 +22,9 @@ def list_names(
         ),
     ] = None,
 ) -> None:
-    """List the available methods, corpora, presets and more; without a KIND, what kinds there are.
+    """List the available methods, corpora, presets and more.
 
-    Example: seqvae list methods
+    Without a KIND it lists the kinds. Example: seqvae list methods
     """
     tables = _tables()
     if kind is None:

@@ -149,7 +149,7 @@ def test_the_words_that_the_networks_see_dropped_depend_on_the_update_alone(make
 def test_parts_of_a_batch_train_the_networks_together(make_trainer, tmp_path, monkeypatch):
     """With noise of the sentence, two parts are the one batch that they make."""
     trained = []
-    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.5))
+    monkeypatch.setattr(torch, "randn_like", lambda like, **options: torch.full_like(like, 0.5))
     for parts in (1, 2):
         trainer = make_trainer(tmp_path / str(parts), f"training.accumulation_steps={parts}", method="ivae")
         trainer.objective.before_update(first_batch(trainer), 0)

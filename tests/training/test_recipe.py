@@ -600,7 +600,7 @@ def test_differences_name_fields_and_both_values():
     steps = "training.accumulation_steps=4"  # the number of shards is what counts, and it is with the state
     assert here.differences(resolve("seqvae", "ptb", overrides=["training.epochs=5", steps])) == []
     names = {line.split(" is ")[0] for line in here.differences(resolve("max_pool", "ptb", limits={"train": 3}))}
-    assert names == {"method", "title", "limits.train", "model.pooling_mode", "training.epochs"}
+    assert names == {"method", "limits.train", "model.pooling_mode", "training.epochs"}
 
 
 def test_a_recipe_is_not_changed_by_accident():
