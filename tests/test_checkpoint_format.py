@@ -49,7 +49,7 @@ def test_a_checkpoint_that_does_not_say_is_of_the_first_format(tmp_path: Path) -
 def test_a_later_format_is_refused_with_what_to_do(tmp_path: Path, loader: Any, version: Any) -> None:
     """Also where a field has another type by then, which would be refused for that."""
     folder = with_version(tmp_path / "later", version, pooling_mode=["a", "list"])
-    with pytest.raises(ValueError, match=rf"of format {version!r}, .* up to {FORMAT_VERSION}: upgrade it"):
+    with pytest.raises(ValueError, match=rf"of format {version!r}, .* up to {FORMAT_VERSION}: install a later version"):
         loader.from_pretrained(folder)
 
 
