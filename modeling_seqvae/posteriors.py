@@ -135,17 +135,13 @@ class PopulationHead(Protocol):
 def head_of(config: Any) -> Any:
     """A head as a configuration has it, to see what it and its posteriors offer; the global random state stays."""
     with torch.random.fork_rng([]):
-        return POSTERIORS[config.posterior](_features_of(config), config).eval()
+        return POSTERIORS[config.posterior](config.encoder_hidden_size, config).eval()
 
 
 def posterior_of(config: Any) -> Any:
     """A posterior (of one sentence) of the kind that a configuration has, to see what such posteriors offer."""
     with torch.enable_grad():
-        return head_of(config)(torch.zeros(1, _features_of(config)))
-
-
-def _features_of(config: Any) -> int:
-    return int(config.encoder_hidden_size or config.hidden_size)
+        return head_of(config)(torch.zeros(1, config.encoder_hidden_size))
 
 
 def require_posterior(config: Any) -> None:

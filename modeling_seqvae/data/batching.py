@@ -1,7 +1,7 @@
 """Tokenised datasets and length-grouped batches whose order is a pure function of (seed, epoch)."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, overload
@@ -87,12 +87,13 @@ def bytes_of_the_first(limit: int, text: str, tokenizer: PreTrainedTokenizerBase
     """`bytes_read` of as much of a text as is read in a sentence of `limit` tokens."""
     spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     until = max((end for _, end in spans[: max(0, limit - 2)]), default=0)
-    return bytes_read(text[:until], tokenizer)
+    return bytes_read([text[:until]], tokenizer)[0]
 
 
-def bytes_read(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The UTF-8 bytes of a text, but for white space at its ends that is in none of its tokens."""
-    return len((text if reads_white_space(tokenizer) else text.strip()).encode())
+def bytes_read(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The UTF-8 bytes of each text, but for white space at its ends that is in none of its tokens."""
+    whole = reads_white_space(tokenizer)
+    return [len((text if whole else text.strip()).encode()) for text in texts]
 
 
 def reads_white_space(tokenizer: PreTrainedTokenizerBase) -> bool:

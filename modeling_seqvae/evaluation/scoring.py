@@ -211,7 +211,8 @@ class _Scoring:
             unknown = ((batch.input_ids == tokenizer.unk_token_id) & (batch.attention_mask == 1)).sum(1)
             columns = [column.cpu().double().numpy() for column in (nll, bound, tokens, unknown)]
             chosen = [texts[place] for place in batch.positions]
-            read = [self._read(text, int(count) + 1) for text, count in zip(chosen, columns[2], strict=True)]
+            sizes = zip(chosen, columns[2], bytes_read(chosen, tokenizer), strict=True)
+            read = [self._read(text, int(count) + 1, size) for text, count, size in sizes]
             values[batch.positions] = np.column_stack([*columns, np.array(read)])
             wrong = np.flatnonzero(~np.isfinite(values[batch.positions][:, 0 if self.samples else 1]))
             if len(wrong):
@@ -221,11 +222,11 @@ class _Scoring:
             done(len(chosen))
         return values
 
-    def _read(self, text: str, ids: int) -> tuple[int, bool]:
-        """The UTF-8 bytes that were read of a text as so many ids, and whether it was cut."""
+    def _read(self, text: str, ids: int, size: int) -> tuple[int, bool]:
+        """The UTF-8 bytes that were read of a text of `size` as so many ids, and whether it was cut."""
         limit = self.vae.tokenizer.model_max_length
         if ids < limit or len(token_ids([text], self.vae.tokenizer)[0]) <= limit:
-            return bytes_read(text, self.vae.tokenizer), False
+            return size, False
         return bytes_of_the_first(limit, text, self.vae.tokenizer), True
 
 

@@ -175,8 +175,8 @@ def draw_again(made: Path, picture: Path) -> None:
 
     Raises ValueError where the file is none that `write` writes, and where the target has no picture.
     """
-    content = read_json(made, ("target", "request"))
-    report = target_named(content["target"]).report(Request.from_dict(content["request"]), made.parent.parent)
+    name, request, output_dir = _made(made)
+    report = target_named(name, request.imports).report(request, output_dir)
     if report.picture is None:
         raise ValueError(f"{made} is of a target without a picture")
     report.picture(picture)
@@ -187,5 +187,9 @@ def document_again(made: Path) -> str:
 
     A document that quotes a table is checked with it. Raises ValueError where the file is none that `write` writes.
     """
+    return document(*_made(made))
+
+
+def _made(made: Path) -> tuple[str, Request, Path]:
     content = read_json(made, ("target", "request"))
-    return document(content["target"], Request.from_dict(content["request"]), made.parent.parent)
+    return content["target"], Request.from_dict(content["request"]), made.parent.parent

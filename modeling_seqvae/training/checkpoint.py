@@ -29,8 +29,6 @@ from .recipe import Recipe, corpus_of, corpus_spec
 from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, weights_hash
 
-"""May be written anew by hand: nothing is read from it."""
-
 
 def best_checkpoint(checkpoint: str) -> str:
     """The best/ of a run's directory; any other checkpoint, or name on the hub, is itself.

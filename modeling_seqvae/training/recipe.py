@@ -125,8 +125,11 @@ class Recipe(BaseModel):
     @property
     def parts(self) -> dict[str, str]:
         """The names of the parts that make up its system, by their fields."""
-        of_model = {field: getattr(self.sizes, field) for field in PARTS}
-        return of_model | {"objective": self.training.objective, "scheme": self.training.scheme}
+        sizes = self.sizes
+        return {field: getattr(sizes, field) for field in PARTS} | {
+            "objective": self.training.objective,
+            "scheme": self.training.scheme,
+        }
 
     @property
     def sizes(self) -> SeqVAEConfig:
