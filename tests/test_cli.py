@@ -542,7 +542,7 @@ MISTAKES = {
     "columns in an array": ((*ENCODE, "new.npy", "--keep", "stars"), "an array of numbers"),
     "a column to keep that is not there": (
         (*ENCODE, "new.csv", "--keep", "id"),
-        "no column 'id' for --keep",
+        "no column 'id'",
     ),
     "columns to keep and none": ((*ENCODE, "new.csv", "--keep", "stars", "--no-keep"), "give one of them"),
     "features without a suffix": (("encode", "run", "three.txt", "-o", "new"), ".parquet"),

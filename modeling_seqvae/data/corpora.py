@@ -16,6 +16,7 @@ from .columns import arrays_of
 from .corpus_spec import SPLITS, CorpusSpec, Reading, located, paths_of
 from .hub_corpora import NORMALISATION as HUB_NORMALISATION
 from .hub_corpora import HubUnreachableError, build_from_hub
+from .kept import require_column
 from .labels import quoted
 from .readers import Documents, Wanted, from_dataset, have_labels, read_documents
 from .splitting import split_off
@@ -126,8 +127,9 @@ def read_texts(
     labels, cuts and refusals.
     """
     if isinstance(source, Path):
-        wanted = reading.wanted(str(source), source.suffix.lower() == ".txt", text_column, label_column)
-        documents = read_documents(source, wanted)
+        lines = source.suffix.lower() == ".txt"
+        documents = read_documents(source, reading.wanted(str(source), lines, text_column, label_column))
+        require_column(source, label_column)
     else:
         wanted = reading.wanted("standard input", True, text_column, label_column)
         rows = Dataset.from_dict({"text": source}, Features({"text": Value("string")}))

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..tokenization import UNKNOWN, normalisation_of
 from .files import cached_sha256_of
 from .hub_corpora import HubSource
+from .kept import require_column
 from .readers import READERS, Labelled, Wanted, require_file
 from .subwords import BPE, WORDS, require_bytes
 
@@ -176,7 +177,8 @@ def spec_from_path(
     For a .txt, `label_column` says that its lines are `label<TAB>text`. `reading` is that of a model's own corpus.
 
     Raises FileNotFoundError for a path that is not there or a folder without a training file, and ValueError for a
-    folder with two files for one split, and for a text column where there are only lines.
+    folder with two files for one split, for a text column where there are only lines, and for a label column that a
+    file alone lacks.
     """
     path = Path(path).expanduser().resolve()
     files = _files_in(path) if path.is_dir() else {"test" if evaluated else "train": path}
@@ -188,6 +190,8 @@ def spec_from_path(
     paths = CorpusFiles(**{split: str(file) for split, file in files.items()})
     wanted = reading.wanted(str(path), _are_lines(paths), text_column, label_column)
     alone = paths.train is None
+    if alone:
+        require_column(files["test"], label_column)
     return CorpusSpec(
         name=path.name if path.is_dir() else path.stem,
         files=paths,

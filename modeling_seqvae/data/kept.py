@@ -19,9 +19,9 @@ from datasets import Dataset
 from ..tokenization import chunks
 from .caching import ROWS_AT_ONCE
 from .file_rows import lines_of
-from .json_rows import MOST_COLUMNS, records
+from .json_rows import MOST_COLUMNS, RowError, records
 from .labels import BYTE_ORDER_MARK, listed
-from .readers import header_of, separated_options
+from .readers import explained, header_of, separated_options
 
 Names = Sequence[str] | None
 """Columns that are asked for; None: all of them."""
@@ -59,6 +59,16 @@ def kept_of(source: Path | Dataset | Sequence[str], names: Names = None, labelle
     return _unchanged(source, _READERS[source.suffix.lower()](source, names, labelled))
 
 
+def require_column(path: Path, name: str | None) -> None:
+    """Raise ValueError for a name that is no column of a table, though nothing is read from it.
+
+    Lines have no names, and what else a file may lack is told where it is read.
+    """
+    if name is not None and path.suffix.lower() in _READERS.keys() - {".txt"} and path.stat().st_size:
+        with explained(path):
+            kept_of(path, [name])
+
+
 def _unchanged(path: Path, kept: Kept) -> Kept:
     """The same, whose reading ends with an error where the file is no longer the one that it is of."""
     before = path.stat()
@@ -76,9 +86,9 @@ def _chosen(source: str, there: Sequence[str], names: Names) -> list[str]:
     chosen = list(there) if names is None else list(dict.fromkeys(names))
     for name in chosen:
         if name not in there:
-            raise ValueError(f"{source} has no column {name!r} for --keep; its columns are {listed([*there])}.")
+            raise RowError(f"{source} has no column {name!r}; its columns are {listed([*there])}.")
         if list(there).count(name) > 1:
-            raise ValueError(f"{source} has several columns {name!r}: rename them, or choose others with --keep.")
+            raise RowError(f"{source} has several columns {name!r}: give each a name of its own, or choose others.")
     return chosen
 
 

@@ -88,7 +88,7 @@ def read_documents(path: Path, wanted: Wanted) -> Documents:
 
 def _read_lines(path: Path, wanted: Wanted) -> Documents:
     seen = None if wanted.most is None else max(wanted.most, _SAMPLE)
-    with _explained(path):  # what is wrong behind the last line that is wanted is not told
+    with explained(path):  # what is wrong behind the last line that is wanted is not told
         filled = (line for line in lines_of(path, strict=seen is None) if line.strip())
         labelled = have_labels(islice(filled, seen), str(path), wanted.labelled)
     most = wanted.limit(labelled)
@@ -97,7 +97,7 @@ def _read_lines(path: Path, wanted: Wanted) -> Documents:
         lines = ((line, number, None) for number, line in enumerate(lines_of(path), start=1))
         return Countdown(most, labelled).until_enough(lines)
 
-    with _explained(path):
+    with explained(path):
         read = cached_rows(path, ["lines", labelled, most], False, rows)
     return Documents(read, str(path), "line", "tab" if labelled else "none", most=most)
 
@@ -165,7 +165,7 @@ def separated_options(path: Path) -> dict[str, Any]:
 
 def _read_separated(path: Path, wanted: Wanted) -> Documents:
     options = separated_options(path)
-    with _explained(path):
+    with explained(path):
         header = header_of(path)
     columns = _columns(str(path), header, header, wanted)
     others = [sign for sign in (",", ";", "\t", "|") if sign in header[0]]
@@ -183,21 +183,21 @@ def _read_separated(path: Path, wanted: Wanted) -> Documents:
         countdown = Countdown(most)
         return countdown.until_enough(separated_rows(path, text, label, countdown, options))
 
-    with _explained(path), _no_field_dropped():
+    with explained(path), _no_field_dropped():
         rows = cached_rows(path, [options, text, label, most], label is not None, wanted_rows)
     return _rows_of_a_table(path, rows, columns, wanted, most)
 
 
 def _read_json(path: Path, wanted: Wanted) -> Documents:
     text, label, auto = wanted.text_column, wanted.label_column or "label", wanted.labelled == "auto"
-    with _explained(path):
+    with explained(path):
         unit: Literal["line", "row"] = "row" if unit_of(path) == "row" else "line"
         names, text_columns = ([text], [text]) if text and not auto else columns_of(path, None if auto else "text")
         if wanted.labelled is True and label not in names and (text or "text") in names:
             names.append(label)  # the file has not been read to its end: load_rows will tell
     columns = _columns(str(path), names, text_columns, wanted) if names else {"text": "text"}
     most = wanted.limit("label" in columns)
-    with _explained(path):
+    with explained(path):
         rows = load_rows(path, columns["text"], columns.get("label"), most)
     return replace(_rows_of_a_table(path, rows, columns, wanted, most), unit=unit)
 
@@ -210,7 +210,7 @@ def _rows_of_a_table(path: Path, rows: Dataset, columns: dict[str, str], wanted:
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Documents:
-    with _explained(path):
+    with explained(path):
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
     if metadata.num_rows == 0:
@@ -218,7 +218,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Documents:
     columns = _columns(str(path), schema.names, [field.name for field in schema if _is_text(field.type)], wanted)
     names = list(columns.values())
     most = wanted.limit("label" in columns)
-    with _explained(path):  # of these alone: `datasets` does not know every type that another column may have
+    with explained(path):  # of these alone: `datasets` does not know every type that another column may have
         features = Features.from_arrow_schema(pa.schema([schema.field(name) for name in names], schema.metadata))
     arrow = features.arrow_schema
 
@@ -226,7 +226,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Documents:
         for table in parquet_tables(path, names, columns["text"], Countdown(most)):
             yield table_cast(table.select(names), arrow)
 
-    with _explained(path):
+    with explained(path):
         rows = cached_tables(path, ["parquet", names, most], arrow, tables)
     return replace(_table(str(path), rows, columns, wanted), most=most)
 
@@ -305,7 +305,7 @@ def _no_field_dropped() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turns what a reader raises about a file's content into a ValueError that names the file and the line."""
     try:
         yield

@@ -109,7 +109,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a", "id": 1}\n')
     (tmp_path / "a.txt").write_text("a\n")
     for path in sorted(tmp_path.iterdir()):
-        with pytest.raises(ValueError, match=rf"{path} has no column 'stars' for --keep; its columns are .*text"):
+        with pytest.raises(ValueError, match=rf"{path} has no column 'stars'; its columns are .*text"):
             kept_of(path, ["stars"])
 
 

@@ -173,9 +173,7 @@ FILES = {
     "texts without a name": File(
         "a.csv", ",label\na b,1\nc d,2\n", error="must be the text has no name", label_column="label"
     ),
-    "a space before a name": File(
-        "a.csv", "text, label\na,1\n", ["a"], label_error="text, ' label'", label_column="label"
-    ),
+    "a space before a name": File("a.csv", "text, label\na,1\n", error="text, ' label'", label_column="label"),
     "semicolons": File("a.csv", "text;label\na b;1\nc d;2\n", error="one column, but holds ';'"),
     "commas in .tsv": File("a.tsv", "text,label\na b,1\nc d,2\n", error="one column, but holds ','"),
     "one field too many": File("a.csv", "text,label\na b,1\nc, d,2\n", error="line 3", label_column="label"),
@@ -310,8 +308,7 @@ FILES = {
     "no such label": File(
         "a.jsonl",
         rows({"text": "a", "n": 1}, {"text": "b"}),
-        ["a", "b"],
-        label_error="no column 'label' for --label-column; its columns are text, n",
+        error="no column 'label'",
         label_column="label",
     ),
     "a fraction in JSON": File(
