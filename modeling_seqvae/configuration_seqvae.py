@@ -3,7 +3,7 @@
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import GenerationConfig, PreTrainedConfig
 
 from .convolutional_decoders import DECODERS
 from .encoders import ENCODERS
@@ -30,12 +30,16 @@ MOST_CONCENTRATION = 100_000
 PARTS = {"encoder": ENCODERS, "pooling_mode": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS}
 """Fields that name a part, and the parts that there are. In place of a name they take the part itself."""
 
+RESERVED = frozenset(GenerationConfig().to_dict())
+"""What transformers takes out of a configuration, because `generate` has it as an argument."""
+
 
 @strict
 class SeqVAEConfig(PreTrainedConfig):
     r"""The sizes and choices of a sequence VAE.
 
-    `encoder`, `pooling_mode`, `posterior` and `decoder` take the name of a part, or a part of your own itself.
+    `encoder`, `pooling_mode`, `posterior` and `decoder` take the name of a part, or a part of your own itself. Options
+    that such a part was registered with are fields too.
 
     Args:
         vocab_size: Number of tokens, special tokens included.
@@ -186,6 +190,29 @@ class SeqVAEConfig(PreTrainedConfig):
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         super().__setattr__(name, value)
+        if name in PARTS:
+            self._take_defaults(name)
+
+    def _take_defaults(self, field: str) -> None:
+        """Give the options of a part that are not set yet their defaults."""
+        for option, default in self._declared(field).items():
+            if option not in vars(self):
+                setattr(self, option, default)
+
+    def _declared(self, *fields: str) -> dict[str, Any]:
+        """The options of the parts in these fields, with their defaults. Raises ValueError for a name that is taken."""
+        found: dict[str, Any] = {}
+        for field in fields:
+            part = getattr(self, field)
+            for option, default in PARTS[field].options.get(part, {}).items():
+                if option in found or option in RESERVED or hasattr(type(self), option):
+                    raise ValueError(f"{field}={part!r} has an option {option!r}, which is the name of something else")
+                found[option] = default
+        return found
+
+    def options_of(self, *fields: str) -> dict[str, Any]:
+        """What is chosen for the options that the parts in these fields have, which are parts of your own."""
+        return {option: getattr(self, option) for option in self._declared(*fields)}
 
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""
@@ -230,12 +257,17 @@ class SeqVAEConfig(PreTrainedConfig):
             DECODERS[self.decoder].require(self)
 
     def require_parts(self) -> None:
-        """Raise ValueError that names the field whose part nobody has registered."""
+        """Raise ValueError that names the field whose part nobody has registered, or an option of another type."""
         for field, parts in PARTS.items():
             try:
                 parts[getattr(self, field)]
             except ValueError as error:
                 raise ValueError(f"{field}={error}") from None
+            self._take_defaults(field)
+        for option, default in self._declared(*PARTS).items():
+            value = getattr(self, option)
+            if type(value) is not type(default) and (type(default), type(value)) != (float, int):
+                raise ValueError(f"{option} must be of the type of its default {default!r}, got {value!r}")
 
     def validate_probabilities(self) -> None:
         """Dropouts and momentum are probabilities, ranges not negative; scales, rates and concentration positive."""

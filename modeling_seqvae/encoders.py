@@ -41,7 +41,7 @@ class SeqVAEEncoder(nn.Module):
         hidden_size = config.encoder_hidden_size or config.hidden_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size)
         self.layers: Any = self.make_layers(config.embedding_size, hidden_size, config)
-        self.pooling = build_pooling(config.pooling_mode, hidden_size)
+        self.pooling = build_pooling(config.pooling_mode, hidden_size, **config.options_of("pooling_mode"))
         self.posterior = POSTERIORS[config.posterior](hidden_size, config)
 
     def forward(

@@ -5,6 +5,8 @@ Section 3.2 of Long, Cao and Cheung (2019). Every pool maps states (B, T, H) and
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,7 +66,9 @@ POOLINGS.update(
 )
 
 
-def build_pooling(mode: str, hidden_size: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """The pool named by `mode`, ready to call with states (B, T, H) and mask (B, T)."""
+def build_pooling(mode: str, hidden_size: int, **options: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The pool named by `mode`, with its options, ready to call with states (B, T, H) and mask (B, T)."""
     pooling = POOLINGS[mode]
-    return pooling(hidden_size) if isinstance(pooling, type) else pooling
+    if isinstance(pooling, type):
+        return pooling(hidden_size, **options)
+    return partial(pooling, **options) if options else pooling

@@ -24,9 +24,11 @@ class Registry(dict[str, Any]):
     def first_pool(states, mask): ...
     """
 
-    def __init__(self, title: str = "registry", kind: str = "a function or a class") -> None:
+    def __init__(self, title: str = "registry", kind: str = "a function or a class", of_model: bool = False) -> None:
         super().__init__()
         self.title, self.kind = title, kind
+        self.of_model = of_model  # whether its parts are those of a model, which may have options
+        self.options: dict[str, dict[str, Any]] = {}  # by a part's name, those that it has, with their defaults
         self.fits: Callable[[Any], bool] = callable  # whether something is of that kind; set where that is defined
         self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
         self.homes: dict[str, str] = {}  # the module that has registered a name; what it registers may be of another
@@ -39,12 +41,22 @@ class Registry(dict[str, Any]):
             "CHECKPOINT/MODULE.py imports it"
         )
 
-    def register(self, name: str) -> Callable[[Part], Part]:
-        """A decorator that gives a part a name.
+    def register(self, name: str, **options: bool | int | float | str) -> Callable[[Part], Part]:
+        """A decorator that gives a part a name. `options` are fields of the configuration that it adds, with defaults:
 
-        Raises ValueError for a name that another part has, and for what is no part of this kind.
+        @POOLINGS.register("first", words=3)
+        def first_pool(states, mask, *, words): ...
+
+        An aggregation is given them by keyword; other parts find them in the configuration that they are built with.
+        Raises ValueError for a name that another part has, for what is no part of this kind, and for an option that is
+        no plain value, or of a part that is none of a model's.
         """
         home = sys._getframe(1).f_globals.get("__name__", "")
+        for option, default in options.items():
+            if not self.of_model:
+                raise ValueError(f"{self.title}.register({name!r}) takes no options: {option} must be left out")
+            if not isinstance(default, bool | int | float | str):
+                raise ValueError(f"the default of {option} must be a number, a word, True or False, not {default!r}")
 
         def add(part: Part) -> Part:
             if not self.fits(part):
@@ -53,6 +65,7 @@ class Registry(dict[str, Any]):
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
             self[name] = part
+            self.options[name] = options
             self.homes[name] = home
             self.given.discard(name)
             return part
@@ -92,15 +105,17 @@ class Registry(dict[str, Any]):
         return name
 
 
-POOLINGS = Registry("POOLINGS", "a function, or a class of modules")
+POOLINGS = Registry("POOLINGS", "a function, or a class of modules", of_model=True)
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
 ENCODERS = Registry(
-    "ENCODERS", "a subclass of SeqVAEEncoder that overrides make_layers, run or read, and neither forward nor output"
+    "ENCODERS",
+    "a subclass of SeqVAEEncoder that overrides make_layers, run or read, and neither forward nor output",
+    of_model=True,
 )
 """The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
-POSTERIORS = Registry("POSTERIORS")
+POSTERIORS = Registry("POSTERIORS", of_model=True)
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
-DECODERS = Registry("DECODERS", "a subclass of Decoder")
+DECODERS = Registry("DECODERS", "a subclass of Decoder", of_model=True)
 """The values of `SeqVAEConfig.decoder`: subclasses of `decoders.Decoder`."""
 OBJECTIVES = Registry("OBJECTIVES", "a function of the model's output, or a subclass of Elbo")
 """The values of `training.objective`: subclasses of `training.elbo.Elbo`, or functions of the model's output.

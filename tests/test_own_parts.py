@@ -46,7 +46,7 @@ from modeling_seqvae.training.schemes import JointUpdate
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "own_parts.py"
-OWN = ["model.pooling_mode=soft_max", "training.objective=target_kl"]
+OWN = ["model.pooling_mode=soft_max", "model.sharpness=2", "training.objective=target_kl"]
 LIMITS = ["--limit", "train=64", "--limit", "validation=16", "--limit", "test=16"]
 
 WITHOUT_PACKAGE = """

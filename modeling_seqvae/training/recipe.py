@@ -4,7 +4,7 @@ Later wins: training preset, then method, then `--set section.field=value`. A na
 path the user's own YAML.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,10 @@ class Recipe(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_fields(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        for name in fields:
-            require_one_of(name, MODEL_FIELDS)
         try:
+            known = model_fields(SeqVAEConfig(**{name: fields[name] for name in MODEL_FIELDS if name in fields}))
+            for name in fields:
+                require_one_of(name, known)
             SeqVAEConfig(**fields)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
             raise ValueError(wrong_field(error)) from None
@@ -113,9 +114,8 @@ class Recipe(BaseModel):
         except ValidationError as error:
             raise ValueError(_sentences(error, "pretraining.")) from None
         if stage and self.pretraining:
-            kept = ENCODER_FIELDS if self.pretraining.reset_decoder else (*ENCODER_FIELDS, *DECODER_FIELDS)
             first, main = stage.sizes, self.sizes
-            changed = ", ".join(name for name in kept if getattr(first, name) != getattr(main, name))
+            changed = ", ".join(differing(first, main, taken_over(main, whole=not self.pretraining.reset_decoder)))
             if changed:
                 raise ValueError(f"pretraining.model cannot change what the main run takes over: {changed}")
             if stage.training.precision != self.training.precision:
@@ -146,7 +146,9 @@ class Recipe(BaseModel):
         if self.pretraining is None:
             return None
         fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
-        fields["model"] |= self.pretraining.model
+        replaced = self.sizes.options_of(*PARTS.keys() & self.pretraining.model.keys())  # these parts' options go too
+        kept = {name: value for name, value in self.model.items() if name not in replaced}
+        fields["model"] = kept | self.pretraining.model
         shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
         fields["training"] = shared | meant(self.pretraining.training) | self.pretraining.training
         return Recipe.model_validate(fields)
@@ -294,6 +296,24 @@ DECODER_FIELDS = (
     "decoder", "cnn_size", "conv_layers", "deconv_length", "hidden_size", "decoder_skip", "tie_word_embeddings",
 )  # fmt: skip
 """The same of a decoder, beside those of its encoder."""
+
+
+def model_fields(config: SeqVAEConfig) -> tuple[str, ...]:
+    """What a recipe may say of a model with the parts of this one: MODEL_FIELDS and its parts' own options."""
+    return (*MODEL_FIELDS, *config.options_of(*PARTS))
+
+
+def taken_over(config: SeqVAEConfig, whole: bool = False) -> tuple[str, ...]:
+    """The fields in which two models must be equal, this one and another that gives it its encoder, or all of it."""
+    encoder = (*ENCODER_FIELDS, *config.options_of("encoder", "pooling_mode", "posterior"))
+    return (*encoder, *DECODER_FIELDS, *config.options_of("decoder")) if whole else encoder
+
+
+def differing(one: SeqVAEConfig, other: SeqVAEConfig, fields: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """The fields in which two configurations differ, and what both have; None for an option that one of them lacks."""
+    pairs = {name: (getattr(one, name, None), getattr(other, name, None)) for name in fields}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
 
 MAY_DIFFER = (
     "title",

@@ -25,7 +25,7 @@ from ..modeling_seqvae import SeqVAEForTextModeling
 from ..registry import import_parts
 from .callbacks import Callback
 from .checkpoint import best_checkpoint, kept_place, load_best, recipe_in
-from .recipe import DECODER_FIELDS, ENCODER_FIELDS, Recipe
+from .recipe import Recipe, differing, taken_over
 from .report import quiet_libraries
 from .run_directory import holds_run, read_history
 from .trainer import SeqVAETrainer
@@ -214,10 +214,10 @@ def take_over(model: SeqVAEForTextModeling, checkpoint: str, whole: bool = False
     Raises ValueError that names the fields of the configuration in which the two differ, and what `load_best` raises.
     """
     source = load_best(checkpoint).model
-    fields = ("vocab_size", "vocabulary_hash", *ENCODER_FIELDS, *(DECODER_FIELDS if whole else ()))
-    pairs = {name: (getattr(source.config, name), getattr(model.config, name)) for name in fields}
-    told = ", ".join(f"{name} {theirs} for {ours}" for name, (theirs, ours) in pairs.items() if theirs != ours)
-    if pairs["vocab_size"][0] != pairs["vocab_size"][1] or pairs["vocabulary_hash"][0] != pairs["vocabulary_hash"][1]:
+    fields = ("vocab_size", "vocabulary_hash", *taken_over(model.config, whole))
+    found = differing(source.config, model.config, fields)
+    told = ", ".join(f"{name} {theirs} for {ours}" for name, (theirs, ours) in found.items())
+    if found.keys() & {"vocab_size", "vocabulary_hash"}:
         told += f". To take over its vocabulary, train with its tokenizer: --tokenizer {checkpoint}"
     if told:
         raise ValueError(f"the encoder of {checkpoint} does not fit this run: it has {told}")

@@ -35,7 +35,7 @@ from .loader import Batch, BatchLoader
 from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, profiled
 from .objectives import objective_class
 from .optimizers import OPTIMIZERS, grouped
-from .recipe import MODEL_FIELDS, Recipe, leaves
+from .recipe import Recipe, differing, leaves, model_fields
 from .report import EpochTable, progress_bar, quiet_libraries
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
@@ -434,8 +434,8 @@ def _require_model_of(
 ) -> None:
     """Refuse to train another model than the recipe speaks of, or without the pretraining that it begins with."""
     wanted = recipe.config(processing_class)
-    pairs = {name: (getattr(model.config, name), getattr(wanted, name)) for name in ("vocab_size", *MODEL_FIELDS)}
-    told = ", ".join(f"{name} {has!r} for {wants!r}" for name, (has, wants) in pairs.items() if has != wants)
+    found = differing(model.config, wanted, ("vocab_size", *model_fields(wanted)))
+    told = ", ".join(f"{name} {has!r} for {wants!r}" for name, (has, wants) in found.items())
     if told:
         raise ValueError(
             f"the model is not that of the recipe and its tokenizer: it has {told}. Build it from "

@@ -1,0 +1,129 @@
+"""Options of parts of one's own: fields that a part adds to the configuration of the models that have it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling, train_tokenizer
+from modeling_seqvae.decoders import LSTMDecoder
+from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS, Registry
+from modeling_seqvae.training.recipe import Recipe, resolve
+from modeling_seqvae.training.run import take_over
+
+SIZES: dict[str, Any] = {"vocab_size": 9, "embedding_size": 3, "hidden_size": 4, "latent_size": 2}
+IDS = torch.tensor([[1, 5, 6, 7, 2], [1, 4, 2, 0, 0]])
+MASK = (IDS != 0).long()
+
+
+def power_pool(states: torch.Tensor, mask: torch.Tensor, *, exponent: float) -> torch.Tensor:
+    """The power mean of the states' magnitudes over the real tokens."""
+    weights = mask.to(states.dtype)[:, :, None]
+    return ((states.abs() ** exponent * weights).sum(1) / weights.sum(1)) ** (1 / exponent)
+
+
+class GainedDecoder(LSTMDecoder):
+    """Has an option that it reads from its configuration."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.gain = config.gain
+
+
+@pytest.fixture(autouse=True)
+def parts() -> Iterator[None]:
+    POOLINGS.register("power", exponent=2.0)(power_pool)
+    DECODERS.register("gained", gain=3, words="few")(GainedDecoder)
+    yield
+    for registry, name in ((POOLINGS, "power"), (DECODERS, "gained")):
+        for known in (registry, registry.options, registry.homes):
+            known.pop(name, None)
+
+
+def test_an_option_reaches_the_part_and_is_saved_with_the_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = SeqVAEConfig(**SIZES, pooling_mode="power", exponent=3, decoder="gained", initializer_range=1.0)
+    model = SeqVAEForTextModeling(config).eval()
+    states, found = model.get_encoder().read(IDS, MASK)
+    for row, length in enumerate(MASK.sum(1)):
+        torch.testing.assert_close(found[row], (states[-1][row, :length].abs() ** 3).mean(0) ** (1 / 3))
+    assert model.get_decoder().gain == 3 and config.words == "few"
+    model.save_pretrained(tmp_path)
+    loaded = SeqVAEForTextModeling.from_pretrained(tmp_path)
+    assert (loaded.config.exponent, loaded.config.gain, loaded.config.words) == (3, 3, "few")
+    assert loaded.get_encoder().read(IDS, MASK)[1].equal(found)
+
+
+def test_an_option_that_is_not_given_has_its_default() -> None:
+    config = SeqVAEConfig(**SIZES, pooling_mode="power")
+    assert config.exponent == 2.0 and config.options_of("pooling_mode", "decoder") == {"exponent": 2.0}
+    plain = SeqVAEConfig(**SIZES)
+    assert not hasattr(plain, "exponent") and plain.options_of("pooling_mode") == {}
+    plain.pooling_mode = power_pool
+    assert plain.exponent == 2.0
+
+
+@pytest.mark.parametrize("value", ["two", True, None, [2.0]])
+def test_an_option_is_of_the_type_of_its_default(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"exponent must be of the type of its default 2\.0, got"):
+        SeqVAEConfig(**SIZES, pooling_mode="power", exponent=value)
+    with pytest.raises(ValueError, match="overrides: model: exponent must be of the type of its default"):
+        resolve("max_pool", "demo", overrides={"model.pooling_mode": "power", "model.exponent": value})
+    with pytest.raises(ValueError, match=r"gain must be of the type of its default 3, got 3\.5"):
+        SeqVAEConfig(**SIZES, decoder="gained", gain=3.5)
+
+
+@pytest.mark.parametrize("taken", ["temperature", "hidden_size", "pooling_mode", "to_dict", "model_type"])
+def test_an_option_has_a_name_of_its_own(taken: str) -> None:
+    """Names of what `generate` takes are dropped by transformers from what is saved: the option would be lost."""
+    POOLINGS.register("power", **{taken: 1.0})(power_pool)
+    with pytest.raises(
+        ValueError, match=f"pooling_mode='power' has an option '{taken}', which is the name of something"
+    ):
+        SeqVAEConfig(**SIZES, pooling_mode="power", **({taken: 2.0} if taken == "temperature" else {}))
+
+
+def test_two_parts_of_a_model_do_not_share_an_option() -> None:
+    DECODERS.register("gained", exponent=1.0)(GainedDecoder)
+    with pytest.raises(ValueError, match="has an option 'exponent', which is the name of something else"):
+        SeqVAEConfig(**SIZES, pooling_mode="power", decoder="gained")
+
+
+def test_what_is_no_plain_value_or_no_part_of_a_model_has_no_options() -> None:
+    with pytest.raises(ValueError, match=r"the default of sizes must be a number, a word, True or False, not \(1, 2\)"):
+        POOLINGS.register("sizes", sizes=(1, 2))  # type: ignore[arg-type]
+    for registry in (OBJECTIVES, Registry("PLAIN")):
+        with pytest.raises(ValueError, match=r"\.register\('mine'\) takes no options: nats must be left out"):
+            registry.register("mine", nats=1.0)
+
+
+def test_a_recipe_takes_the_options_of_its_parts_and_no_others(tmp_path: Path) -> None:
+    recipe = resolve("max_pool", "demo", overrides=["model.pooling_mode=power", "model.exponent=4"])
+    assert recipe.sizes.exponent == 4
+    recipe.save(tmp_path / "recipe.yaml")
+    read = Recipe.load(tmp_path / "recipe.yaml")
+    assert read == recipe
+    other = resolve("max_pool", "demo", overrides=["model.pooling_mode=power", "model.exponent=5"])
+    assert other.differences(read) == ["model.exponent is 4 there and 5 here"]
+    with pytest.raises(ValueError, match="--set: model: 'exponent' is not one of embedding_size"):
+        resolve("max_pool", "demo", overrides=["model.exponent=4"])
+    with pytest.raises(ValueError, match=r"--set: model: 'exponet' is not one of .*, exponent"):
+        resolve("max_pool", "demo", overrides=["model.pooling_mode=power", "model.exponet=4"])
+
+
+def test_a_pretraining_with_another_decoder_has_none_of_its_options() -> None:
+    overrides = ["model.decoder=gained", "model.gain=5", "model.pooling_mode=power", "model.exponent=4"]
+    recipe = resolve("unigram_pretraining", "demo", overrides=overrides)
+    stage = recipe.pretraining_recipe()
+    assert recipe.sizes.gain == 5 and stage is not None
+    assert stage.model["decoder"] == "unigram" and "gain" not in stage.model and stage.sizes.exponent == 4
+
+
+def test_an_encoder_with_another_option_is_not_taken_over(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["a b c d e"] * 3)
+    config = SeqVAEConfig(**SIZES, pooling_mode="power", exponent=3.0)
+    SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"it has exponent 3\.0 for 2\.0"):
+        take_over(SeqVAEForTextModeling(SeqVAEConfig(**SIZES, pooling_mode="power")), str(tmp_path))
