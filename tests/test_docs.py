@@ -15,6 +15,7 @@ from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.runner import target_named
 
 ROOT = Path(__file__).resolve().parents[1]
+CORPORA = ["arxiv", "yelp_sentiment"]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
@@ -37,6 +38,21 @@ def test_the_readme_states_what_its_checkpoints_do():
     stated = float(re.search(r"print\(classifier\.score.*# (0\.\d+)", second).group(1))
     assert float(run_in_checkout(second)) == pytest.approx(stated, abs=0.005)
     assert run_in_checkout(third + "print(tuple(nll.shape), posterior.mean.shape[1])").strip() == "(2,) 16"
+
+
+def test_what_the_readme_says_in_words_is_of_the_kept_results():
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    kept = {name: json.loads((ROOT / f"docs/reproduced/{name}/table6.json").read_text("utf-8")) for name in CORPORA}
+    rows = {name: {row["method"]: row for row in content["tables"][0]["rows"]} for name, content in kept.items()}
+    ours = [rows["arxiv"][method] for method in ("unigram_pretraining", "unigram_pretraining_long")]
+    nats, labels = ([each[field]["mean"] for each in ours] for field in ("kl", "label_mean"))
+    lower = [rows["arxiv"]["lstm_lm"]["nll"]["mean"] - each["nll"]["mean"] for each in ours]
+    assert f"holds {nats[0]:.0f} or {nats[1]:.0f} nats" in text
+    assert f"the field of {labels[0]:.0%} or {labels[1]:.0%} of" in text
+    assert f"lowers the NLL by {min(lower):.0f} nats" in text
+    short, long = rows["yelp_sentiment"]["unigram_pretraining"]["minutes"], [each["minutes"]["mean"] for each in ours]
+    assert f"sentences took {min(short['values']):.0f} to {max(short['values']):.0f} minutes on one core" in text
+    assert f"10,000 abstracts {min(long):.0f} to {max(long):.0f}." in text
 
 
 def test_the_path_in_the_readme_is_what_its_command_writes():
