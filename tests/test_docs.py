@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import modeling_seqvae
 from modeling_seqvae import SeqVAE
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.runner import target_named
@@ -109,6 +110,17 @@ def test_the_committed_cards_are_what_the_code_writes_of_the_committed_results()
     assert set(written) == set((ROOT / "model_cards").rglob("README.md"))
     for path, text in written.items():
         assert path.read_text("utf-8") == text, f"{path} is out of date: run python benchmarks/cards.py"
+
+
+def test_the_page_for_python_is_of_the_code():
+    api = runpy.run_path(str(ROOT / "benchmarks" / "api.py"))
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    assert api["reference"]() in page, "out of date: run python benchmarks/api.py"
+    entries = page.split("### ")[1:]
+    assert {entry.splitlines()[0].strip("`") for entry in entries} >= set(modeling_seqvae.__all__)
+    for entry in entries:
+        exec(re.search(r"^`(from .* import .*)`$", entry, re.MULTILINE).group(1), {})
+        assert len(entry.strip().splitlines()) > 4, f"an entry without a docstring: {entry}"
 
 
 def test_the_tables_of_the_performance_pages_are_of_the_committed_measurements():
