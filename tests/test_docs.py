@@ -56,6 +56,19 @@ def test_what_the_readme_says_in_words_is_of_the_kept_results():
     assert f"10,000 abstracts {min(long):.0f} to {max(long):.0f}." in text
 
 
+def test_what_the_page_of_features_says_in_words_is_of_the_kept_results():
+    page = " ".join((ROOT / "docs" / "features.md").read_text("utf-8").split())
+    said = []
+    for name in ("yelp_sentiment", "all/yelp_sentiment", "arxiv", "tripadvisor"):
+        rows = json.loads((ROOT / f"docs/reproduced/{name}/table6.json").read_text("utf-8"))["tables"][0]["rows"]
+        (ours,) = (row for row in rows if row["method"] == "unigram_pretraining")
+        said.append([f"{ours[label]['mean']:.1%}" for label in ("label_mean", "label_pooled")])
+    short, every, abstracts, reviews = said
+    assert f"(20,000 of Yelp: {short[1]} and {short[0]}; all of them: {every[1]} and {every[0]})" in page
+    assert f"(abstracts: `mean` {abstracts[0]}, `pooled` {abstracts[1]}; 3,000 hotel reviews: " in page
+    assert f"3,000 hotel reviews: {reviews[0]} and {reviews[1]};" in page
+
+
 def test_the_path_in_the_readme_is_what_its_command_writes():
     command = r'\$ seqvae interpolate (\S+) \\\n +"(.*)" "(.*)"\n((?:.+\n)+)```'
     block = re.search(command, (ROOT / "README.md").read_text("utf-8"))
