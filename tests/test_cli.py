@@ -20,8 +20,8 @@ from modeling_seqvae.checksums import write_checksums
 from modeling_seqvae.cli import app
 from modeling_seqvae.cli.options import PANELS
 from modeling_seqvae.training.configuration import available
+from modeling_seqvae.training.evaluations import weights_hash
 from modeling_seqvae.training.recipe import Recipe
-from modeling_seqvae.training.run_directory import weights_hash
 
 COMMANDS = (
     *("train", "evaluate", "encode", "score", "classify", "sample", "reconstruct", "interpolate"),

@@ -28,10 +28,10 @@ from modeling_seqvae.data.files import write_json
 from modeling_seqvae.evaluation.reading import labels_from_features
 from modeling_seqvae.training.callbacks import Callback
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint, load_best
+from modeling_seqvae.training.evaluations import keep_evaluation
 from modeling_seqvae.training.monitor import Interrupted
 from modeling_seqvae.training.recipe import Recipe, named_settings, resolve
 from modeling_seqvae.training.run import read_corpus, train
-from modeling_seqvae.training.run_directory import keep_evaluation
 from modeling_seqvae.training.trainer import TrainingDiverged
 
 from .driver import Settings

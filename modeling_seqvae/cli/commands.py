@@ -161,7 +161,8 @@ def evaluate(
     """
     from ..evaluation.table import caption, table, warning_of
     from ..training.checkpoint import evaluate_checkpoint, run_of
-    from ..training.run_directory import RECIPE, keep_evaluation
+    from ..training.evaluations import keep_evaluation
+    from ..training.run_directory import RECIPE
 
     require_device(device)
     run = run_of(checkpoint)

@@ -22,8 +22,9 @@ from ..text import SeqVAE
 from ..training.callbacks import Callback
 from ..training.card import card, on_the_hub
 from ..training.checkpoint import best_checkpoint, require_undamaged
+from ..training.evaluations import of_its_test_set, of_these_weights
 from ..training.recipe import Recipe
-from ..training.run_directory import HISTORY, RECIPE, of_its_test_set, of_these_weights, require_history
+from ..training.run_directory import HISTORY, RECIPE, require_history
 from ..training.trainer import SeqVAETrainer
 
 # The files

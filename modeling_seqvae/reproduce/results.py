@@ -10,8 +10,9 @@ from typing import Any
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..data.files import read_json
 from ..evaluation.table import COLUMNS, how_likelihoods, markdown, numbers, precision_note, warning_of
+from ..training.evaluations import of_these_weights
 from ..training.recipe import Recipe
-from ..training.run_directory import HISTORY, of_these_weights, require_history
+from ..training.run_directory import HISTORY, require_history
 from .rows import spread
 
 AVERAGED = [name for name in COLUMNS if name not in ("title", "nll_se")]

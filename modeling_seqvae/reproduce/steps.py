@@ -15,17 +15,10 @@ from typing import Any, Protocol
 from ..data.corpus_spec import CorpusSpec, checksum_of_files
 from ..data.files import read_json, write_json
 from ..training.checkpoint import evaluate_checkpoint
+from ..training.evaluations import keep_evaluation, of_these_weights, weights_hash
 from ..training.recipe import Recipe
 from ..training.run import FILES, FINISHED, train
-from ..training.run_directory import (
-    HISTORY,
-    RECIPE,
-    holds_run,
-    keep_evaluation,
-    of_these_weights,
-    read_history,
-    weights_hash,
-)
+from ..training.run_directory import HISTORY, RECIPE, holds_run, read_history
 
 LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
 REPORT = ("bound", "rec", "kl", "mi", "au", *LIKELIHOOD)

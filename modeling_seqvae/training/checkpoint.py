@@ -25,9 +25,10 @@ from ..loading import best_of, require_checkpoint
 from ..registry import import_parts
 from ..text import SeqVAE
 from ..tokenization import is_word_level, normalisation_name
+from .evaluations import weights_hash
 from .recipe import Recipe, corpus_of, corpus_spec
 from .report import quiet_libraries
-from .run_directory import CHECKPOINTS, RECIPE, weights_hash
+from .run_directory import CHECKPOINTS, RECIPE
 
 
 def best_checkpoint(checkpoint: str) -> str:

@@ -13,8 +13,8 @@ from modeling_seqvae.reproduce import table5 as module
 from modeling_seqvae.reproduce.rows import best_encoder
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.table5 import Table5
+from modeling_seqvae.training.evaluations import weights_hash
 from modeling_seqvae.training.recipe import corpus_spec
-from modeling_seqvae.training.run_directory import weights_hash
 
 TARGET = Table5()
 LIMITS = {"train": 60, "validation": 20, "test": 25}

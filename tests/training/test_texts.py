@@ -17,8 +17,8 @@ from modeling_seqvae.hub.push import contents
 from modeling_seqvae.tokenization import train_tokenizer
 from modeling_seqvae.training import run as runs
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint, own_texts, run_of
+from modeling_seqvae.training.evaluations import keep_evaluation
 from modeling_seqvae.training.recipe import Recipe, resolve
-from modeling_seqvae.training.run_directory import keep_evaluation
 from modeling_seqvae.training.trainer import SeqVAETrainer
 
 SHORT = ["training.epochs=1"]

@@ -27,8 +27,8 @@ from modeling_seqvae.reproduce.demonstration import run_demo
 from modeling_seqvae.tokenization import content_hash, decode_sentences, train_tokenizer
 from modeling_seqvae.training import run as runs
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint, reading_of
+from modeling_seqvae.training.evaluations import keep_evaluation
 from modeling_seqvae.training.recipe import Recipe, resolve
-from modeling_seqvae.training.run_directory import keep_evaluation
 from tests.data.test_subwords import like_bert, like_gpt2
 
 TEXTS = [
