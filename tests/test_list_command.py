@@ -75,6 +75,17 @@ def test_a_preset_s_row_says_its_sizes_and_schedule() -> None:
     assert auto.updates is not None and listed("presets")["auto"]["updates"] == "{} to {}".format(*auto.updates)
 
 
+def test_a_part_s_row_says_its_options_and_their_defaults() -> None:
+    rows = listed("objectives")
+    assert rows["free_bits"]["options"] == "nats=0.25 floor='dimension' hinge='batch'" and rows["elbo"]["options"] == ""
+    POOLINGS.register("own", sharpness=2.0, words="few")(lambda states, mask, *, sharpness, words: states[:, 0])
+    try:
+        assert listed("poolings")["own"]["options"] == "sharpness=2.0 words='few'"
+    finally:
+        POOLINGS.pop("own")
+        POOLINGS.options.pop("own")
+
+
 def test_an_unknown_kind_names_those_there_are() -> None:
     result: Any = CliRunner().invoke(app, ["list", "models"])
     assert result.exit_code == 1 and "'models' is not one of methods, corpora, presets, targets" in result.stderr

@@ -123,8 +123,24 @@ def _targets() -> list[dict[str, str]]:
 
 
 def _choices(choices: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The names of a mapping, with the first line of what stands in the docstring of each."""
-    return [{"name": name, "what": _first_line(choice)} for name, choice in choices.items()]
+    """The names of a mapping, with the options of each, and the first line of what stands in its docstring."""
+    return [
+        {"name": name, "options": _options(choices, name), "what": _first_line(choice)}
+        for name, choice in choices.items()
+    ]
+
+
+def _options(choices: Mapping[str, Any], name: str) -> str:
+    """What a part can be told, with the defaults: fields of the model, or an objective's `objective_options`."""
+    from ..registry import OBJECTIVES, Registry
+
+    if choices is OBJECTIVES:
+        arguments = inspect.signature(choices[name]).parameters.values()
+        return " ".join(
+            str(each.replace(annotation=each.empty)) for each in arguments if each.kind is each.KEYWORD_ONLY
+        )
+    of_model = choices.options.get(name, {}) if isinstance(choices, Registry) else {}
+    return " ".join(f"{option}={default!r}" for option, default in of_model.items())
 
 
 def _first_line(choice: Any) -> str:
