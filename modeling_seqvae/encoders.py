@@ -34,6 +34,8 @@ class SeqVAEEncoder(nn.Module):
     main_input_name = "input_ids"
     title = "an LSTM encoder"
     """What it is, in a model card's sentence."""
+    largest = 1.0
+    """The largest pooled value that eight bits hold: here the bound of an LSTM's states."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -148,6 +150,7 @@ class ConvolutionalEncoder(SeqVAEEncoder):
     """
 
     title = "a convolutional encoder"
+    largest = 4.0  # standard deviations, to which the states are normalised
 
     @staticmethod
     def make_layers(input_size: int, hidden_size: int, config: Any) -> nn.ModuleList:

@@ -4,15 +4,17 @@ First plain numpy on points (N, Z); then, for texts, what SeqVAE inherits: it tu
 sentences.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, overload
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from .aggregate import needed
-from .text_batches import as_list_of_strings, at_least, one_of, require_unicode
+from .text_batches import as_list_of_strings, at_least, one_of, outside, require_unicode
 
 POINTS_AT_ONCE = 8192
 """Points whose distances to all queries are in memory together."""
@@ -219,9 +221,10 @@ class LatentOperations(ABC):
     ) -> list[str]:
         """Sentences written from the centre of `text` with one dimension, counted from 0, set to each of `values`.
 
-        Without a text, None, all other dimensions are 0, the middle of the prior, whose standard deviation is 1. Other
-        arguments as in `decode`. Raises ValueError for a dimension that the model does not have, and for no values or
-        such as are not finite.
+        Without a text, None, all other dimensions are 0, the middle of the prior, whose standard deviation is 1. Of a
+        model with latents on a sphere, the point of it in that direction is read: the other dimensions move too, and
+        without a text only the sign of a value counts, of which it warns. Other arguments as in `decode`. Raises
+        ValueError for a dimension that the model does not have, and for no values or such as are not finite.
         """
         self._require_latent("traverse")
         latent_size = self.model.config.latent_size
@@ -231,6 +234,12 @@ class LatentOperations(ABC):
         start = np.zeros(latent_size, np.float32) if text is None else self.encode([text], features="centre")[0]
         latents = np.repeat(start[None], len(places), axis=0)
         latents[:, number] = places
+        if text is None and not np.allclose(self.model.prior.project(torch.from_numpy(latents)), latents):
+            warnings.warn(
+                "the latents of this model lie on a sphere, which has no middle: without a text only the sign of a "
+                "value counts, and the sentences of -3 and -1 are the same. Give a text",
+                stacklevel=outside(),
+            )
         return self.decode(latents, seed, **generation_kwargs)
 
     def analogy(self, a: str, b: str, c: str, seed: int | None = None, **generation_kwargs: Any) -> str:

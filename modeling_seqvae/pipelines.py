@@ -72,7 +72,7 @@ class SeqVAEFeaturesPipeline(SeqVAEPipeline):
         return {}, chosen, {} if return_tensors is None else {"return_tensors": return_tensors}
 
     def _forward(self, inputs: dict[str, torch.Tensor], features: str = "mean_variance") -> dict[str, torch.Tensor]:
-        self.model.model._require_latent("encode")
+        self.vae._require_latent("encode")
         self.vae.feature_names(features)
         return {"features": read_features(self.model, inputs["input_ids"], inputs["attention_mask"], features)}
 
@@ -100,7 +100,7 @@ class SeqVAEGenerationPipeline(SeqVAEPipeline):
         like = torch.empty(len(ids), self.model.config.latent_size, device=ids.device, dtype=self.model.dtype)
         z = self.model.prior.rsample(1, like)[0]  # (B, Z)
         if not from_prior.all():
-            self.model.model._require_latent("reconstruct")
+            self.vae._require_latent("reconstruct")
             centre = self.model.encode(ids, inputs["attention_mask"]).centre
             z = torch.where(from_prior[:, None], z, centre)
         options = {"tokenizer": self.tokenizer, **with_defaults(generation_kwargs, do_sample=False)}

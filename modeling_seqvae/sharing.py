@@ -72,9 +72,11 @@ SENTENCE_FILES: dict[str, Any] = {
 
 OURS = (
     "README.md", "recipe.yaml", "history.jsonl", "evaluation.json", "curves.png", "checksums.json",
-    "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors", SENTENCE_FEATURES, *SENTENCE_FILES,
+    "model*.safetensors", "aggregate.safetensors", "dual_networks.safetensors",
 )  # fmt: skip
-"""Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes."""
+"""Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes.
+
+Those for sentence-transformers stay: they fit any model."""
 
 SPACE = ("README.md", "app.py", "requirements.txt", "texts.csv", "model/*", "modeling_seqvae/*")
 """The same of a Space, code included."""

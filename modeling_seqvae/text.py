@@ -34,6 +34,7 @@ from .text_batches import (
     bound_of,
     cosines,
     evaluating,
+    largest_of,
     latent_warning,
     nll_of,
     one_of,
@@ -201,10 +202,10 @@ class SeqVAE(LatentOperations):
     ) -> Any:
         """Features of each text, (N, 2Z) float32: mean and variance of q(z|x); one string gives a vector (2Z,).
 
-        `features` may also be "mean" (N, Z), "centre" (N, Z), which is the mean unless the posterior has flows, or
-        "pooled", the vector h_x before the posterior (N, H). No texts give an array (0, D); "" is encoded as the
-        sentence without words. A progress bar appears on work of more than two seconds; `show_progress` True shows it
-        at once and False never.
+        `features` may also be "mean" (N, Z), "centre" (N, Z), which is the mean unless the posterior has flows or is
+        on a sphere, or "pooled", the vector h_x before the posterior (N, H). No texts give an array (0, D); "" is
+        encoded as the sentence without words. A progress bar appears on work of more than two seconds; `show_progress`
+        True shows it at once and False never.
 
         The other three are those of sentence-transformers: rows of length 1, a tensor on the model's device in place of
         an array, and `precision` "int8", "uint8", or one bit a column, "binary" and "ubinary": see `as_embeddings`.
@@ -218,7 +219,8 @@ class SeqVAE(LatentOperations):
         for batch in self._batches(listed, "encoding", batch_size, show_progress):
             chosen = read_features(self.model, batch.input_ids, batch.attention_mask, features, batch.positions)
             array[batch.positions] = chosen.cpu().numpy()
-        rows = as_embeddings(torch.from_numpy(array), features, normalize_embeddings, precision)
+        largest = largest_of(self.model, features)
+        rows = as_embeddings(torch.from_numpy(array), largest, normalize_embeddings, precision)
         result = rows.to(self.device) if convert_to_tensor else rows.numpy()
         return result[0] if isinstance(texts, str) else result
 
@@ -383,7 +385,7 @@ class SeqVAE(LatentOperations):
         show_progress: bool | None = None,
         **generation_kwargs: Any,
     ) -> str | list[str]:
-        """What the model writes from the posterior's centre (its mean, unless it has flows) of each text.
+        """What the model writes from the centre of each text's posterior (see `encode`).
 
         `seed` and other arguments as in `decode`. One string gives one sentence, or the list of `num_return_sequences`.
         """

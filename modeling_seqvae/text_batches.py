@@ -26,11 +26,8 @@ FEATURES = {
     "pooled": ("pooled",),
 }
 """What `encode` returns, side by side: mean and variance of q(z|x), and its centre, (N, Z) each, and the pooled vector
-h_x, (N, H). The centre is the z that stands for a text: the mean, or with flows the flow of z_0's mean."""
-
-SCALES = {"mean": 4.0, "mean_variance": 4.0, "centre": 4.0, "pooled": 1.0}
-"""The largest value in eight bits: four standard deviations of the prior, or an LSTM state's bound. It is one for all
-columns of a row, so that cosines stay what they are."""
+h_x, (N, H). The centre is the z that stands for a text: the mean; on a sphere its direction; with flows the flow of the
+mean of z_0, of which mean and variance are."""
 
 UNKNOWN_SHARE = 0.2
 """Unknown words above this share of a call are worth a warning."""
@@ -284,14 +281,24 @@ PRECISIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 """In what `SeqVAE.encode` returns features (N, D) of a scale: the names and types are sentence-transformers'."""
 
 
-def as_embeddings(rows: torch.Tensor, features: str, normalize: bool, precision: str) -> torch.Tensor:
+def largest_of(model: Any, features: str) -> float:
+    """The largest value that eight bits hold: four standard deviations of the prior, or the bound of pooled states.
+
+    On a sphere the standard deviation is 1 / sqrt(Z), a coordinate of the point of it between all axes.
+    """
+    if features == "pooled":
+        return model.get_encoder().largest
+    return 4 * float(model.prior.project(torch.ones(model.config.latent_size))[0])
+
+
+def as_embeddings(rows: torch.Tensor, scale: float, normalize: bool, precision: str) -> torch.Tensor:
     """Features (N, D) float32 in another form: rows of length 1, and one of `PRECISIONS`.
 
-    A row of eight bits does not depend on the other rows: x becomes 127 x / s, rounded, where s is that of `SCALES`, or
-    of rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127.
+    A row of eight bits does not depend on the other rows: x becomes 127 x / s, rounded, where s is the `scale`, or of
+    rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127. It is one s for
+    all columns of a row, so that cosines stay what they are.
     """
     of_precision = one_of(PRECISIONS, precision, "precision")
-    scale = SCALES[features]
     if normalize:
         rows, scale = nn.functional.normalize(rows), 4 / max(1, rows.shape[1]) ** 0.5
     return of_precision(rows, scale)

@@ -1,3 +1,4 @@
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from modeling_seqvae import SeqVAE
+from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling, train_tokenizer
 from modeling_seqvae.latent_space import (
     DIRECTIONS,
     PATHS,
@@ -175,6 +176,18 @@ def test_a_traversal_changes_one_dimension_of_a_text_or_of_the_middle(vae: SeqVA
         assert vae.traverse(start, 1, values) == vae.decode(latents)
     there = float(vae.encode([text], "centre")[0][1])
     assert vae.traverse(text, 1, [there]) == [vae.reconstruct(text)]
+
+
+def test_a_traversal_from_the_middle_of_a_sphere_warns_that_there_is_none() -> None:
+    tokenizer = train_tokenizer(["the food was good"])
+    config = SeqVAEConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=6, latent_size=Z, posterior="vmf")
+    round_one = SeqVAE(SeqVAEForTextModeling(config), tokenizer)
+    with pytest.warns(UserWarning, match="lie on a sphere, which has no middle"):
+        round_one.traverse(None, 1, [-3.0, 0.5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        round_one.traverse(None, 1, [-1.0, 0.0, 1.0])
+        round_one.traverse("the food", 1, [-3.0, 0.5])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def random_texts(count: int, seed: int = 0) -> list[str]:
     return [" ".join(random.choice(WORDS, random.integers(1, 12))) for _ in range(count)]
 
 
-def build(latent_size: int = LATENT, posterior: str = "gaussian", **tokenizer_options) -> SeqVAE:
+def build(latent_size: int = LATENT, posterior: str = "gaussian", encoder: str = "lstm", **tokenizer_options) -> SeqVAE:
     """A model with random weights large enough that its sentences differ."""
     torch.manual_seed(0)
     tokenizer = train_tokenizer([SENTENCE], **tokenizer_options)
@@ -39,6 +39,7 @@ def build(latent_size: int = LATENT, posterior: str = "gaussian", **tokenizer_op
         encoder_hidden_size=HIDDEN,
         latent_size=latent_size,
         posterior=posterior,
+        encoder=encoder,
         initializer_range=0.8,
     )
     model = SeqVAEForTextModeling(config)
@@ -152,8 +153,20 @@ def test_cosines_of_eight_bits_are_those_of_the_features(features, normalize):
     torch.manual_seed(0)
     block = {"variance": torch.rand(50, 16) * 1.5, "pooled": torch.rand(50, 16) * 2 - 1}
     rows = torch.cat([block.get(name, torch.randn(50, 16)) for name in FEATURES[features]], 1)
-    bits = as_embeddings(rows, features, normalize, "int8")
+    bits = as_embeddings(rows, 1.0 if features == "pooled" else 4.0, normalize, "int8")
     torch.testing.assert_close(cosines(bits, bits), cosines(rows, rows), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    "parts", [{}, {"posterior": "vmf", "latent_size": 32}, {"encoder": "convolutional"}], ids=["lstm", "vmf", "conv"]
+)
+@pytest.mark.parametrize("features", ["mean", "centre", "pooled"])
+def test_eight_bits_hold_the_features_of_every_model(parts, features):
+    """Coordinates on a sphere are small, and the states of convolutions large."""
+    vae, texts = build(**parts), random_texts(40)
+    exact, bits = vae.encode(texts, features), vae.encode(texts, features, precision="int8")
+    assert np.mean(np.abs(bits) == 127) < 0.01
+    np.testing.assert_allclose(vae.similarity(bits, bits), vae.similarity(exact, exact), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("features", ["mean_variance", "pooled"])

@@ -133,4 +133,5 @@ def pushing_the_best(name: str | None, private: bool, resume: bool) -> Iterator[
         return
     with PushOnBest(name, private=private, update=resume) as push_on_best:
         yield [push_on_best]
-    note(f"shared as {name}: SeqVAE.from_pretrained({name!r}) in Python")
+    if push_on_best.shared:
+        note(f"shared as {name}: SeqVAE.from_pretrained({name!r}) in Python")

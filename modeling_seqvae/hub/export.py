@@ -112,6 +112,7 @@ def export_onnx(
     others = sorted(path.name for path in target.iterdir() if path.name not in ours) if target.is_dir() else []
     if others:
         raise FileExistsError(f"{target} holds {others[0]!r}, which is not of an export: name a new or an empty folder")
+    vae._require_latent("export the encoder")
     listed = vae.sample(WRITTEN, seed=0) if texts is None else as_list_of_strings(texts)
     if not listed:
         raise ValueError("there are no texts to compare the exported encoder on")

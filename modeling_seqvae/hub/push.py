@@ -25,9 +25,13 @@ from ..training.checkpoint import best_checkpoint, require_undamaged
 from ..training.evaluations import of_its_test_set, of_these_weights
 from ..training.recipe import Recipe
 from ..training.run_directory import HISTORY, RECIPE, require_history
+from ..training.specs import TrainingSpec
 from ..training.trainer import SeqVAETrainer
 
 # The files
+
+WATCHED_BY = ("trackers", "tracker_project", "tracker_options")
+"""Fields of `training` that do not change a run, and may hold folders and accounts."""
 
 CHECKPOINT_FILES = ("*.safetensors", "*.json")
 """Of a checkpoint's folder: weights, configurations and tokenizer. The rest is written anew, or not ours to share."""
@@ -113,7 +117,10 @@ def require_run(run: Path) -> Path:
 
 
 def without_local_paths(recipe: Recipe) -> Recipe:
-    """The recipe without the folders of the machine it ran on: of files elsewhere than in a data folder, the names."""
+    """The recipe without the folders of the machine it ran on: of files elsewhere than in a data folder, the names.
+
+    Nor does it say who watched the run, which may be folders and accounts.
+    """
     corpus = recipe.corpus
     if corpus.files is not None:
         names = {split: name and _without_folder(name) for split, name in corpus.files.model_dump().items()}
@@ -121,7 +128,16 @@ def without_local_paths(recipe: Recipe) -> Recipe:
     if corpus.tokenizer not in (WORDS, BPE) and not hub_name(corpus.tokenizer):
         corpus = corpus.model_copy(update={"tokenizer": GIVEN})  # it is among the files
     source = recipe.encoder_from if recipe.encoder_from and on_the_hub(recipe.encoder_from) else None
-    return recipe.model_copy(update={"data_dir": None, "corpus": corpus, "encoder_from": source, "imports": []})
+    unwatched = {name: TrainingSpec.model_fields[name].default for name in WATCHED_BY}
+    return recipe.model_copy(
+        update={
+            "data_dir": None,
+            "corpus": corpus,
+            "encoder_from": source,
+            "imports": [],
+            "training": recipe.training.model_copy(update=unwatched),
+        }
+    )
 
 
 def _without_folder(path: str) -> str:
@@ -198,6 +214,8 @@ class PushOnBest(Callback):
         self.token = token
         self._worker = ThreadPoolExecutor(1, "push")
         self._waiting: Future[None] | None = None
+        self.shared = False
+        """Whether the newest best that this object was told of is on the hub."""
 
     def __enter__(self) -> Self:
         return self
@@ -212,6 +230,7 @@ class PushOnBest(Callback):
         """Share the best/ and the history of this moment, without samples, which would cost training time."""
         if self._waiting is not None:
             self._waiting.cancel()
+        self.shared = False
         with _errors_as_warnings(), ExitStack() as made:
             copy = Path(made.enter_context(TemporaryDirectory()))  # the next best/ may come before this one is shared
             best = Path(shutil.copytree(run / "best", copy / "best"))
@@ -224,6 +243,7 @@ class PushOnBest(Callback):
         with _errors_as_warnings():
             message = f"Share {shared.title}, so far"
             push_files(shared.files, self.repo_id, commit_message=message, update=True, token=self.token)
+            self.shared = True
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Later wins: training preset, then method, then `--set section.field=value`. A na
 path the user's own YAML.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Recipe(BaseModel):
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
         return [str(Path(module).resolve()) if module.endswith(".py") else module for module in modules]
+
+    @field_validator("encoder_from")
+    @classmethod
+    def _wherever_it_is_read(cls, source: str | None) -> str | None:
+        return str(Path(source).resolve()) if source and Path(source).exists() else source
 
     @field_validator("corpus")
     @classmethod
@@ -416,8 +421,9 @@ def resolve(
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
     if overrides:
         source = "overrides" if isinstance(overrides, Mapping) else "--set"
-        for key, value in overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides):
-            _override(merged, key, value, source)
+        settings = list(overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides))
+        for key, value in settings:
+            _override(merged, key, value, source, {name for name, _ in settings})
         before, recipe = recipe, _checked(merged, source)
         changed = recipe.parts.items() - before.parts.items()
         if changed:  # it is another system than the method's
@@ -434,8 +440,8 @@ def _setting(text: str) -> tuple[str, Any]:
     return key.strip(), yaml_value(value, text)
 
 
-def _override(merged: dict[str, Any], key: str, value: Any, source: str) -> None:
-    """Set one field, such as `training.epochs` or `pretraining.training.epochs`."""
+def _override(merged: dict[str, Any], key: str, value: Any, source: str, given: Collection[str]) -> None:
+    """Set one field, such as `training.epochs` or `pretraining.training.epochs`; `given` are all that are set."""
     *sections, field = key.split(".")
     if not (field and sections and all(sections)):
         raise ValueError(f"{key!r} is not of the form section.field (section.field=value, such as training.epochs=5)")
@@ -448,7 +454,7 @@ def _override(merged: dict[str, Any], key: str, value: Any, source: str) -> None
         place[section] = dict(inner or {})  # a layer's own mapping stays as it is
         place = place[section]
     if sections[-1] == "training":
-        place |= meant({field: value})
+        place |= {name: None for name in meant({field: value}) if ".".join((*sections, name)) not in given}
     place[field] = value
 
 

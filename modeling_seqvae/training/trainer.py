@@ -214,8 +214,6 @@ class SeqVAETrainer:
                     self._train_epoch(bar, update_done)
                     self._end_epoch()
                     table.add(self.history[-1])
-                    if self.finished:
-                        break
                     number, stopped = self._agreed(self.signals.number, self._stopped)
                     self._stop_at(number)
                     if stopped:

@@ -14,7 +14,7 @@ from modeling_seqvae.data.corpus_spec import spec_from_path
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.sharing import OURS, code_files
 from modeling_seqvae.training.checkpoint import load_best, reading_of
-from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.recipe import Recipe, resolve
 
 CHECKPOINT = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 PAPERS = {"README.md", "recipe.yaml", "history.jsonl", "curves.png"}
@@ -178,6 +178,22 @@ def test_of_files_elsewhere_than_in_a_data_folder_the_name_is_kept(path: str, sh
     )
     cleaned = without_local_paths(recipe)
     assert cleaned.corpus.files is not None and cleaned.corpus.files.train == shared and cleaned.data_dir is None
+
+
+def test_who_watched_a_run_and_where_its_encoder_was_are_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeling_seqvae.hub.push import without_local_paths
+
+    (tmp_path / "acme" / "first").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    watched = {"training.trackers": ["wandb"], "training.tracker_options": {"wandb": {"dir": "/home/ann"}}}
+    recipe = resolve("max_pool", "demo", overrides=watched, encoder_from="acme/first")
+    monkeypatch.chdir("/")
+    shared = without_local_paths(recipe)
+    assert shared.training == recipe.training.model_copy(update={"trackers": [], "tracker_options": {}})
+    assert shared.encoder_from is None
+    assert without_local_paths(resolve("max_pool", "demo", encoder_from="user/name")).encoder_from == "user/name"
 
 
 def test_other_files_in_the_folder_of_the_checkpoint_stay_here(make_run: MakeRun) -> None:

@@ -15,6 +15,7 @@ from modeling_seqvae import SeqVAEForTextModeling
 from modeling_seqvae.training import run
 from modeling_seqvae.training.objectives import OBJECTIVES
 from modeling_seqvae.training.recipe import Recipe, resolve
+from modeling_seqvae.training.run_directory import read_history
 from modeling_seqvae.training.trainer import Interrupted, SeqVAETrainer
 
 UNIGRAM_METHOD = "unigram_pretraining_elbo"
@@ -39,6 +40,25 @@ def pretrained(make_recipe, tmp_path_factory):
     directory = tmp_path_factory.mktemp("pretrained") / "run"
     train(recipe, directory)
     return directory
+
+
+def test_a_signal_in_the_last_evaluation_of_the_pretraining_ends_the_run(make_recipe, tmp_path, monkeypatch):
+    end_epoch = SeqVAETrainer._end_epoch
+
+    def signalled(trainer):
+        if trainer.progress.epoch + 1 == trainer.spec.epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+        end_epoch(trainer)
+
+    monkeypatch.setattr(SeqVAETrainer, "_end_epoch", signalled)
+    recipe = make_recipe(*UNIGRAM, method=UNIGRAM_METHOD)
+    with pytest.raises(Interrupted) as ending:
+        train(recipe, tmp_path / "run")
+    assert ending.value.code == 128 + signal.SIGTERM
+    assert len(read_history(tmp_path / "run" / "pretraining")) == 2 and not (tmp_path / "run" / "last").exists()
+    monkeypatch.undo()
+    train(recipe, tmp_path / "run", resume=True)
+    assert len(read_history(tmp_path / "run")) == 2
 
 
 def test_the_main_run_starts_with_the_encoder_of_the_best_pretraining_and_a_fresh_decoder(

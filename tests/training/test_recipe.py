@@ -467,6 +467,11 @@ def test_who_gives_a_rate_means_it(tmp_path):
     assert rate("training.learning_rate=0.003") == 0.003
     assert rate("training.table_options={lr: 0.1, eps: 0.01}") == 0.002
     assert rate("training.learning_rate=0.003", "training.rate_words=1600") == 0.006
+    assert rate("training.rate_words=1600", "training.learning_rate=0.003") == 0.006  # in any order
+    mapping = {"training.rate_words": 1600, "training.learning_rate": 0.003}
+    assert resolve("max_pool", preset="auto", overrides=mapping).settled(3000, 200).training.learning_rate == 0.006
+    both = {"training.updates": [1, 50], "training.epochs": 5}
+    assert resolve("max_pool", preset="fast", overrides=both).training.updates == (1, 50)
     method = tmp_path / "mine.yaml"
     method.write_text("training: {learning_rate: 0.003}\n")
     assert resolve(str(method), "ptb", "auto").settled(3000, 200).training.learning_rate == 0.003
