@@ -182,6 +182,7 @@ def test_a_traversal_from_the_middle_of_a_sphere_warns_that_there_is_none() -> N
     tokenizer = train_tokenizer(["the food was good"])
     config = SeqVAEConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=6, latent_size=Z, posterior="vmf")
     round_one = SeqVAE(SeqVAEForTextModeling(config), tokenizer)
+    round_one.model.generation_config.max_length = 5
     with pytest.warns(UserWarning, match="lie on a sphere, which has no middle"):
         round_one.traverse(None, 1, [-3.0, 0.5])
     with warnings.catch_warnings():
