@@ -10,14 +10,14 @@ from torch import nn
 from modeling_seqvae.registry import OBJECTIVES, POOLINGS
 
 
-@POOLINGS.register("soft_max", sharpness=1.0)
+@POOLINGS.register("soft_max")
 class SoftMaxPool(nn.Module):
     """A mean of the states in which each dimension weighs the words by exp(a h), with a learned sharpness a.
 
     a = 0 is the average; a large a approaches the maximum. It begins at `sharpness`, an option: a field of the model.
     """
 
-    def __init__(self, hidden_size: int, *, sharpness: float):
+    def __init__(self, hidden_size: int, *, sharpness: float = 1.0):
         super().__init__()
         self.sharpness = nn.Parameter(torch.full((hidden_size,), float(sharpness)))
 

@@ -30,8 +30,14 @@ MOST_CONCENTRATION = 100_000
 PARTS = {"encoder": ENCODERS, "pooling_mode": POOLINGS, "posterior": POSTERIORS, "decoder": DECODERS}
 """Fields that name a part, and the parts that there are. In place of a name they take the part itself."""
 
-RESERVED = frozenset(GenerationConfig().to_dict())
-"""What transformers takes out of a configuration, because `generate` has it as an argument."""
+RESERVED = frozenset(GenerationConfig().to_dict()) | {
+    "attn_implementation", "auto_map", "cache_dir", "custom_pipelines", "device_map", "dtype", "experts_implementation",
+    "force_download", "format_version", "gguf_file", "kwargs", "layer_types", "local_files_only", "name_or_path",
+    "num_labels", "output_attentions", "per_layer_config", "proxies", "quantization_config", "revision",
+    "rope_parameters", "rope_scaling", "rope_theta", "self", "state_dict", "subfolder", "token", "torch_dtype",
+    "trust_remote_code", "use_safetensors", "variant",
+}  # fmt: skip
+"""What transformers gives another meaning in a configuration or beside it, such as the arguments of `generate`."""
 
 
 @strict
@@ -189,8 +195,13 @@ class SeqVAEConfig(PreTrainedConfig):
                 value = PARTS[name].name_of(value)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        before = vars(self).get(name)
         super().__setattr__(name, value)
         if name in PARTS:
+            if before is not None and before != value:
+                for option, default in PARTS[name].options.get(before, {}).items():
+                    if vars(self).get(option) == default:  # what nobody has chosen
+                        delattr(self, option)
             self._take_defaults(name)
 
     def _take_defaults(self, field: str) -> None:
@@ -205,14 +216,16 @@ class SeqVAEConfig(PreTrainedConfig):
         for field in fields:
             part = getattr(self, field)
             for option, default in PARTS[field].options.get(part, {}).items():
-                if option in found or option in RESERVED or hasattr(type(self), option):
-                    raise ValueError(f"{field}={part!r} has an option {option!r}, which is the name of something else")
+                if option in found or option in RESERVED or option[0] == "_" or hasattr(type(self), option):
+                    raise ValueError(
+                        f"{field}={part!r} has an option {option!r}, which is the name of something else: rename it"
+                    )
                 found[option] = default
         return found
 
     def options_of(self, *fields: str) -> dict[str, Any]:
         """What is chosen for the options that the parts in these fields have, which are parts of your own."""
-        return {option: getattr(self, option) for option in self._declared(*fields)}
+        return {option: getattr(self, option, default) for option, default in self._declared(*fields).items()}
 
     def validate_sizes(self) -> None:
         """Every width is at least one; a latent of no dimensions is a language model."""

@@ -66,7 +66,9 @@ POOLINGS.update(
 )
 
 
-def build_pooling(mode: str, hidden_size: int, **options: Any) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def build_pooling(
+    mode: str, hidden_size: int, /, **options: Any
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The pool named by `mode`, with its options, ready to call with states (B, T, H) and mask (B, T)."""
     pooling = POOLINGS[mode]
     if isinstance(pooling, type):

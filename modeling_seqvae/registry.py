@@ -1,12 +1,14 @@
 """What a configuration and a recipe choose from by name: parts of the package, and those that modules of yours add."""
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn, TypeVar
@@ -17,6 +19,13 @@ PACKAGE = __name__.rpartition(".")[0]
 """This package; of the copy beside a checkpoint, the one that transformers makes of its folder."""
 
 
+PLAIN = (bool, int, float, str)
+"""Types of an option: what JSON and YAML hold, and give back as it was."""
+
+READ, KEYWORDS = "read", "keywords"
+"""How parts find their options: in the configuration that they are built with, or as keyword arguments."""
+
+
 class Registry(dict[str, Any]):
     """Parts by name. `register` adds one of yours:
 
@@ -24,10 +33,10 @@ class Registry(dict[str, Any]):
     def first_pool(states, mask): ...
     """
 
-    def __init__(self, title: str = "registry", kind: str = "a function or a class", of_model: bool = False) -> None:
+    def __init__(self, title: str = "registry", kind: str = "a function or a class", options: str = "") -> None:
         super().__init__()
         self.title, self.kind = title, kind
-        self.of_model = of_model  # whether its parts are those of a model, which may have options
+        self.takes = options  # whether its parts have options, and how they find them: READ, KEYWORDS, or not
         self.options: dict[str, dict[str, Any]] = {}  # by a part's name, those that it has, with their defaults
         self.fits: Callable[[Any], bool] = callable  # whether something is of that kind; set where that is defined
         self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
@@ -41,21 +50,20 @@ class Registry(dict[str, Any]):
             "CHECKPOINT/MODULE.py imports it"
         )
 
-    def register(self, name: str, **options: bool | int | float | str) -> Callable[[Part], Part]:
-        """A decorator that gives a part a name. `options` are fields of the configuration that it adds, with defaults:
+    def register(self, name: str, /, **options: bool | int | float | str) -> Callable[[Part], Part]:
+        """A decorator that gives a part a name. A part of a model may add fields to the configuration, its options.
 
-        @POOLINGS.register("first", words=3)
-        def first_pool(states, mask, *, words): ...
-
-        An aggregation is given them by keyword; other parts find them in the configuration that they are built with.
+        Those of an aggregation are its keyword-only arguments whose defaults are numbers, words or truth values. Other
+        parts find theirs in the configuration that they are built with: `options` are those, with their defaults.
         Raises ValueError for a name that another part has, for what is no part of this kind, and for an option that is
-        no plain value, or of a part that is none of a model's.
+        no plain value, or that this kind of part does not take so.
         """
         home = sys._getframe(1).f_globals.get("__name__", "")
         for option, default in options.items():
-            if not self.of_model:
-                raise ValueError(f"{self.title}.register({name!r}) takes no options: {option} must be left out")
-            if not isinstance(default, bool | int | float | str):
+            if self.takes != READ:
+                told = "give the argument a default" if self.takes else "an objective's are its keyword-only arguments"
+                raise ValueError(f"{self.title}.register({name!r}) takes no options such as {option}: {told}")
+            if type(default) not in PLAIN:
                 raise ValueError(f"the default of {option} must be a number, a word, True or False, not {default!r}")
 
         def add(part: Part) -> Part:
@@ -65,7 +73,7 @@ class Registry(dict[str, Any]):
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
             self[name] = part
-            self.options[name] = options
+            self.options[name] = _keywords(part, name) if self.takes == KEYWORDS else options
             self.homes[name] = home
             self.given.discard(name)
             return part
@@ -105,17 +113,17 @@ class Registry(dict[str, Any]):
         return name
 
 
-POOLINGS = Registry("POOLINGS", "a function, or a class of modules", of_model=True)
+POOLINGS = Registry("POOLINGS", "a function, or a class of modules", options=KEYWORDS)
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
 ENCODERS = Registry(
     "ENCODERS",
     "a subclass of SeqVAEEncoder that overrides make_layers, run or read, and neither forward nor output",
-    of_model=True,
+    options=READ,
 )
 """The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
-POSTERIORS = Registry("POSTERIORS", of_model=True)
+POSTERIORS = Registry("POSTERIORS", options=READ)
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
-DECODERS = Registry("DECODERS", "a subclass of Decoder", of_model=True)
+DECODERS = Registry("DECODERS", "a subclass of Decoder", options=READ)
 """The values of `SeqVAEConfig.decoder`: subclasses of `decoders.Decoder`."""
 OBJECTIVES = Registry("OBJECTIVES", "a function of the model's output, or a subclass of Elbo")
 """The values of `training.objective`: subclasses of `training.elbo.Elbo`, or functions of the model's output.
@@ -127,6 +135,21 @@ SCHEDULES = Registry("SCHEDULES", "a Schedule")
 """The values of `training.kl_schedule`: a `training.schedules.Schedule` each."""
 SCHEMES = Registry("SCHEMES", "a subclass of JointUpdate")
 """The values of `training.scheme`: subclasses of `training.update.JointUpdate`."""
+
+
+def _keywords(part: Any, name: str) -> dict[str, Any]:
+    """The keyword-only arguments of a function or class whose defaults are plain values, with these.
+
+    Raises ValueError for one without a default: nobody would give it.
+    """
+    try:
+        arguments = [each for each in inspect.signature(part).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    except (TypeError, ValueError):  # of what is not written in Python
+        return {}
+    for each in arguments:
+        if each.default is each.empty:
+            raise ValueError(f"{name!r} has the argument {each.name}, an option, without a default: give it one")
+    return {each.name: each.default for each in arguments if type(each.default) in PLAIN}
 
 
 COPIES: dict[str, str] = {}
@@ -160,6 +183,30 @@ def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
         if is_own(registry, name):
             homes.add(home)
     return [sys.modules[home] for home in sorted(homes)]
+
+
+def texts_of_own(parts: Iterable[tuple[Registry, str]]) -> list[str]:
+    """The source of parts that are none of the package's: of their modules, or of a part that no module registers."""
+    found = []
+    for registry, name in parts:
+        if is_own(registry, name):
+            part, home = registry[name], registry.homes.get(name, registry[name].__module__)
+            alone = name in registry.given or home == "__main__"
+            with suppress(OSError, TypeError):  # of what was typed in
+                found.append(inspect.getsource(part if alone else sys.modules[home]))
+    return found
+
+
+def code_of(imports: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of the file of each module of `import_parts`, imported or not, by the module's name."""
+    found = {}
+    for module in imports:
+        name = Path(module).stem if module.endswith(".py") else module
+        known = sys.modules.get(name) or sys.modules.get(f"{PACKAGE}.{name}")  # or a copy
+        file = Path(getattr(known, "__file__", None) or module)
+        if file.is_file():
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
 
 
 def own_source(module: ModuleType) -> tuple[str, str]:

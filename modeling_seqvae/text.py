@@ -49,6 +49,15 @@ SAMPLED_FROM = {"model": False, "aggregate": True}
 """Where `sample` takes z from, and whether that is the mixture of posteriors rather than p(z)."""
 
 
+OF_TENSORS = {
+    "num_samples": "give n",
+    "generator": "give a seed",
+    **dict.fromkeys(("inputs", "input_ids", "attention_mask", "inputs_embeds"), "give texts, or latents to decode"),
+    "encoder_outputs": "give latents to decode",
+}
+"""Arguments of the model's `generate` and `sample` that mean nothing beside strings, and what does."""
+
+
 class SeqVAE(LatentOperations):
     """A model and its tokenizer: encodes, writes, reconstructs, interpolates and scores strings.
 
@@ -464,6 +473,8 @@ class SeqVAE(LatentOperations):
                 "return_dict_in_generate=True asks for tensors, and here are sentences: call sample or generate of "
                 "SeqVAE.model"
             )
+        for name in OF_TENSORS.keys() & generation_kwargs.keys():
+            raise TypeError(f"{name} is an argument of SeqVAE.model, which takes tensors; here {OF_TENSORS[name]}")
         sentences: list[str] = []
         size = self._size(batch_size)
         options = {"tokenizer": self.tokenizer, **generation_kwargs}

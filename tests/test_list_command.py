@@ -78,7 +78,7 @@ def test_a_preset_s_row_says_its_sizes_and_schedule() -> None:
 def test_a_part_s_row_says_its_options_and_their_defaults() -> None:
     rows = listed("objectives")
     assert rows["free_bits"]["options"] == "nats=0.25 floor='dimension' hinge='batch'" and rows["elbo"]["options"] == ""
-    POOLINGS.register("own", sharpness=2.0, words="few")(lambda states, mask, *, sharpness, words: states[:, 0])
+    POOLINGS.register("own")(lambda states, mask, *, sharpness=2.0, words="few": states[:, 0])
     try:
         assert listed("poolings")["own"]["options"] == "sharpness=2.0 words='few'"
     finally:

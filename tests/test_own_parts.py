@@ -820,3 +820,46 @@ def test_a_scheme_that_could_not_be_saved_and_a_callback_that_is_none_are_told(t
     for wrong in (["a text"], rows.to_iterable_dataset()):
         with pytest.raises(TypeError, match=r"the rows must be a datasets.Dataset"):
             train_on(resolve("max_pool", preset="tiny"), tmp_path / "three", wrong, rows, progress=False)
+
+
+POOL_OF_SHARDS = """from modeling_seqvae.registry import POOLINGS
+
+@POOLINGS.register("of_shards")
+def first_pool(states, mask):
+    return states[:, 0]
+"""
+
+
+def test_features_that_were_half_written_by_other_code_are_not_continued(tmp_path: Path) -> None:
+    from modeling_seqvae import train_tokenizer
+    from modeling_seqvae.evaluation.encoding import encode_to_file
+
+    module = tmp_path / "pool_of_shards.py"
+    module.write_text(POOL_OF_SHARDS, "utf-8")
+    import_parts([str(module)])
+    tokenizer, rows = train_tokenizer(["a b c d"] * 3), Dataset.from_dict({"text": ["a b", "c", "d a"]})
+    config = SeqVAEConfig(
+        vocab_size=len(tokenizer), embedding_size=4, hidden_size=6, latent_size=2, pooling_mode="of_shards"
+    )
+    vae = SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer)
+    encode, calls = vae.encode, 0
+
+    def dies(texts: list[str], *arguments: Any) -> Any:
+        nonlocal calls
+        calls += bool(len(texts))
+        if len(texts) and calls == 2:
+            raise KeyboardInterrupt
+        return encode(texts, *arguments)
+
+    try:
+        vae.encode = dies  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
+        module.write_text(POOL_OF_SHARDS.replace("states[:, 0]", "states[:, 1]"), "utf-8")
+        with pytest.raises(ValueError, match="unfinished job with other model"):
+            encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
+        module.write_text(POOL_OF_SHARDS, "utf-8")
+        encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
+    finally:
+        POOLINGS.pop("of_shards")
+        sys.modules.pop("pool_of_shards")

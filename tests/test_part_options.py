@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling, train_tokenizer
 from modeling_seqvae.decoders import LSTMDecoder
-from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS, Registry
+from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS
+from modeling_seqvae.reproduce.controls import controls
+from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.training.recipe import Recipe, resolve
 from modeling_seqvae.training.run import take_over
 
@@ -18,7 +21,7 @@ IDS = torch.tensor([[1, 5, 6, 7, 2], [1, 4, 2, 0, 0]])
 MASK = (IDS != 0).long()
 
 
-def power_pool(states: torch.Tensor, mask: torch.Tensor, *, exponent: float) -> torch.Tensor:
+def power_pool(states: torch.Tensor, mask: torch.Tensor, *, exponent: float = 2.0) -> torch.Tensor:
     """The power mean of the states' magnitudes over the real tokens."""
     weights = mask.to(states.dtype)[:, :, None]
     return ((states.abs() ** exponent * weights).sum(1) / weights.sum(1)) ** (1 / exponent)
@@ -34,7 +37,7 @@ class GainedDecoder(LSTMDecoder):
 
 @pytest.fixture(autouse=True)
 def parts() -> Iterator[None]:
-    POOLINGS.register("power", exponent=2.0)(power_pool)
+    POOLINGS.register("power")(power_pool)
     DECODERS.register("gained", gain=3, words="few")(GainedDecoder)
     yield
     for registry, name in ((POOLINGS, "power"), (DECODERS, "gained")):
@@ -75,14 +78,35 @@ def test_an_option_is_of_the_type_of_its_default(value: Any) -> None:
         SeqVAEConfig(**SIZES, decoder="gained", gain=3.5)
 
 
-@pytest.mark.parametrize("taken", ["temperature", "hidden_size", "pooling_mode", "to_dict", "model_type"])
+def pool_with(**defaults: Any) -> Any:
+    """An aggregation with these keyword-only arguments."""
+    arguments = ", ".join(f"{name}={default!r}" for name, default in defaults.items())
+    space: dict[str, Any] = {"__name__": __name__}
+    exec(f"def power_pool(states, mask, *, {arguments}):\n    return states[:, 0]", space)
+    return space["power_pool"]
+
+
+TAKEN = """temperature hidden_size pooling_mode to_dict model_type _hidden kwargs format_version auto_map self dtype
+custom_pipelines rope_parameters quantization_config attn_implementation revision"""
+
+
+@pytest.mark.parametrize("taken", TAKEN.split())
 def test_an_option_has_a_name_of_its_own(taken: str) -> None:
-    """Names of what `generate` takes are dropped by transformers from what is saved: the option would be lost."""
-    POOLINGS.register("power", **{taken: 1.0})(power_pool)
+    """transformers drops what `generate` takes, and some more, from what is saved: the option would be lost."""
+    POOLINGS.register("power")(pool_with(**{taken: 1.0}))
     with pytest.raises(
         ValueError, match=f"pooling_mode='power' has an option '{taken}', which is the name of something"
     ):
-        SeqVAEConfig(**SIZES, pooling_mode="power", **({taken: 2.0} if taken == "temperature" else {}))
+        SeqVAEConfig(**SIZES, pooling_mode="power")
+
+
+@pytest.mark.parametrize("name", ["mode", "name", "part", "default"])
+def test_any_other_name_is_free(name: str, tmp_path: Path) -> None:
+    POOLINGS.register("power")(pool_with(**{name: 1.0}))
+    model = SeqVAEForTextModeling(SeqVAEConfig(**SIZES, pooling_mode="power", **{name: 3}))
+    model.encode(IDS, MASK)
+    model.save_pretrained(tmp_path)
+    assert getattr(SeqVAEForTextModeling.from_pretrained(tmp_path).config, name) == 3
 
 
 def test_two_parts_of_a_model_do_not_share_an_option() -> None:
@@ -92,11 +116,40 @@ def test_two_parts_of_a_model_do_not_share_an_option() -> None:
 
 
 def test_what_is_no_plain_value_or_no_part_of_a_model_has_no_options() -> None:
-    with pytest.raises(ValueError, match=r"the default of sizes must be a number, a word, True or False, not \(1, 2\)"):
-        POOLINGS.register("sizes", sizes=(1, 2))  # type: ignore[arg-type]
-    for registry in (OBJECTIVES, Registry("PLAIN")):
-        with pytest.raises(ValueError, match=r"\.register\('mine'\) takes no options: nats must be left out"):
+    for default in ((1, 2), np.float64(2.0), None):
+        with pytest.raises(ValueError, match="the default of size must be a number, a word, True or False, not "):
+            DECODERS.register("sizes", size=default)  # type: ignore[arg-type]
+    for registry, told in ((OBJECTIVES, "its keyword-only arguments"), (POOLINGS, "give the argument a default")):
+        with pytest.raises(ValueError, match=rf"\.register\('mine'\) takes no options such as nats: .*{told}"):
             registry.register("mine", nats=1.0)
+
+
+def test_an_aggregation_that_is_given_itself_has_the_same_options() -> None:
+    def own_pool(states: torch.Tensor, mask: torch.Tensor, *, scale: float = 1.0, how: Any = None) -> torch.Tensor:
+        return states[:, 0] * scale
+
+    torch.manual_seed(0)
+    plain, scaled = (SeqVAEConfig(**SIZES, pooling_mode=own_pool, scale=scale) for scale in (1.0, 3.0))
+    assert scaled.options_of("pooling_mode") == {"scale": 3.0}
+    encoder, other = (SeqVAEForTextModeling(config).get_encoder() for config in (plain, scaled))
+    other.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(other.read(IDS, MASK)[1], 3 * encoder.read(IDS, MASK)[1])
+    with pytest.raises(ValueError, match="'needy' has the argument width, an option, without a default"):
+        POOLINGS.register("needy")(lambda states, mask, *, width: states[:, 0])
+
+
+def test_another_part_begins_with_its_own_defaults() -> None:
+    DECODERS.register("wide", gain=8)(type("WideDecoder", (GainedDecoder,), {"__module__": __name__}))
+    try:
+        config = SeqVAEConfig(**SIZES, decoder="gained")
+        config.decoder = "wide"
+        assert config.gain == 8 and not hasattr(config, "words")
+        chosen = SeqVAEConfig(**SIZES, decoder="gained", gain=5)
+        chosen.decoder = "wide"
+        assert chosen.gain == 5
+    finally:
+        for known in (DECODERS, DECODERS.options, DECODERS.homes):
+            known.pop("wide", None)
 
 
 def test_a_recipe_takes_the_options_of_its_parts_and_no_others(tmp_path: Path) -> None:
@@ -111,6 +164,45 @@ def test_a_recipe_takes_the_options_of_its_parts_and_no_others(tmp_path: Path) -
         resolve("max_pool", "demo", overrides=["model.exponent=4"])
     with pytest.raises(ValueError, match=r"--set: model: 'exponet' is not one of .*, exponent"):
         resolve("max_pool", "demo", overrides=["model.pooling_mode=power", "model.exponet=4"])
+
+
+def test_a_recipe_knows_the_options_that_nobody_gave() -> None:
+    """A later version of a part may have other defaults."""
+    recipe = resolve("max_pool", "demo", overrides=["model.pooling_mode=power"])
+    POOLINGS.register("power")(pool_with(exponent=7.0))
+    later = resolve("max_pool", "demo", overrides=["model.pooling_mode=power"])
+    assert later.differences(recipe) == ["model.exponent is 2.0 there and 7.0 here"]
+
+
+def test_a_part_that_takes_the_place_of_another_has_none_of_its_options(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("model: {pooling_mode: power, exponent: 4.0, decoder: gained, gain: 5}\n")
+    (tmp_path / "derived.yaml").write_text("base: base.yaml\nmodel: {pooling_mode: max}\n")
+    derived = resolve(str(tmp_path / "derived.yaml"), "demo")
+    assert "exponent" not in derived.model and derived.sizes.gain == 5
+    for overrides in (["model.decoder=lstm"], {"model.decoder": LSTMDecoder}):
+        other = resolve(str(tmp_path / "base.yaml"), "demo", overrides=overrides)
+        assert other.sizes.exponent == 4 and "gain" not in other.model
+    for same in ({"model.pooling_mode": "power"}, {"model.pooling_mode": power_pool}):
+        assert resolve(str(tmp_path / "base.yaml"), "demo", overrides=same).sizes.exponent == 4
+
+
+def test_a_pretraining_that_names_the_same_part_keeps_its_options() -> None:
+    overrides = ["model.decoder=gained", "model.gain=5", "pretraining.model.decoder=gained"]
+    stage = resolve("unigram_pretraining", "demo", overrides=overrides).pretraining_recipe()
+    assert stage is not None and stage.sizes.gain == 5
+
+
+def test_an_untrained_control_is_of_the_encoder_with_its_options(tmp_path: Path) -> None:
+    for name, exponent in (("mild", 4.0), ("sharp", 8.0)):
+        text = f"title: {name}\nmodel: {{pooling_mode: power, exponent: {exponent}}}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    methods = [str(tmp_path / f"{name}.yaml") for name in ("mild", "sharp")]
+    found = controls(Request(corpus="yelp_sentiment", preset="tiny"), methods)
+    untrained = [control for control in found if control.name.startswith("untrained") and control.key == "mean"]
+    assert [control.title for control in untrained] == [
+        f"untrained encoder (power, exponent={exponent}): mean" for exponent in (4.0, 8.0)
+    ]
+    assert [control.measurements[0].settings["model"]["exponent"] for control in untrained] == [4.0, 8.0]
 
 
 def test_a_pretraining_with_another_decoder_has_none_of_its_options() -> None:

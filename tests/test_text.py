@@ -681,6 +681,13 @@ def test_nll_does_not_depend_on_batching_and_a_seed_fixes_it(vae):
     assert not np.allclose(vae.nll(texts, 5, seed=None), vae.nll(texts, 5, seed=None), rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["num_samples", "generator", "input_ids", "inputs", "encoder_outputs"])
+def test_an_argument_of_the_model_is_not_taken_for_one_of_strings(vae, name):
+    for write in (vae.sample, lambda **given: vae.decode(np.zeros((1, LATENT)), **given)):
+        with pytest.raises(TypeError, match=rf"{name} is an argument of SeqVAE\.model, which takes tensors; here give"):
+            write(**{name: 5})
+
+
 def test_a_texts_nll_is_the_same_in_every_list(vae):
     texts = random_texts(13)
     expected = vae.nll(texts, num_samples=2)

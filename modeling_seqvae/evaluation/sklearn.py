@@ -17,7 +17,7 @@ from sklearn.utils import Tags
 from ..carried_parts import HUB_ARGUMENTS
 from ..data.files import cached_sha256_of
 from ..loading import best_of
-from ..registry import import_parts
+from ..registry import code_of, import_parts
 from ..text import SeqVAE
 
 LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
@@ -140,11 +140,11 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         return commit
 
     def __getstate__(self) -> dict[str, Any]:
-        """The parameters, and what the checkpoint holds, so that joblib's hash, the key of a memory, knows it."""
+        """The parameters, and what checkpoint and imports hold, so that the key of a memory knows it."""
         state = super().__getstate__().copy()
         for loaded in ("_vae", "_loaded_from", "_resolved"):
             state.pop(loaded, None)
-        return state | {"_hashed": self._content()}
+        return state | {"_hashed": (self._content(), code_of([os.fspath(module) for module in self.imports]))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: value for name, value in state.items() if name != "_hashed"})

@@ -78,7 +78,8 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
 def _shape(method: str, training: Training) -> str:
     """What tells a method's untrained encoder from others: its pooling, and what else its own file sets of it."""
     own = method_settings(method).get("model", {})
-    sizes = [f"{name}={own[name]}" for name in ENCODER if name in own and name != "pooling_mode"]
+    options = _options(training)
+    sizes = [f"{name}={own[name]}" for name in (*ENCODER, *options) if name in own and name != "pooling_mode"]
     return ", ".join([training.recipe.sizes.pooling_mode, *sizes])
 
 
@@ -86,7 +87,12 @@ def _encoder(training: Training) -> dict[str, Any]:
     """The fields of a run's encoder, its pooling said in any case."""
     model = training.recipe.model
     sizes = {name: model[name] for name in ENCODER if name in model}
-    return {**sizes, "pooling_mode": training.recipe.sizes.pooling_mode}
+    return {**sizes, "pooling_mode": training.recipe.sizes.pooling_mode, **_options(training)}
+
+
+def _options(training: Training) -> dict[str, Any]:
+    """The options of a run's encoder and aggregation, where these are parts of one's own."""
+    return training.recipe.sizes.options_of("encoder", "pooling_mode")
 
 
 def _seed(training: Training) -> dict[str, int]:

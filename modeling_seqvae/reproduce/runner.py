@@ -30,7 +30,9 @@ def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1) -> N
     steps = steps_of(name, request)
     left = missing(steps, output_dir)
     note(summary(steps, left))
-    failed = run_steps(left, output_dir, jobs, imports=request.imports) if left else {}
+    of_methods = [module for step in steps if isinstance(step, Training) for module in step.recipe.imports]
+    imports = [*dict.fromkeys([*request.imports, *of_methods])]
+    failed = run_steps(left, output_dir, jobs, imports=imports) if left else {}
     write(name, request, output_dir)
     if failed:
         heading = f"{len(failed)} of {len(steps)} steps failed; the others are kept, and the same command tries again:"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..configuration_seqvae import PARTS
 from ..data.files import read_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -72,12 +73,23 @@ def _put_over(before: Mapping[str, Any], values: Any, section: str, source: str)
         own = {name: _put_over(before.get(name, {}), values[name], f"{section}.{name}", source) for name in parts}
         values = {**values, **own}
     as_meant = meant(values) if section in ("training", "pretraining.training") else {}
-    return {**before, **as_meant, **values}
+    gone = replaced_options(before, values) if section in ("model", "pretraining.model") else ()
+    return {name: value for name, value in {**before, **as_meant}.items() if name not in gone} | dict(values)
 
 
 def meant(fields: Mapping[str, Any]) -> dict[str, None]:
     """The fields of `training` that would change those that are given, if they are not given anew."""
     return {MEANT[name]: None for name in fields if name in MEANT}
+
+
+def replaced_options(model: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
+    """The options of parts of a model whose place others take, but for those that the changes give."""
+    found: set[str] = set()
+    for field in PARTS.keys() & model.keys() & changes.keys():
+        parts, before, after = PARTS[field], model[field], changes[field]
+        if isinstance(before, str) and before != after and parts.get(before) is not after:
+            found |= parts.options.get(before, {}).keys()
+    return found - changes.keys()
 
 
 def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:

@@ -24,7 +24,15 @@ from ..loading import wrong_field
 from ..posteriors import PopulationHead, head_of, require_posterior
 from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
-from .configuration import SECTIONS, meant, merge_into, method_layers, named_settings, require_known
+from .configuration import (
+    SECTIONS,
+    meant,
+    merge_into,
+    method_layers,
+    named_settings,
+    replaced_options,
+    require_known,
+)
 from .elbo import LOSSES
 from .objectives import objective_class
 from .schemes import SCHEMES
@@ -79,10 +87,10 @@ class Recipe(BaseModel):
             known = model_fields(SeqVAEConfig(**{name: fields[name] for name in MODEL_FIELDS if name in fields}))
             for name in fields:
                 require_one_of(name, known)
-            SeqVAEConfig(**fields)
+            options = SeqVAEConfig(**fields).options_of(*PARTS)
         except StrictDataclassError as error:  # no ValueError, which pydantic would gather
             raise ValueError(wrong_field(error)) from None
-        return named(fields, PARTS)
+        return named(fields, PARTS) | options  # which a later version of a part may have other defaults for
 
     @model_validator(mode="after")
     def _model_can_be_trained_so(self) -> "Recipe":
@@ -151,8 +159,8 @@ class Recipe(BaseModel):
         if self.pretraining is None:
             return None
         fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
-        replaced = self.sizes.options_of(*PARTS.keys() & self.pretraining.model.keys())  # these parts' options go too
-        kept = {name: value for name, value in self.model.items() if name not in replaced}
+        gone = replaced_options(self.model, self.pretraining.model)
+        kept = {name: value for name, value in self.model.items() if name not in gone}
         fields["model"] = kept | self.pretraining.model
         shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
         fields["training"] = shared | meant(self.pretraining.training) | self.pretraining.training
@@ -453,6 +461,10 @@ def _override(merged: dict[str, Any], key: str, value: Any, source: str, given: 
             raise ValueError(f"{source} {key}: {section} is one value and has no fields")
         place[section] = dict(inner or {})  # a layer's own mapping stays as it is
         place = place[section]
+    if sections[-1] == "model":
+        for option in replaced_options(place, {field: value}):
+            if ".".join((*sections, option)) not in given:
+                place.pop(option, None)
     if sections[-1] == "training":
         place |= {name: None for name in meant({field: value}) if ".".join((*sections, name)) not in given}
     place[field] = value

@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import inf
@@ -26,7 +26,7 @@ from safetensors.torch import load_file, load_model
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from ..checksums import sha256_of, verify_checksums, write_checksums
+from ..checksums import verify_checksums, write_checksums
 from ..data.columns import tokens_of
 from ..data.files import (
     read_json_lines,
@@ -38,6 +38,7 @@ from ..data.files import (
 )
 from ..loading import RECIPE
 from ..modeling_seqvae import SeqVAEForTextModeling
+from ..registry import code_of
 from .card import card
 from .monitor import PHASES
 from .recipe import Recipe
@@ -292,13 +293,6 @@ def fingerprint(tokenizer: PreTrainedTokenizerBase, *splits: Dataset) -> str:
         for lengths, tokens in tokens_of(split):
             digest.update(lengths.astype(np.int32).tobytes() + tokens.astype(np.int32).tobytes())
     return digest.hexdigest()
-
-
-def code_of(imports: Sequence[str]) -> dict[str, str]:
-    """The SHA-256 of the file of each module that a recipe imports, by the module's name."""
-    names = (Path(module).stem if module.endswith(".py") else module for module in imports)
-    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
-    return {name: sha256_of(Path(file)) for name, file in files.items() if file and Path(file).is_file()}
 
 
 def _count(number: int, thing: str) -> str:

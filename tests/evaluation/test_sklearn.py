@@ -117,6 +117,10 @@ def test_workers_import_the_modules_of_parts_of_ones_own(tmp_path, request):
         SeqVAEVectorizer(checkpoint, imports=("nowhere.py",)).transform(TEXTS)
     with pytest.raises(TypeError, match="imports must be a sequence of modules, not one"):
         SeqVAEVectorizer(checkpoint, imports="parts_of_a_worker").transform(TEXTS)
+    before = joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module]))  # the key of a pipeline's memory
+    assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module])) == before
+    module.write_text(PARTS.replace("states[:, 0]", "states[:, 1]"))
+    assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module])) != before
 
 
 def test_a_clone_has_the_parameters_and_not_the_model(checkpoint):
