@@ -230,9 +230,8 @@ class RunDirectory:
         """Equal texts, and modules of parts, may have come from elsewhere: the recipe then says where they are now."""
         there = Recipe.load(self.path / RECIPE)
         now = there if self.recipe.corpus.in_memory else there.on_the_corpus_of(self.recipe)
-        now = now.model_copy(
-            update={"texts": there.texts or self.recipe.texts, "imports": self.recipe.imports or there.imports}
-        )
+        texts = {**there.texts, **self.recipe.texts}  # others of the same tokens may have taken their place
+        now = now.model_copy(update={"texts": texts, "imports": self.recipe.imports or there.imports})
         self.recipe = self.recipe.on_the_corpus_of(now).model_copy(update={"texts": now.texts})
         self.accelerator.wait_for_everyone()  # all have read before one of them writes
         if self.accelerator.is_main_process and now != there:
