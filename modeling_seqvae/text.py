@@ -1,6 +1,5 @@
 """SeqVAE: a sequence VAE for people who hold strings. Strings in, strings or numpy out."""
 
-import operator
 import os
 import secrets
 import warnings
@@ -42,6 +41,7 @@ from .text_batches import (
     progress_bar,
     prompt_ids,
     read_features,
+    whole_number,
 )
 from .tokenization import decode_sentences
 
@@ -521,7 +521,7 @@ def _generator(seed: int | None) -> torch.Generator:
 
 def _seed(seed: int | None) -> int:
     """The seed, or for None one that no call before has had. Raises ValueError for one that torch or numpy refuse."""
-    seed = secrets.randbits(63) if seed is None else operator.index(seed)
+    seed = secrets.randbits(63) if seed is None else whole_number(seed, "seed")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed must be at least 0 and below 2**63, got {seed}")
     return seed

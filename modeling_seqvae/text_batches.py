@@ -319,6 +319,7 @@ def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """
     if not isinstance(prompt, str):
         raise TypeError(f"prompt must be a string, got {type(prompt).__name__}")
+    require_unicode([prompt], "prompt")
     ids = token_ids([prompt], tokenizer)[0][:-1]
     unknown = ids.count(tokenizer.unk_token_id)
     if unknown:
@@ -357,10 +358,18 @@ def progress_bar(total: int, doing: str, show: bool | None = None, unit: str = "
 
 def at_least(least: int, value: int, name: str) -> int:
     """The value as an int. Raises ValueError for one below `least`, and TypeError for no whole number."""
-    value = operator.index(value)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value
+    number = whole_number(value, name)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def whole_number(value: Any, name: str) -> int:
+    """The value as an int. Raises TypeError for what is none, such as 2.0."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:

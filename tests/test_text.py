@@ -681,6 +681,15 @@ def test_nll_does_not_depend_on_batching_and_a_seed_fixes_it(vae):
     assert not np.allclose(vae.nll(texts, 5, seed=None), vae.nll(texts, 5, seed=None), rtol=1e-5)
 
 
+def test_what_is_no_whole_number_and_no_prompt_is_named(vae):
+    for given in ({"n": 2.0}, {"seed": 1.0}, {"batch_size": "3"}):
+        (name,) = given
+        with pytest.raises(TypeError, match=f"{name} must be a whole number, got {given[name]!r}"):
+            vae.sample(**given)
+    with pytest.raises(ValueError, match=r"prompt\[0\] is not valid Unicode"):
+        vae.sample(prompt="\ud800")
+
+
 @pytest.mark.parametrize("name", ["num_samples", "generator", "input_ids", "inputs", "encoder_outputs"])
 def test_an_argument_of_the_model_is_not_taken_for_one_of_strings(vae, name):
     for write in (vae.sample, lambda **given: vae.decode(np.zeros((1, LATENT)), **given)):
