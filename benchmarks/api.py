@@ -12,11 +12,13 @@ from typing import Any
 from pages import with_region
 
 import modeling_seqvae as package
-from modeling_seqvae import registry
-from modeling_seqvae.data import corpora, corpus_spec, demo
+from modeling_seqvae import decoders, encoders, registry, sharing
+from modeling_seqvae.data import batching, corpora, corpus_spec, demo
 from modeling_seqvae.evaluation import classify, dimensions, encoding, evaluate, positions, scoring
+from modeling_seqvae.explore import opening
 from modeling_seqvae.hub import export, push
-from modeling_seqvae.training import callbacks, checkpoint, recipe, run
+from modeling_seqvae.reproduce import targets
+from modeling_seqvae.training import callbacks, checkpoint, elbo, recipe, run, schedules, update
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 
@@ -25,6 +27,7 @@ SECTIONS: dict[str, list[Any]] = {
     "The model, as in transformers": [package.SeqVAEConfig, package.SeqVAEForTextModeling, package.SeqVAEModel],
     "Training": [
         recipe.resolve,
+        run.train,
         run.train_on,
         package.SeqVAETrainer,
         recipe.Recipe,
@@ -34,7 +37,16 @@ SECTIONS: dict[str, list[Any]] = {
         package.train_bpe_tokenizer,
         package.prepare_tokenizer,
     ],
-    "Texts": [corpora.load_corpus, corpora.read_texts, corpus_spec.spec_from_path, demo.build, demo.true_nll],
+    "Texts": [
+        corpora.load_corpus,
+        corpora.read_texts,
+        corpus_spec.spec_from_path,
+        run.read_corpus,
+        batching.tokenise,
+        batching.collate,
+        demo.build,
+        demo.true_nll,
+    ],
     "Measuring": [
         checkpoint.load_best,
         checkpoint.evaluate_checkpoint,
@@ -47,10 +59,34 @@ SECTIONS: dict[str, list[Any]] = {
         dimensions.dimensions_of,
         dimensions.disentanglement,
     ],
-    "Sharing": [push.push_run, export.export_onnx],
-    "Parts of your own": [registry.Registry, registry.import_parts],
+    "Looking and sharing": [
+        opening.open_explorer,
+        push.push_run,
+        push.PushOnBest,
+        sharing.add_code,
+        export.export_onnx,
+        export.EncoderGraph,
+    ],
+    "Parts of your own": [
+        registry.Registry,
+        registry.import_parts,
+        encoders.SeqVAEEncoder,
+        decoders.Decoder,
+        elbo.Elbo,
+        update.JointUpdate,
+        schedules.Schedule,
+    ],
 }
 """The headings of the page, and what stands under each."""
+
+MAPPINGS = [
+    f"from {module.__name__} import {', '.join(name for name, part in vars(module).items() if part in found)}"
+    for module, found in (
+        (registry, [part for part in vars(registry).values() if isinstance(part, registry.Registry)]),
+        (targets, [targets.TARGETS]),
+    )
+]
+"""The imports of what parts are registered in, by kind."""
 
 METHODS = {package.SeqVAEConfig: (), recipe.Recipe: ("save", "load", "config", "pretraining_recipe", "differences")}
 """Of classes most of whose methods are for this package alone, those that are shown."""
@@ -64,11 +100,14 @@ def reference() -> str:
 def _entry(part: Any) -> str:
     """Where a class or function is imported from, its docstring's first paragraph, and a class's methods."""
     home = package.__name__ if hasattr(package, part.__name__) else part.__module__
-    told = [f"### `{part.__name__}`", f"`from {home} import {part.__name__}`"]
+    imports = MAPPINGS if part is registry.Registry else [f"from {home} import {part.__name__}"]
+    told = [f"### `{part.__name__}`", *(f"`{each}`" for each in imports)]
     if not inspect.isclass(part):
         return "\n\n".join([*told, f"`{_signature(part)}`", _first_paragraph(part)])
     arguments = "\n".join(f"- `{name}`: {meaning}" for name, meaning in _arguments(part))
     methods = "\n".join(f"- `{_signature(method)}`: {_first_paragraph(method)}" for method in _methods(part))
+    if not arguments and part not in (registry.Registry, recipe.Recipe):
+        told.append(f"`{_signature(part)}`")
     lists = (arguments and f"Arguments:\n\n{arguments}", methods and f"Methods:\n\n{methods}")
     return "\n\n".join(filter(None, [*told, _first_paragraph(part), *lists]))
 

@@ -199,9 +199,8 @@ class SeqVAEConfig(PreTrainedConfig):
         super().__setattr__(name, value)
         if name in PARTS:
             if before is not None and before != value:
-                for option, default in PARTS[name].options.get(before, {}).items():
-                    if vars(self).get(option) == default:  # what nobody has chosen
-                        delattr(self, option)
+                for option in PARTS[name].options.get(before, {}).keys() & vars(self).keys():
+                    delattr(self, option)
             self._take_defaults(name)
 
     def _take_defaults(self, field: str) -> None:

@@ -234,10 +234,11 @@ class LatentOperations(ABC):
         start = np.zeros(latent_size, np.float32) if text is None else self.encode([text], features="centre")[0]
         latents = np.repeat(start[None], len(places), axis=0)
         latents[:, number] = places
-        if text is None and not np.allclose(self.model.prior.project(torch.from_numpy(latents)), latents):
+        ones = torch.ones(latent_size)
+        if text is None and not torch.equal(self.model.prior.project(ones), ones):
             warnings.warn(
-                "the latents of this model lie on a sphere, which has no middle: without a text only the sign of a "
-                "value counts, and the sentences of -3 and -1 are the same. Give a text",
+                "the latents of this model lie on a sphere, which has no middle: without a text all values of one sign "
+                "give the same sentence, and 0 is no point of it. Give a text",
                 stacklevel=outside(),
             )
         return self.decode(latents, seed, **generation_kwargs)

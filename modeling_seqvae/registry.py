@@ -27,16 +27,16 @@ READ, KEYWORDS = "read", "keywords"
 
 
 class Registry(dict[str, Any]):
-    """Parts by name. `register` adds one of yours:
+    """Parts by name, to which `register` adds yours.
 
     @POOLINGS.register("first")
     def first_pool(states, mask): ...
     """
 
-    def __init__(self, title: str = "registry", kind: str = "a function or a class", options: str = "") -> None:
+    def __init__(self, title: str = "registry", kind: str = "a function or a class", takes: str = "") -> None:
         super().__init__()
         self.title, self.kind = title, kind
-        self.takes = options  # whether its parts have options, and how they find them: READ, KEYWORDS, or not
+        self.takes = takes  # whether its parts have options, and how they find them: READ, KEYWORDS, or not
         self.options: dict[str, dict[str, Any]] = {}  # by a part's name, those that it has, with their defaults
         self.fits: Callable[[Any], bool] = callable  # whether something is of that kind; set where that is defined
         self.given: set[str] = set()  # names of parts that no module has registered, but that were given themselves
@@ -73,6 +73,7 @@ class Registry(dict[str, Any]):
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")
             self[name] = part
+            _note_code(home)
             self.options[name] = _keywords(part, name) if self.takes == KEYWORDS else options
             self.homes[name] = home
             self.given.discard(name)
@@ -113,17 +114,17 @@ class Registry(dict[str, Any]):
         return name
 
 
-POOLINGS = Registry("POOLINGS", "a function, or a class of modules", options=KEYWORDS)
+POOLINGS = Registry("POOLINGS", "a function, or a class of modules", takes=KEYWORDS)
 """The values of `SeqVAEConfig.pooling_mode`. A part is a function, or a module class built with the hidden size."""
 ENCODERS = Registry(
     "ENCODERS",
     "a subclass of SeqVAEEncoder that overrides make_layers, run or read, and neither forward nor output",
-    options=READ,
+    takes=READ,
 )
 """The values of `SeqVAEConfig.encoder`: subclasses of `encoders.SeqVAEEncoder`."""
-POSTERIORS = Registry("POSTERIORS", options=READ)
+POSTERIORS = Registry("POSTERIORS", takes=READ)
 """The values of `SeqVAEConfig.posterior`: each builds a head from the width of the features and the configuration."""
-DECODERS = Registry("DECODERS", "a subclass of Decoder", options=READ)
+DECODERS = Registry("DECODERS", "a subclass of Decoder", takes=READ)
 """The values of `SeqVAEConfig.decoder`: subclasses of `decoders.Decoder`."""
 OBJECTIVES = Registry("OBJECTIVES", "a function of the model's output, or a subclass of Elbo")
 """The values of `training.objective`: subclasses of `training.elbo.Elbo`, or functions of the model's output.
@@ -151,6 +152,9 @@ def _keywords(part: Any, name: str) -> dict[str, Any]:
             raise ValueError(f"{name!r} has the argument {each.name}, an option, without a default: give it one")
     return {each.name: each.default for each in arguments if type(each.default) in PLAIN}
 
+
+CODE: dict[str, str] = {}
+"""Modules of one's own that have registered parts, and the text of each as it was then."""
 
 COPIES: dict[str, str] = {}
 """Modules that were imported from the copy beside a checkpoint, and the text of each."""
@@ -186,27 +190,53 @@ def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
 
 
 def texts_of_own(parts: Iterable[tuple[Registry, str]]) -> list[str]:
-    """The source of parts that are none of the package's: of their modules, or of a part that no module registers."""
+    """The code that runs of parts that are none of the package's: of their modules, or of a part that no module has."""
     found = []
     for registry, name in parts:
         if is_own(registry, name):
-            part, home = registry[name], registry.homes.get(name, registry[name].__module__)
-            alone = name in registry.given or home == "__main__"
-            with suppress(OSError, TypeError):  # of what was typed in
-                found.append(inspect.getsource(part if alone else sys.modules[home]))
+            home = registry.homes.get(name, registry[name].__module__)
+            if name in registry.given or home == "__main__":
+                with suppress(OSError, TypeError):  # of what was typed in
+                    found.append(inspect.getsource(registry[name]))
+            else:
+                found.append(CODE.get(home) or COPIES.get(home, ""))
     return found
 
 
 def code_of(imports: Sequence[str]) -> dict[str, str]:
-    """The SHA-256 of the file of each module of `import_parts`, imported or not, by the module's name."""
+    """The SHA-256 of the code of each module of `import_parts`, by its name: of what runs, else of what would."""
     found = {}
     for module in imports:
-        name = Path(module).stem if module.endswith(".py") else module
-        known = sys.modules.get(name) or sys.modules.get(f"{PACKAGE}.{name}")  # or a copy
-        file = Path(getattr(known, "__file__", None) or module)
-        if file.is_file():
-            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        path = Path(module)
+        name = path.stem if path.suffix == ".py" else module
+        text = CODE.get(name) or COPIES.get(f"{PACKAGE}.{name}")
+        if text is None:
+            text = _text_of(path if path.suffix == ".py" else _file_of(module))
+        if text is not None:
+            found[name] = hashlib.sha256(text.encode()).hexdigest()
     return found
+
+
+def _note_code(home: str) -> None:
+    """Keep the text of a module that registers a part, which may change on the disk while the module runs."""
+    text = _text_of(getattr(sys.modules.get(home), "__file__", None))
+    if text is not None and not home.startswith(f"{PACKAGE}."):
+        CODE[home] = text
+
+
+def _file_of(module: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return spec.origin if spec else None
+
+
+def _text_of(file: str | Path | None) -> str | None:
+    try:
+        return Path(file).read_text("utf-8") if file else None
+    except (OSError, UnicodeError):
+        return None
 
 
 def own_source(module: ModuleType) -> tuple[str, str]:

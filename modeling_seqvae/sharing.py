@@ -76,7 +76,7 @@ OURS = (
 )  # fmt: skip
 """Patterns of the files that, beside code, this package writes into a repository, and so replaces or removes.
 
-Those for sentence-transformers stay: they fit any model."""
+Those for sentence-transformers stay: they fit any model with a latent."""
 
 SPACE = ("README.md", "app.py", "requirements.txt", "texts.csv", "model/*", "modeling_seqvae/*")
 """The same of a Space, code included."""

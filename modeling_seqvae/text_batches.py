@@ -281,6 +281,11 @@ PRECISIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
 """In what `SeqVAE.encode` returns features (N, D) of a scale: the names and types are sentence-transformers'."""
 
 
+EIGHT_BITS = ("int8", "uint8")
+CUT_SHARE = 0.01
+"""Values above what eight bits hold that are worth a warning: a Gaussian has 0.006% of them."""
+
+
 def largest_of(model: Any, features: str) -> float:
     """The largest value that eight bits hold: four standard deviations of the prior, or the bound of pooled states.
 
@@ -301,6 +306,13 @@ def as_embeddings(rows: torch.Tensor, scale: float, normalize: bool, precision: 
     of_precision = one_of(PRECISIONS, precision, "precision")
     if normalize:
         rows, scale = nn.functional.normalize(rows), 4 / max(1, rows.shape[1]) ** 0.5
+    if precision in EIGHT_BITS and (rows.abs() > scale).float().mean() > CUT_SHARE:
+        warnings.warn(
+            f"more than {CUT_SHARE:.0%} of the values are above {scale:.2g}, the largest that {precision} holds here, "
+            "so that cosines are others: take float32, or normalize_embeddings=True; an encoder of your own says by "
+            "`largest` how large its states are",
+            stacklevel=outside(),
+        )
     return of_precision(rows, scale)
 
 

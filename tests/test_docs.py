@@ -53,7 +53,7 @@ def test_what_the_readme_says_in_words_is_of_the_kept_results():
     assert f"lowers the NLL by {min(lower):.0f} nats" in text
     short, long = rows["yelp_sentiment"]["unigram_pretraining"]["minutes"], [each["minutes"]["mean"] for each in ours]
     assert f"sentences took {min(short['values']):.0f} to {max(short['values']):.0f} minutes on one core" in text
-    assert f"10,000 abstracts {min(long):.0f} to {max(long):.0f}." in text
+    assert f"10,000 abstracts {min(long):.0f} to {max(long):.0f} minutes." in text
 
 
 def test_what_the_page_of_features_says_in_words_is_of_the_kept_results():
@@ -131,9 +131,17 @@ def test_the_page_for_python_is_of_the_code():
     assert api["reference"]() in page, "out of date: run python benchmarks/api.py"
     entries = page.split("### ")[1:]
     assert {entry.splitlines()[0].strip("`") for entry in entries} >= set(modeling_seqvae.__all__)
+    imports = "\n".join(re.findall(r"^`(from .* import .*)`$", page, re.MULTILINE))
+    exec(imports, {})
     for entry in entries:
-        exec(re.search(r"^`(from .* import .*)`$", entry, re.MULTILINE).group(1), {})
         assert len(entry.strip().splitlines()) > 4, f"an entry without a docstring: {entry}"
+    used = r"from (modeling_seqvae\S*) import ([A-Za-z_, ]+)"
+    guides = [ROOT / document for document in DOCUMENTS] + sorted((ROOT / "examples").glob("*.py"))
+    for path in guides:
+        for module, names in re.findall(used, path.read_text("utf-8")):
+            for name in names.split(", ") if module != "modeling_seqvae.cli" else ():
+                there = rf"^from {module}( import .*\b{name}\b|\.{name} import)"
+                assert re.search(there, imports, re.MULTILINE), f"{path}: {name}"
 
 
 def test_the_tables_of_the_performance_pages_are_of_the_committed_measurements():

@@ -1,5 +1,6 @@
 """Parts of one's own: registered by a module, remembered by a run, carried by a checkpoint."""
 
+import importlib
 import json
 import linecache
 import os
@@ -31,6 +32,7 @@ from modeling_seqvae.registry import (
     SCHEDULES,
     SCHEMES,
     Registry,
+    code_of,
     import_parts,
 )
 from modeling_seqvae.sharing import add_code, own_code, own_modules, plain_card
@@ -856,10 +858,22 @@ def test_features_that_were_half_written_by_other_code_are_not_continued(tmp_pat
         with pytest.raises(KeyboardInterrupt):
             encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
         module.write_text(POOL_OF_SHARDS.replace("states[:, 0]", "states[:, 1]"), "utf-8")
+        importlib.reload(sys.modules["pool_of_shards"])
         with pytest.raises(ValueError, match="unfinished job with other model"):
             encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
         module.write_text(POOL_OF_SHARDS, "utf-8")
+        importlib.reload(sys.modules["pool_of_shards"])
+        module.write_text("changed, and not imported again", "utf-8")
         encode_to_file(vae, rows, tmp_path / "a.npy", shard_rows=1)
     finally:
         POOLINGS.pop("of_shards")
         sys.modules.pop("pool_of_shards")
+
+
+def test_the_code_of_a_module_is_known_before_it_is_imported_by_path_or_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "not_yet_imported.py").write_text("", "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    by_name, by_path = code_of(["not_yet_imported"]), code_of([str(tmp_path / "not_yet_imported.py")])
+    assert by_name == by_path != {} and code_of(["nowhere", "nowhere.py"]) == {}

@@ -11,6 +11,7 @@ import torch
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling, train_tokenizer
 from modeling_seqvae.decoders import LSTMDecoder
 from modeling_seqvae.registry import DECODERS, OBJECTIVES, POOLINGS
+from modeling_seqvae.reproduce import runner
 from modeling_seqvae.reproduce.controls import controls
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.training.recipe import Recipe, resolve
@@ -144,9 +145,8 @@ def test_another_part_begins_with_its_own_defaults() -> None:
         config = SeqVAEConfig(**SIZES, decoder="gained")
         config.decoder = "wide"
         assert config.gain == 8 and not hasattr(config, "words")
-        chosen = SeqVAEConfig(**SIZES, decoder="gained", gain=5)
-        chosen.decoder = "wide"
-        assert chosen.gain == 5
+        config.gain, config.decoder = 5, "lstm"
+        assert not hasattr(config, "gain")
     finally:
         for known in (DECODERS, DECODERS.options, DECODERS.homes):
             known.pop("wide", None)
@@ -219,3 +219,15 @@ def test_an_encoder_with_another_option_is_not_taken_over(tmp_path: Path) -> Non
     SeqVAE(SeqVAEForTextModeling(config).eval(), tokenizer).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"it has exponent 3\.0 for 2\.0"):
         take_over(SeqVAEForTextModeling(SeqVAEConfig(**SIZES, pooling_mode="power")), str(tmp_path))
+
+
+def test_the_modules_of_methods_are_imported_for_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of measurements too, which have no recipe."""
+    (tmp_path / "parts_of_steps.py").write_text("")
+    (tmp_path / "own.yaml").write_text("imports: [parts_of_steps.py]\nmodel: {pooling_mode: power}\n")
+    given: list[list[str]] = []
+    monkeypatch.setattr(runner, "run_steps", lambda *arguments, imports: given.append(imports) or {})
+    monkeypatch.setattr(runner, "write", lambda *arguments: None)
+    request = Request(methods=(str(tmp_path / "own.yaml"), "max_pool"), corpus="demo", preset="tiny")
+    runner.reproduce("table1", request, tmp_path / "out")
+    assert given == [[str(tmp_path / "parts_of_steps.py")]]

@@ -62,10 +62,14 @@ def kept_of(source: Path | Dataset | Sequence[str], names: Names = None, labelle
 def require_column(path: Path, name: str | None) -> None:
     """Raise ValueError for a name that is no column of a table, though nothing is read from it.
 
-    Lines have no names, and what else a file may lack is told where it is read.
+    JSON is read up to the first object that has it. Lines have no names, and what else a file may lack is told where it
+    is read.
     """
-    if name is not None and path.suffix.lower() in _READERS.keys() - {".txt"} and path.stat().st_size:
-        with explained(path):
+    suffix = path.suffix.lower()
+    if name is None or suffix not in _READERS.keys() - {".txt"} or not path.stat().st_size:
+        return
+    with explained(path):
+        if suffix not in (".json", ".jsonl") or not any(name in record for _, record in records(path)):
             kept_of(path, [name])
 
 

@@ -116,14 +116,17 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         asked, content = self._asked(), self._content()
         if getattr(self, "_loaded_from", None) != (asked, content):
             source, options = asked
-            if isinstance(self.imports, str | os.PathLike):
-                raise TypeError(f"imports must be a sequence of modules, not one: [{os.fspath(self.imports)!r}]")
-            import_parts([os.fspath(module) for module in self.imports])
+            import_parts(self._modules())
             if content is not None and not Path(source).exists():
                 options = {**options, "revision": content}
             self._vae = SeqVAE.from_pretrained(source, **options)
             self._loaded_from = (asked, content)
         return self._vae
+
+    def _modules(self) -> list[str]:
+        if isinstance(self.imports, str | os.PathLike):
+            raise TypeError(f"imports must be a sequence of modules, not one: [{os.fspath(self.imports)!r}]")
+        return [os.fspath(module) for module in self.imports]
 
     def _asked(self) -> tuple[str, dict[str, Any]]:
         return os.fspath(self.id_or_path), {name: getattr(self, name) for name in LOADING}
@@ -144,7 +147,7 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         state = super().__getstate__().copy()
         for loaded in ("_vae", "_loaded_from", "_resolved"):
             state.pop(loaded, None)
-        return state | {"_hashed": (self._content(), code_of([os.fspath(module) for module in self.imports]))}
+        return state | {"_hashed": (self._content(), code_of(self._modules()))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: value for name, value in state.items() if name != "_hashed"})

@@ -129,6 +129,10 @@ def without_local_paths(recipe: Recipe) -> Recipe:
         corpus = corpus.model_copy(update={"tokenizer": GIVEN})  # it is among the files
     source = recipe.encoder_from if recipe.encoder_from and on_the_hub(recipe.encoder_from) else None
     unwatched = {name: TrainingSpec.model_fields[name].default for name in WATCHED_BY}
+    stage = recipe.pretraining
+    if stage is not None:
+        alone = {name: value for name, value in stage.training.items() if name not in WATCHED_BY}
+        stage = stage.model_copy(update={"training": alone})
     return recipe.model_copy(
         update={
             "data_dir": None,
@@ -136,6 +140,7 @@ def without_local_paths(recipe: Recipe) -> Recipe:
             "encoder_from": source,
             "imports": [],
             "training": recipe.training.model_copy(update=unwatched),
+            "pretraining": stage,
         }
     )
 
@@ -240,6 +245,7 @@ class PushOnBest(Callback):
             self._waiting.add_done_callback(lambda done: kept.close())  # shared or passed over
 
     def _push(self, shared: Contents) -> None:
+        self.shared = False  # an older one may have been under way
         with _errors_as_warnings():
             message = f"Share {shared.title}, so far"
             push_files(shared.files, self.repo_id, commit_message=message, update=True, token=self.token)

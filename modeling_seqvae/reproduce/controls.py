@@ -78,9 +78,11 @@ def controls(request: Request, methods: Sequence[str]) -> list[Control]:
 def _shape(method: str, training: Training) -> str:
     """What tells a method's untrained encoder from others: its pooling, and what else its own file sets of it."""
     own = method_settings(method).get("model", {})
-    options = _options(training)
-    sizes = [f"{name}={own[name]}" for name in (*ENCODER, *options) if name in own and name != "pooling_mode"]
-    return ", ".join([training.recipe.sizes.pooling_mode, *sizes])
+    sizes = [f"{name}={own[name]}" for name in ENCODER if name in own and name != "pooling_mode"]
+    config = training.recipe.sizes
+    plain = SeqVAEConfig(encoder=config.encoder, pooling_mode=config.pooling_mode)
+    options = [f"{name}={value}" for name, value in _options(training).items() if value != getattr(plain, name)]
+    return ", ".join([config.pooling_mode, *sizes, *options])
 
 
 def _encoder(training: Training) -> dict[str, Any]:

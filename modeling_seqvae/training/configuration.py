@@ -62,34 +62,38 @@ def merge_into(merged: dict[str, Any], layer: Mapping[str, Any], source: str) ->
     """
     require_known(layer, SECTIONS, source)
     for section, values in layer.items():
-        merged[section] = _put_over(merged.get(section, {}), values, section, source)
+        merged[section] = _merged(merged.get(section, {}), values, section, source)
 
 
-def _put_over(before: Mapping[str, Any], values: Any, section: str, source: str) -> dict[str, Any]:
+def _merged(before: Mapping[str, Any], values: Any, section: str, source: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ValueError(f"{source}: {section} must hold fields, as in `{section}: {{field: value}}`")
     if section == "pretraining":
         parts = [name for name in ("model", "training") if name in values]
-        own = {name: _put_over(before.get(name, {}), values[name], f"{section}.{name}", source) for name in parts}
+        own = {name: _merged(before.get(name, {}), values[name], f"{section}.{name}", source) for name in parts}
         values = {**values, **own}
-    as_meant = meant(values) if section in ("training", "pretraining.training") else {}
-    gone = replaced_options(before, values) if section in ("model", "pretraining.model") else ()
+    return put_over(before, values, section)
+
+
+def put_over(before: Mapping[str, Any], values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The fields of a section, such as `pretraining.model`, with these put over them.
+
+    What would change a given field of `training` is null, if it is not given as well (`MEANT`). Of a model, the options
+    of a part whose place another one takes are gone, if they are not given anew.
+    """
+    kind = section.rpartition(".")[2]
+    as_meant = {MEANT[name]: None for name in values if name in MEANT} if kind == "training" else {}
+    gone = _options_of_replaced(before, values) if kind == "model" else ()
     return {name: value for name, value in {**before, **as_meant}.items() if name not in gone} | dict(values)
 
 
-def meant(fields: Mapping[str, Any]) -> dict[str, None]:
-    """The fields of `training` that would change those that are given, if they are not given anew."""
-    return {MEANT[name]: None for name in fields if name in MEANT}
-
-
-def replaced_options(model: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
-    """The options of parts of a model whose place others take, but for those that the changes give."""
+def _options_of_replaced(model: Mapping[str, Any], changes: Mapping[str, Any]) -> set[str]:
     found: set[str] = set()
     for field in PARTS.keys() & model.keys() & changes.keys():
         parts, before, after = PARTS[field], model[field], changes[field]
         if isinstance(before, str) and before != after and parts.get(before) is not after:
             found |= parts.options.get(before, {}).keys()
-    return found - changes.keys()
+    return found
 
 
 def method_layers(name: str) -> list[tuple[dict[str, Any], str]]:

@@ -4,7 +4,7 @@ Later wins: training preset, then method, then `--set section.field=value`. A na
 path the user's own YAML.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,7 @@ from ..loading import wrong_field
 from ..posteriors import PopulationHead, head_of, require_posterior
 from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
-from .configuration import (
-    SECTIONS,
-    meant,
-    merge_into,
-    method_layers,
-    named_settings,
-    replaced_options,
-    require_known,
-)
+from .configuration import SECTIONS, merge_into, method_layers, named_settings, put_over, require_known
 from .elbo import LOSSES
 from .objectives import objective_class
 from .schemes import SCHEMES
@@ -159,11 +151,9 @@ class Recipe(BaseModel):
         if self.pretraining is None:
             return None
         fields = self.model_dump() | {"pretraining": None, "title": f"{self.title}, pretraining"}
-        gone = replaced_options(self.model, self.pretraining.model)
-        kept = {name: value for name, value in self.model.items() if name not in gone}
-        fields["model"] = kept | self.pretraining.model
+        fields["model"] = put_over(self.model, self.pretraining.model, "model")
         shared = {name: value for name, value in fields["training"].items() if name not in OF_THE_MAIN_RUN}
-        fields["training"] = shared | meant(self.pretraining.training) | self.pretraining.training
+        fields["training"] = put_over(shared, self.pretraining.training, "training")
         return Recipe.model_validate(fields)
 
     @property
@@ -429,9 +419,15 @@ def resolve(
         recipe = _checked(merged, source)  # after each layer, so that an error names the file it stands in
     if overrides:
         source = "overrides" if isinstance(overrides, Mapping) else "--set"
-        settings = list(overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides))
-        for key, value in settings:
-            _override(merged, key, value, source, {name for name, _ in settings})
+        changes: dict[tuple[str, ...], dict[str, Any]] = {}
+        for key, value in overrides.items() if isinstance(overrides, Mapping) else map(_setting, overrides):
+            *sections, field = key.split(".")
+            if not (field and sections and all(sections)):
+                form = "section.field (section.field=value, such as training.epochs=5)"
+                raise ValueError(f"{key!r} is not of the form {form}")
+            changes.setdefault(tuple(sections), {})[field] = value
+        for place, fields in changes.items():
+            _override(merged, place, fields, source)
         before, recipe = recipe, _checked(merged, source)
         changed = recipe.parts.items() - before.parts.items()
         if changed:  # it is another system than the method's
@@ -448,26 +444,18 @@ def _setting(text: str) -> tuple[str, Any]:
     return key.strip(), yaml_value(value, text)
 
 
-def _override(merged: dict[str, Any], key: str, value: Any, source: str, given: Collection[str]) -> None:
-    """Set one field, such as `training.epochs` or `pretraining.training.epochs`; `given` are all that are set."""
-    *sections, field = key.split(".")
-    if not (field and sections and all(sections)):
-        raise ValueError(f"{key!r} is not of the form section.field (section.field=value, such as training.epochs=5)")
+def _override(merged: dict[str, Any], sections: Sequence[str], fields: Mapping[str, Any], source: str) -> None:
+    """Set fields of a section, such as ("training",) or ("pretraining", "training")."""
     require_known({sections[0]: {}}, SECTIONS, source)
     place = merged
-    for section in sections:
+    for number, section in enumerate(sections, start=1):
         inner = place.get(section)
         if inner is not None and not isinstance(inner, Mapping):
+            key = ".".join([*sections, next(iter(fields))])
             raise ValueError(f"{source} {key}: {section} is one value and has no fields")
-        place[section] = dict(inner or {})  # a layer's own mapping stays as it is
+        new = dict(inner or {})  # a layer's own mapping stays as it is
+        place[section] = put_over(new, fields, ".".join(sections)) if number == len(sections) else new
         place = place[section]
-    if sections[-1] == "model":
-        for option in replaced_options(place, {field: value}):
-            if ".".join((*sections, option)) not in given:
-                place.pop(option, None)
-    if sections[-1] == "training":
-        place |= {name: None for name in meant({field: value}) if ".".join((*sections, name)) not in given}
-    place[field] = value
 
 
 def _checked(merged: dict[str, Any], source: str, **sources: str) -> Recipe:

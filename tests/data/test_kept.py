@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from modeling_seqvae.data import kept as module
 from modeling_seqvae.data.corpora import read_texts
 from modeling_seqvae.data.corpus_spec import Reading
-from modeling_seqvae.data.kept import JSON, kept_of
+from modeling_seqvae.data.kept import JSON, kept_of, require_column
 
 
 def read(kept) -> dict[str, list]:
@@ -102,6 +102,16 @@ def test_a_data_set_keeps_its_columns():
     features = Features({"text": Value("string"), "stars": ClassLabel(names=["bad", "good"])})
     rows = Dataset.from_dict({"text": ["a", "b", "c"], "stars": [1, 0, 1]}, features).select([2, 0, 1])
     assert read(kept_of(rows)) == {"text": ["c", "a", "b"], "stars": [1, 1, 0]}
+
+
+def test_a_column_is_looked_for_up_to_the_first_row_that_has_it(tmp_path):
+    """What is behind a limit is not looked at."""
+    (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": "b", "stars": 1}\n{oops\n')
+    require_column(tmp_path / "a.jsonl", "stars")
+    with pytest.raises(ValueError, match="line 3 is not JSON"):
+        require_column(tmp_path / "a.jsonl", "star")
+    require_column(tmp_path / "a.txt", "stars")
+    require_column(tmp_path / "a.jsonl", None)
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):

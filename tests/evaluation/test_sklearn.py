@@ -1,6 +1,8 @@
+import importlib
 import json
 import pickle
 import shutil
+import sys
 import warnings
 
 import joblib
@@ -120,7 +122,12 @@ def test_workers_import_the_modules_of_parts_of_ones_own(tmp_path, request):
     before = joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module]))  # the key of a pipeline's memory
     assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module])) == before
     module.write_text(PARTS.replace("states[:, 0]", "states[:, 1]"))
+    assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module])) == before  # the code that runs is the old one
+    importlib.reload(sys.modules["parts_of_a_worker"])
     assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=[module])) != before
+    assert joblib.hash(SeqVAEVectorizer(checkpoint, imports=["parts_of_a_worker"])) != joblib.hash(
+        SeqVAEVectorizer(checkpoint)
+    )
 
 
 def test_a_clone_has_the_parameters_and_not_the_model(checkpoint):

@@ -193,6 +193,9 @@ def test_who_watched_a_run_and_where_its_encoder_was_are_not_told(
     shared = without_local_paths(recipe)
     assert shared.training == recipe.training.model_copy(update={"trackers": [], "tracker_options": {}})
     assert shared.encoder_from is None
+    of_stage = {f"pretraining.{field}": value for field, value in watched.items()}
+    stage = without_local_paths(resolve("unigram_pretraining", "demo", overrides=of_stage)).pretraining
+    assert stage is not None and "tracker_options" not in stage.training and stage.training["epochs"]
     assert without_local_paths(resolve("max_pool", "demo", encoder_from="user/name")).encoder_from == "user/name"
 
 

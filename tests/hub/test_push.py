@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from modeling_seqvae.sharing import code_files
+from modeling_seqvae.sharing import SharingError, code_files
 
 MakeRun = Callable[..., Path]
 PAPERS = {"README.md", "recipe.yaml", "history.jsonl", "curves.png"}
@@ -326,6 +327,32 @@ def test_every_best_of_a_training_is_shared_or_passed_over_for_a_newer_one(
     assert shared == [best for best in bests if best in shared] and shared[-1] == "third"
     assert commits[-1].message == "Share SeqVAE + Attention on demo, so far"
     assert hub.repos["user/training"].private
+
+
+def test_an_older_best_that_is_shared_late_does_not_stand_for_the_newest(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeling_seqvae.hub import push as pushing
+
+    begun, go_on, told = Event(), Event(), []
+
+    def slow_then_failing(*arguments: Any, **options: Any) -> None:
+        told.append(options)
+        begun.set()
+        if len(told) == 1:
+            assert go_on.wait(60)
+            return
+        raise SharingError("the hub hung up")
+
+    monkeypatch.setattr(pushing, "prepare_repository", lambda *arguments, **options: None)
+    monkeypatch.setattr(pushing, "push_files", slow_then_failing)
+    run = make_run()
+    with pytest.warns(UserWarning, match="the hub hung up"), pushing.PushOnBest("user/slow") as push:
+        push.share(run)
+        assert begun.wait(60)
+        push.share(run)
+        go_on.set()
+    assert len(told) == 2 and not push.shared
 
 
 TRAIN = [
