@@ -162,8 +162,18 @@ COPIES: dict[str, str] = {}
 
 def is_own(registry: Registry, name: str) -> bool:
     """Whether a part is none of the package's. Raises ValueError for a name that nobody has registered."""
-    home = registry.homes.get(name) or registry[name].__module__
+    home = _home_of(registry, name)
     return name in registry.given or home in COPIES or not home.startswith(f"{PACKAGE}.")
+
+
+def _home_of(registry: Registry, name: str) -> str:
+    """The module that has registered a part, or else of its definition."""
+    return registry.homes.get(name) or registry[name].__module__
+
+
+def _is_known_here_alone(registry: Registry, name: str) -> bool:
+    """Whether no module that another process could import registers a part."""
+    return name in registry.given or _home_of(registry, name) == "__main__"
 
 
 def is_of_package(name: str) -> bool:
@@ -178,14 +188,13 @@ def modules_of(parts: Iterable[tuple[Registry, str]]) -> list[ModuleType]:
     """
     homes = set()
     for registry, name in parts:
-        home = registry.homes.get(name) or registry[name].__module__
-        if name in registry.given or home == "__main__":
+        if _is_known_here_alone(registry, name):
             raise ValueError(
                 f"{name!r} is known in this process alone: let a module register it, a file that is imported, with a "
                 f"decorator such as @{registry.title}.register({name!r})"
             )
         if is_own(registry, name):
-            homes.add(home)
+            homes.add(_home_of(registry, name))
     return [sys.modules[home] for home in sorted(homes)]
 
 
@@ -193,13 +202,14 @@ def texts_of_own(parts: Iterable[tuple[Registry, str]]) -> list[str]:
     """The code that runs of parts that are none of the package's: of their modules, or of a part that no module has."""
     found = []
     for registry, name in parts:
-        if is_own(registry, name):
-            home = registry.homes.get(name, registry[name].__module__)
-            if name in registry.given or home == "__main__":
-                with suppress(OSError, TypeError):  # of what was typed in
-                    found.append(inspect.getsource(registry[name]))
-            else:
-                found.append(CODE.get(home) or COPIES.get(home, ""))
+        if not is_own(registry, name):
+            continue
+        if _is_known_here_alone(registry, name):
+            with suppress(OSError, TypeError):  # of what was typed in
+                found.append(inspect.getsource(registry[name]))
+        else:
+            home = _home_of(registry, name)
+            found.append(CODE.get(home) or COPIES.get(home, ""))
     return found
 
 

@@ -35,7 +35,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
     `id_or_path`, `device` or an argument for the hub, and where other files have taken the place of the checkpoint's.
     A name on the hub is resolved to a commit once for each copy. With a `memory` in the pipeline, a search over a
     classifier's own parameters encodes the training texts of each fold once; those it scores on are encoded for every
-    candidate. What the checkpoint holds is part of the memory's key: one that was trained again is encoded again.
+    candidate. What the checkpoint holds, and the code of `imports`, is part of the memory's key: with a model that was
+    trained again, or with other code, texts are encoded again.
 
     Args:
         id_or_path: Folder, run (its best/) or model id on the hub. (A loaded SeqVAE: write it with `save_pretrained`

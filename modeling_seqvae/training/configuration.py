@@ -45,7 +45,10 @@ def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
 
 
 def method_settings(name: str) -> dict[str, Any]:
-    """The title and the sections of a method's file, over those of the file of its `base` where it has one."""
+    """The title and the sections of a method's file, over those of the file of its `base` where it has one.
+
+    Nothing is imported: options of parts that are not known yet are no more than fields.
+    """
     merged: dict[str, Any] = {}
     for layer, source in method_layers(name):
         merged["title"] = layer.pop("title")
