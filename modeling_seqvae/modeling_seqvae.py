@@ -55,6 +55,13 @@ class SeqVAEPreTrainedModel(PreTrainedModel):
     # Losses are nats per sentence: a Trainer must average them over accumulation steps and processes itself.
     accepts_loss_kwargs = False
 
+    @property
+    def device(self) -> torch.device:
+        """As in transformers; where weights lie elsewhere, as a `device_map` can have it, the one that computes."""
+        device, hook = super().device, getattr(self, "_hf_hook", None)
+        computing = getattr(hook, "execution_device", None)
+        return torch.device(computing) if device.type == "meta" and computing is not None else device
+
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any

@@ -685,6 +685,17 @@ def test_nll_does_not_depend_on_batching_and_a_seed_fixes_it(vae):
     assert not np.allclose(vae.nll(texts, 5, seed=None), vae.nll(texts, 5, seed=None), rtol=1e-5)
 
 
+@pytest.mark.parametrize("placed", [{"": "disk"}, {"model.encoder": "disk", "model.decoder": "cpu", "lm_head": "cpu"}])
+def test_weights_on_the_disk_give_the_same_values(vae, checkpoint, tmp_path, placed):
+    offloaded = SeqVAE.from_pretrained(checkpoint, device_map=placed, offload_folder=tmp_path / "weights")
+    texts = random_texts(3)
+    np.testing.assert_allclose(offloaded.encode(texts), vae.encode(texts), atol=1e-6)
+    np.testing.assert_allclose(offloaded.nll(texts, 5), vae.nll(texts, 5), atol=1e-4)
+    assert offloaded.reconstruct(texts) == vae.reconstruct(texts) and offloaded.sample(2, seed=0) == vae.sample(
+        2, seed=0
+    )
+
+
 def test_what_is_no_whole_number_and_no_prompt_is_named(vae):
     for given in ({"n": 2.0}, {"seed": 1.0}, {"batch_size": "3"}):
         (name,) = given
