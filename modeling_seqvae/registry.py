@@ -138,13 +138,18 @@ SCHEMES = Registry("SCHEMES", "a subclass of JointUpdate")
 """The values of `training.scheme`: subclasses of `training.update.JointUpdate`."""
 
 
+def keyword_arguments(part: Any) -> list[inspect.Parameter]:
+    """The keyword-only arguments of a function or class: the options of an aggregation and of an objective."""
+    return [each for each in inspect.signature(part).parameters.values() if each.kind is each.KEYWORD_ONLY]
+
+
 def _keywords(part: Any, name: str) -> dict[str, Any]:
     """The keyword-only arguments of a function or class whose defaults are plain values, with these.
 
     Raises ValueError for one without a default: nobody would give it.
     """
     try:
-        arguments = [each for each in inspect.signature(part).parameters.values() if each.kind is each.KEYWORD_ONLY]
+        arguments = keyword_arguments(part)
     except (TypeError, ValueError):  # of what is not written in Python
         return {}
     for each in arguments:
@@ -229,8 +234,10 @@ def code_of(imports: Sequence[str]) -> dict[str, str]:
 
 def _note_code(home: str) -> None:
     """Keep the text of a module that registers a part, which may change on the disk while the module runs."""
+    if home.startswith(f"{PACKAGE}."):
+        return
     text = _text_of(getattr(sys.modules.get(home), "__file__", None))
-    if text is not None and not home.startswith(f"{PACKAGE}."):
+    if text is not None:
         CODE[home] = text
 
 

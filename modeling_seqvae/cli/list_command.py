@@ -132,13 +132,10 @@ def _choices(choices: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def _options(choices: Mapping[str, Any], name: str) -> str:
     """What a part can be told, with the defaults: fields of the model, or an objective's `objective_options`."""
-    from ..registry import OBJECTIVES, Registry
+    from ..registry import OBJECTIVES, Registry, keyword_arguments
 
     if choices is OBJECTIVES:
-        arguments = inspect.signature(choices[name]).parameters.values()
-        return " ".join(
-            str(each.replace(annotation=each.empty)) for each in arguments if each.kind is each.KEYWORD_ONLY
-        )
+        return " ".join(str(each.replace(annotation=each.empty)) for each in keyword_arguments(choices[name]))
     of_model = choices.options.get(name, {}) if isinstance(choices, Registry) else {}
     return " ".join(f"{option}={default!r}" for option, default in of_model.items())
 

@@ -4,7 +4,6 @@
 sum of the same parts may be a function (`registry.OBJECTIVES`).
 """
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from accelerate import Accelerator
 from pydantic import ConfigDict, ValidationError, create_model
 
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..registry import OBJECTIVES, subclass_of
+from ..registry import OBJECTIVES, keyword_arguments, subclass_of
 from .elbo import Autoencoder, Elbo
 from .free_bits import FreeBits, MinimumRate
 from .ivae import IVae, IVaeMI
@@ -73,8 +72,7 @@ def checked_objective_options(name: str, options: Mapping[str, Any]) -> dict[str
             Any if each.annotation is each.empty else each.annotation,
             ... if each.default is each.empty else each.default,
         )
-        for each in inspect.signature(part).parameters.values()
-        if each.kind is each.KEYWORD_ONLY
+        for each in keyword_arguments(part)
     }
     for option in options:
         if option not in known:
