@@ -10,6 +10,7 @@ from .encoders import ENCODERS
 from .imported_parts import MODULES  # noqa: F401  (what they register comes with the import)
 from .pooling import POOLINGS
 from .posteriors import POSTERIORS
+from .registry import Registry
 
 FORMAT_VERSION = 2
 """What the fields and weights of a checkpoint mean. It rises when older code would misread what newer code writes.
@@ -199,7 +200,7 @@ class SeqVAEConfig(PreTrainedConfig):
         super().__setattr__(name, value)
         if name in PARTS:
             if before is not None and before != value:
-                for option in PARTS[name].options.get(before, {}).keys() & vars(self).keys():
+                for option in PARTS[name].options_of(before).keys() & vars(self).keys():
                     delattr(self, option)
             self._take_defaults(name)
 
@@ -214,13 +215,17 @@ class SeqVAEConfig(PreTrainedConfig):
         found: dict[str, Any] = {}
         for field in fields:
             part = getattr(self, field)
-            for option, default in PARTS[field].options.get(part, {}).items():
+            for option, default in PARTS[field].options_of(part).items():
                 if option in found or option in RESERVED or option[0] == "_" or hasattr(type(self), option):
                     raise ValueError(
                         f"{field}={part!r} has an option {option!r}, which is the name of something else: rename it"
                     )
                 found[option] = default
         return found
+
+    def chosen_parts(self) -> list[tuple[Registry, str]]:
+        """The parts that this configuration names: the registry and the name of each."""
+        return [(parts, getattr(self, field)) for field, parts in PARTS.items()]
 
     def options_of(self, *fields: str) -> dict[str, Any]:
         """What is chosen for the options that the parts in these fields have, which are parts of your own."""

@@ -29,9 +29,10 @@ from huggingface_hub.utils import validate_repo_id
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .checksums import renew_checksums
-from .configuration_seqvae import PARTS, SeqVAEConfig
+from .configuration_seqvae import SeqVAEConfig
 from .decoders import DECODERS
-from .registry import PACKAGE, as_copied, is_of_package, is_own, modules_of, own_source
+from .own_modules import as_copied, is_of_package, is_own, modules_of, own_source
+from .registry import PACKAGE
 
 AUTO_MAP = {
     "AutoConfig": "configuration_seqvae.SeqVAEConfig",
@@ -118,13 +119,12 @@ def own_modules(config: SeqVAEConfig) -> list[ModuleType]:
 
     Raises what `modules_of` raises.
     """
-    return modules_of((parts, getattr(config, field)) for field, parts in PARTS.items())
+    return modules_of(config.chosen_parts())
 
 
 def own_parts(config: SeqVAEConfig) -> list[str]:
     """The names of a configuration's parts that are none of the package's."""
-    chosen = {field: getattr(config, field) for field in PARTS}
-    return [name for field, name in chosen.items() if is_own(PARTS[field], name)]
+    return [name for parts, name in config.chosen_parts() if is_own(parts, name)]
 
 
 def own_code(module: ModuleType, files: Mapping[str, str]) -> tuple[str, str]:

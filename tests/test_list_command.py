@@ -83,7 +83,7 @@ def test_a_part_s_row_says_its_options_and_their_defaults() -> None:
         assert listed("poolings")["own"]["options"] == "sharpness=2.0 words='few'"
     finally:
         POOLINGS.pop("own")
-        POOLINGS.options.pop("own")
+        POOLINGS.registered.pop("own")
 
 
 def test_an_unknown_kind_names_those_there_are() -> None:

@@ -23,6 +23,7 @@ from modeling_seqvae.decoders import LSTMDecoder, UnigramDecoder
 from modeling_seqvae.encoders import SeqVAEEncoder
 from modeling_seqvae.gaussian import GaussianPosterior
 from modeling_seqvae.hub.space import own_sources
+from modeling_seqvae.own_modules import code_of, import_parts
 from modeling_seqvae.registry import (
     DECODERS,
     ENCODERS,
@@ -32,8 +33,6 @@ from modeling_seqvae.registry import (
     SCHEDULES,
     SCHEMES,
     Registry,
-    code_of,
-    import_parts,
 )
 from modeling_seqvae.sharing import add_code, own_code, own_modules, plain_card
 from modeling_seqvae.training.callbacks import Callback

@@ -42,7 +42,7 @@ def parts() -> Iterator[None]:
     DECODERS.register("gained", gain=3, words="few")(GainedDecoder)
     yield
     for registry, name in ((POOLINGS, "power"), (DECODERS, "gained")):
-        for known in (registry, registry.options, registry.homes):
+        for known in (registry, registry.registered):
             known.pop(name, None)
 
 
@@ -148,7 +148,7 @@ def test_another_part_begins_with_its_own_defaults() -> None:
         config.gain, config.decoder = 5, "lstm"
         assert not hasattr(config, "gain")
     finally:
-        for known in (DECODERS, DECODERS.options, DECODERS.homes):
+        for known in (DECODERS, DECODERS.registered):
             known.pop("wide", None)
 
 

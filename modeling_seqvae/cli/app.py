@@ -145,6 +145,6 @@ def _group(
 ) -> None:
     """Sequence VAEs on text: train, measure, use and share them."""
     if imports:
-        from ..registry import import_parts
+        from ..own_modules import import_parts
 
         import_parts(imports)

@@ -136,7 +136,7 @@ def _options(choices: Mapping[str, Any], name: str) -> str:
 
     if choices is OBJECTIVES:
         return " ".join(str(each.replace(annotation=each.empty)) for each in keyword_arguments(choices[name]))
-    of_model = choices.options.get(name, {}) if isinstance(choices, Registry) else {}
+    of_model = choices.options_of(name) if isinstance(choices, Registry) else {}
     return " ".join(f"{option}={default!r}" for option, default in of_model.items())
 
 

@@ -15,11 +15,10 @@ from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..configuration_seqvae import PARTS
 from ..data.columns import identity_of, texts_of
 from ..data.files import exclusive_lock, whole
 from ..data.launch import launched
-from ..registry import texts_of_own
+from ..own_modules import texts_of_own
 from ..text import SeqVAE
 from ..text_batches import progress_bar
 from ..tokenization import pieces_of
@@ -170,7 +169,7 @@ def _hash_of_model(vae: SeqVAE) -> str:
     config = {name: value for name, value in vae.model.config.to_dict().items() if name not in UNRELATED}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(f"{vae.tokenizer.model_max_length} {json.dumps(pieces_of(vae.tokenizer))}".encode())
-    for text in texts_of_own((parts, getattr(vae.model.config, field)) for field, parts in PARTS.items()):
+    for text in texts_of_own(vae.model.config.chosen_parts()):
         digest.update(text.encode())
     for name, tensor in sorted(vae.model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())

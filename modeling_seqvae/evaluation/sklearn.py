@@ -17,7 +17,7 @@ from sklearn.utils import Tags
 from ..carried_parts import HUB_ARGUMENTS
 from ..data.files import cached_sha256_of
 from ..loading import best_of
-from ..registry import code_of, import_parts
+from ..own_modules import code_of, import_parts
 from ..text import SeqVAE
 
 LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import SpaceCardData
 
-from ..configuration_seqvae import PARTS
 from ..data.columns import labels_of, texts_of
 from ..data.files import dump_yaml, json_lines
 from ..evaluation.writing import csv_quoting
 from ..loading import RECIPE
-from ..registry import modules_of, own_source
+from ..own_modules import modules_of, own_source
 from ..training.checkpoint import load_best, texts_for
 from ..training.configuration import PACKAGE, configuration_root
 from ..training.recipe import Recipe
@@ -100,7 +99,7 @@ def own_sources(recipe: Recipe) -> dict[str, str]:
     """
     stages = [stage for stage in (recipe, recipe.pretraining_recipe()) if stage]
     parts = [
-        *((registry, getattr(stage.sizes, field)) for stage in stages for field, registry in PARTS.items()),
+        *(part for stage in stages for part in stage.sizes.chosen_parts()),
         *((registry, getattr(stage.training, field)) for stage in stages for field, registry in OF_TRAINING.items()),
     ]
     own = dict(map(own_source, modules_of(parts)))

@@ -25,7 +25,7 @@ import torch
 from transformers.utils import logging
 
 from ..kernels import prepare_process
-from ..registry import import_parts
+from ..own_modules import import_parts
 from ..training.monitor import Interrupted, NotedSignals
 from .steps import Step
 

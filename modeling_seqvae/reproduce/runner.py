@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data.files import read_json, write_json, write_text
 from ..evaluation.drawing import require_matplotlib
-from ..registry import import_parts
+from ..own_modules import import_parts
 from .jobs import failures, note, run_steps
 from .request import Request
 from .rows import Report

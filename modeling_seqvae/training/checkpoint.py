@@ -22,7 +22,7 @@ from ..evaluation.dual import FILE as DUAL_NETWORKS
 from ..evaluation.dual import DualNetworks
 from ..evaluation.evaluate import Evaluator, evaluate, precision_of
 from ..loading import best_of, require_checkpoint
-from ..registry import import_parts
+from ..own_modules import import_parts
 from ..text import SeqVAE
 from ..tokenization import is_word_level, normalisation_name
 from .evaluations import weights_hash

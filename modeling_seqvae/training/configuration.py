@@ -95,7 +95,7 @@ def _options_of_replaced(model: Mapping[str, Any], changes: Mapping[str, Any]) -
     for field in PARTS.keys() & model.keys() & changes.keys():
         parts, before, after = PARTS[field], model[field], changes[field]
         if isinstance(before, str) and before != after and parts.get(before) is not after:
-            found |= parts.options.get(before, {}).keys()
+            found |= parts.options_of(before).keys()
     return found
 
 

@@ -21,8 +21,8 @@ from ..data.files import dump_yaml, read_yaml, write_text, yaml_value
 from ..data.hub_corpora import HubSource
 from ..data.subwords import BPE, GIVEN, WORDS, kind_of, require_control_tokens, token_count
 from ..loading import wrong_field
+from ..own_modules import import_parts
 from ..posteriors import PopulationHead, head_of, require_posterior
-from ..registry import import_parts
 from ..tokenization import content_hash, vocabulary_hash
 from .configuration import SECTIONS, merge_into, method_layers, named_settings, put_over, require_known
 from .elbo import LOSSES

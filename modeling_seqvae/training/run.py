@@ -22,7 +22,7 @@ from ..data.launch import launched
 from ..data.subwords import WORDS, prepare_tokenizer, require_control_tokens
 from ..data.vocabulary import corpus_tokenizer
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..registry import import_parts
+from ..own_modules import import_parts
 from .callbacks import Callback
 from .checkpoint import best_checkpoint, kept_place, load_best, recipe_in
 from .recipe import Recipe, differing, taken_over

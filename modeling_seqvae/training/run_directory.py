@@ -38,7 +38,7 @@ from ..data.files import (
 )
 from ..loading import RECIPE
 from ..modeling_seqvae import SeqVAEForTextModeling
-from ..registry import code_of
+from ..own_modules import code_of
 from .card import card
 from .monitor import PHASES
 from .recipe import Recipe

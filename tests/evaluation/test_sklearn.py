@@ -23,7 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.evaluation.sklearn import SeqVAEVectorizer
-from modeling_seqvae.registry import POOLINGS, import_parts
+from modeling_seqvae.own_modules import import_parts
+from modeling_seqvae.registry import POOLINGS
 from modeling_seqvae.text import SeqVAE
 from modeling_seqvae.tokenization import train_tokenizer
 
