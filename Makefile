@@ -36,7 +36,7 @@ $(INSTALLED): setup.py constraints.txt
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "Installing the libraries: a few minutes the first time; the large downloads are named"
 	@set -o pipefail; PYTHONWARNINGS=ignore \
-	  $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e ".[dev,figures,onnx]" \
+	  $(BIN)/python -m pip install --progress-bar off -c constraints.txt -e ".[dev,figures,onnx,sentence-transformers]" \
 	  | { grep --line-buffered -oE '[^/ ]+\.whl \([0-9]{2,}\.[0-9] MB\)' || true; }
 	@touch $@
 	@echo "Ready: .venv/bin/seqvae --help"
@@ -64,14 +64,14 @@ test-newest: ## the tests of other libraries' interfaces with their newest relea
 	@echo "Bringing .venv-newest up to date"
 	@$(PYTHON) -m venv .venv-newest
 	@PYTHONWARNINGS=ignore .venv-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager \
-	  pip '$(TORCH)' -e ".[dev,figures,onnx]"
+	  pip '$(TORCH)' -e ".[dev,figures,onnx,sentence-transformers]"
 	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-newest
 
 test-oldest: ## the same tests with the lower bounds of setup.py, as in constraints-oldest.txt
 	@echo "Bringing .venv-oldest up to date"
 	@$(PYTHON) -m venv .venv-oldest
 	@PYTHONWARNINGS=ignore .venv-oldest/bin/python -m pip install --quiet -c constraints-oldest.txt \
-	  '$(TORCH)' -e ".[dev,figures,onnx]"
+	  '$(TORCH)' -e ".[dev,figures,onnx,sentence-transformers]"
 	@$(MAKE) --no-print-directory apis ENVIRONMENT=.venv-oldest
 
 # transformers' own tests of a model are in its source distribution, which is not installed. Their marks are not ours.

@@ -85,12 +85,12 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 3, size: int = MATRIX) -> float:
-    """GFLOP/s of square matrix products, the best of some: what this machine can do at most, now."""
+def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = MATRIX) -> float:
+    """GFLOP/s of square matrix products, the best of three: what this machine can do at most, now."""
     size = size if device.type == "cpu" else 4 * size
     left, right = torch.randn(2, size, size, device=device).to(dtype)
     left @ right
-    return 2 * size**3 / min(seconds(lambda: left @ right, device) for _ in range(repeats)) / 1e9
+    return 2 * size**3 / min(seconds(lambda: left @ right, device) for _ in range(3)) / 1e9
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

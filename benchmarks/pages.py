@@ -1,7 +1,6 @@
 """Regions of a document that a benchmark writes: what stands between `<!-- NAME -->` and `<!-- end -->`."""
 
 import re
-from collections.abc import Sequence
 
 
 def with_region(text: str, name: str, content: str) -> str:
@@ -16,9 +15,3 @@ def with_region(text: str, name: str, content: str) -> str:
 def region_names(text: str, prefix: str) -> list[str]:
     """What follows `prefix` in the names of the text's regions that begin with it, in order."""
     return re.findall(rf"<!-- {re.escape(prefix)}(.+?) -->", text)
-
-
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 2) -> str:
-    """A Markdown table whose first columns are text and the others numbers."""
-    rule = ["---"] * text_columns + ["---:"] * (len(titles) - text_columns)
-    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, rule, *rows))

@@ -25,8 +25,8 @@ LIMIT = 1_000
 TYPES = 200_000
 
 
-def write_text(path: Path, documents: int, words: int = 120) -> None:
-    """Documents of some `words` words, by Zipf's law from a vocabulary with capitals, commas, dots and contractions."""
+def write_text(path: Path, documents: int) -> None:
+    """Documents of some 120 words, by Zipf's law from a vocabulary with capitals, commas, dots and contractions."""
     random = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     stems = ["".join(random.choice(letters, size)) for size in random.integers(2, 10, TYPES)]
@@ -35,7 +35,7 @@ def write_text(path: Path, documents: int, words: int = 120) -> None:
     shares = np.cumsum(1 / np.arange(3, TYPES + 3))
     with path.open("w", encoding="utf-8") as file:
         for start in range(0, documents, 2_000):
-            lengths = np.clip(random.normal(words, words / 3, min(2_000, documents - start)).astype(int), 5, None)
+            lengths = np.clip(random.normal(120, 40, min(2_000, documents - start)).astype(int), 5, None)
             drawn = types[np.searchsorted(shares, random.random(lengths.sum()) * shares[-1])]
             file.writelines(" ".join(part).capitalize() + "\n" for part in np.split(drawn, lengths.cumsum()[:-1]))
 

@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pages import table, with_region
+from pages import with_region
 
 from modeling_seqvae.evaluation.classification_report import SUMMARY, caption
-from modeling_seqvae.evaluation.table import markdown
+from modeling_seqvae.evaluation.table import markdown, markdown_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = tuple(
@@ -47,7 +47,7 @@ def throughput(report: dict[str, Any]) -> str:
     titles = ["work", "precision", "sentences", "seconds", "words/s", "of the limit", "× reference", "peak MB"]
     difference = report.get("bf16_nll_difference")
     apart = f"NLL in bfloat16 against float32, same weights and draws: at most {difference or 0:.4f} nats apart."
-    return f"{told}\n\n{table(titles, rows)}" + ("" if difference is None else f"\n\n{apart}")
+    return f"{told}\n\n{markdown_table(titles, rows, text_columns=2)}" + ("" if difference is None else f"\n\n{apart}")
 
 
 def gpu_throughput(report: dict[str, Any]) -> str:
@@ -62,10 +62,10 @@ def gpu_throughput(report: dict[str, Any]) -> str:
             "operations:"
         )
         rows = [
-            [each["name"].replace("|", "\\|")[:80], f"{each['milliseconds']:.2f}", f"{each['calls']:,}"]
+            [each["name"][:80], f"{each['milliseconds']:.2f}", f"{each['calls']:,}"]
             for each in profile["operations"][:10]
         ]
-        parts += [told, table(["operation", "ms", "calls"], rows, text_columns=1)]
+        parts += [told, markdown_table(["operation", "ms", "calls"], rows)]
     return "\n\n".join(parts + _errors(report))
 
 
@@ -94,7 +94,7 @@ def costs(report: dict[str, Any]) -> str:
         f"{machine['processor']}, {_threads(machine)}, torch {machine['torch']}."
     )
     rows = [[each["title"], *(_times(each[part]) for part in ("update", "evaluation"))] for each in report["rows"]]
-    return told + "\n\n" + table(["system", "update", "evaluation"], rows, text_columns=1)
+    return told + "\n\n" + markdown_table(["system", "update", "evaluation"], rows)
 
 
 def _times(ratio: Mapping[str, float]) -> str:
@@ -115,7 +115,7 @@ def gpu_correctness(report: dict[str, Any]) -> str:
         for check, findings in report.items() if isinstance(findings, list) for finding in findings
     ]  # fmt: skip
     titles = ["check", "of", "precision", "difference", "may be", "holds"]
-    parts = ["### Correctness on a GPU", told, table(titles, rows, text_columns=3)]
+    parts = ["### Correctness on a GPU", told, markdown_table(titles, rows, text_columns=3)]
     return "\n\n".join(parts + _errors(report))
 
 
@@ -138,7 +138,9 @@ def memory(report: dict[str, Any]) -> str:
         ]
         for record in report["records"]
     ]  # fmt: skip
-    return f"{told}\n\n{table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
+    return (
+        f"{told}\n\n{markdown_table(['text MB', 'run', 'phase', 'anonymous MB', 'resident MB'], rows, text_columns=3)}"
+    )
 
 
 def reading(report: dict[str, Any]) -> str:
@@ -156,7 +158,7 @@ def reading(report: dict[str, Any]) -> str:
     whole = by_phase["together"][names[-1]]
     told = f"{whole['documents']:,} documents of {whole['text']}, {whole['words']:,} words; seconds of one processor."
     titles = ["phase", *(f"{name}, seconds" for name in names), "documents/s", "words/s", "times as fast"]
-    return f"{told}\n\n{table(titles, rows, text_columns=1)}"
+    return f"{told}\n\n{markdown_table(titles, rows)}"
 
 
 def serving(report: dict[str, Any]) -> str:
@@ -176,7 +178,7 @@ def serving(report: dict[str, Any]) -> str:
         rows.append([record["way"], *times, *many])
     titles = ["", "one text, ms", "99% below, ms", "batch of 32, ms", "texts/s", "memory, MB"]
     titles += ["largest difference", "of means, relative"]
-    return f"{told}\n\n{table(titles, rows, text_columns=1)}"
+    return f"{told}\n\n{markdown_table(titles, rows)}"
 
 
 def time_to_quality(report: dict[str, Any]) -> str:
@@ -202,7 +204,7 @@ def time_to_quality(report: dict[str, Any]) -> str:
         rows.append(_point("fast", run["seed"], f"within {report['band']:g} nats", run["reached"], paper))
         rows.append(_point("fast", run["seed"], "its best", run["best"], paper))
     titles = ["recipe", "when", "seed", "epoch", "minutes", "of the paper's", "-ELBO", "KL", "AU"]
-    return f"{told}\n\n{table(titles, rows)}"
+    return f"{told}\n\n{markdown_table(titles, rows, text_columns=2)}"
 
 
 def rare_words(report: dict[str, Any]) -> str:
@@ -218,7 +220,7 @@ def rare_words(report: dict[str, Any]) -> str:
         for record in report["records"]
     ]
     titles = ["recipe", "sentences", f"below {edges[0]}", *spans, f"{edges[-1]:,} or more", "all"]
-    return f"{told}\n\n{table(titles, rows)}"
+    return f"{told}\n\n{markdown_table(titles, rows, text_columns=2)}"
 
 
 def classifiers(reports: Sequence[Mapping[str, Any]]) -> str:
@@ -277,7 +279,7 @@ def odd_texts(report: Mapping[str, Any]) -> str:
             cells += ["–", "–"] if value is None else [f"{value:.2f} (median {median:.2f})", f"{share:.1%}"]
         rows.append(cells)
     titles = ["tokenizer", "text", "unknown", "nats a token", "more than", "bits per byte", "more than"]
-    return table(titles, rows)
+    return markdown_table(titles, rows, text_columns=2)
 
 
 def _point(recipe: str, seed: int, when: str, point: dict[str, Any] | None, paper: dict[str, Any]) -> list[str]:

@@ -22,10 +22,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pages import region_names, table, with_region
+from pages import region_names, with_region
 
-from modeling_seqvae.data.files import write_json
+from modeling_seqvae.data.files import dump_yaml, read_yaml, write_json
 from modeling_seqvae.evaluation.classify import BASELINES
+from modeling_seqvae.evaluation.table import markdown_table
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.results import results_markdown
 from modeling_seqvae.reproduce.rows import Spread
@@ -122,10 +123,11 @@ def keep_run(run: Path, copy: Path) -> None:
     for path in files:
         shutil.copy(path, copy / path.name)
     if (run / RECIPE).is_file():
-        text = (run / RECIPE).read_text("utf-8")
-        text = re.sub(r"^data_dir:.*\n", "", text, flags=re.MULTILINE)
-        text = re.sub(r"^encoder_from: .*/(.+/.+)$", r"encoder_from: \1", text, flags=re.MULTILINE)
-        (copy / RECIPE).write_text(text, "utf-8")
+        recipe = read_yaml(run / RECIPE)
+        recipe.pop("data_dir", None)  # a place on this machine, as is all but the end of the next
+        if recipe.get("encoder_from"):
+            recipe["encoder_from"] = "/".join(Path(recipe["encoder_from"]).parts[-2:])
+        (copy / RECIPE).write_text(dump_yaml(recipe), "utf-8")
 
 
 def keep_labels(report: Path, copy: Path) -> None:
@@ -156,9 +158,9 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield TRAINING, with_region(TRAINING.read_text("utf-8"), "floors", floors())
 
 
-def latents(kept: Path = REPRODUCED) -> str:
+def latents() -> str:
     """What the first page shows of each corpus's table 6: NLL, KL, and the labels read from means."""
-    found = {name: kept / corpus / "table6.json" for corpus, name in CORPORA.items()}
+    found = {name: REPRODUCED / corpus / "table6.json" for corpus, name in CORPORA.items()}
     tables = {name: json.loads(path.read_text("utf-8"))["tables"] for name, path in found.items() if path.is_file()}
     titles = ["", *(title for name in tables for title in (f"{name}: NLL", "KL", "labels"))]
     rows = [[title] for title in (*METHODS.values(), *CONTROLS)]
@@ -168,13 +170,13 @@ def latents(kept: Path = REPRODUCED) -> str:
         cells += [["", "", _best(controls["rows"], *name)] for name in CONTROLS.values()]
         for row, more in zip(rows, cells, strict=True):
             row += more
-    return table(titles, rows, text_columns=1)
+    return markdown_table(titles, rows)
 
 
 def elsewhere() -> str:
     """What docs/results.md shows of other corpora: NLL minus the language model's, KL, labels beside controls."""
     titles = ["", "NLL minus LM's", "s.e.", "KL", "labels", "by max pooling", *(f"by {name}" for name in BESIDE)]
-    return table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()], text_columns=1)
+    return markdown_table(titles, [[title, *_there(*place)] for title, place in ELSEWHERE.items()])
 
 
 def _there(place: str, method: str) -> list[str]:
@@ -193,7 +195,7 @@ def floors() -> str:
         ours, language_model = by_method[method], by_method["lstm_lm"]
         tokens = _mean(language_model["nll"]) / math.log(_mean(language_model["ppl"]))
         rows.append([title, f"{tokens:.0f}", _spread(ours["kl"], ".1f"), *_less(ours, language_model)])
-    return table(["texts", "tokens each", "KL", "NLL minus LM's", "s.e."], rows, text_columns=1)
+    return markdown_table(["texts", "tokens each", "KL", "NLL minus LM's", "s.e."], rows)
 
 
 def _less(ours: Mapping[str, Any], language_model: Mapping[str, Any] | None) -> list[str]:
@@ -237,10 +239,10 @@ def _spread(figure: Mapping[str, Any] | None, form: str) -> str:
     return "–" if figure is None else format(Spread(tuple(figure["values"])), form)
 
 
-def pretrainings(results: Path = RESULTS) -> str:
+def pretrainings() -> str:
     """The encoders whose labels were read from kept runs: how each was trained, its best epoch, and the labels."""
     rows = []
-    for path in results.glob(f"*/*/{LABELS}"):
+    for path in RESULTS.glob(f"*/*/{LABELS}"):
         labels, recipe = json.loads(path.read_text("utf-8")), Recipe.load(path.parent / RECIPE)
         best, hidden = recipe.best_of(read_history(path.parent)), recipe.sizes.encoder_word_dropout
         rows.append((recipe.corpus.name, recipe.training.epochs, hidden, best, labels))
@@ -259,7 +261,7 @@ def pretrainings(results: Path = RESULTS) -> str:
         for name, epochs, hidden, best, labels in sorted(rows, key=lambda row: row[:3])
     ]
     titles = ["corpus", "documents", "passes", "hidden", "best", "-ELBO", "KL", "labels", "s.e."]
-    return table(titles, cells, text_columns=1)
+    return markdown_table(titles, cells)
 
 
 def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
@@ -270,7 +272,10 @@ def on_a_gpu(runs: str, results: Path = RESULTS) -> str:
     parts = ["## At the paper's size, on a GPU"]
     for corpus in dict.fromkeys(run.parent.name for run in found):
         rows = [gpu_row(run, training) for run, training in found.items() if run.parent.name == corpus]
-        parts += [section(runs, corpus), table(list(rows[0]), [list(row.values()) for row in rows])]
+        parts += [
+            section(runs, corpus),
+            markdown_table(list(rows[0]), [list(row.values()) for row in rows], text_columns=2),
+        ]
     return "\n\n".join(parts)
 
 

@@ -3,7 +3,6 @@
 N draws, K components, Z latent dimensions.
 """
 
-import importlib
 import os
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .argument_checks import sklearn
 from .carried_parts import file_beside
 
 FILE = "aggregate.safetensors"
@@ -27,14 +27,6 @@ LEAST_DRAWS = 10_000
 
 LEAST_VARIANCE = 1e-6
 """Added to the variances of a component, so that draws in one place have a density."""
-
-
-def needed(name: str) -> Any:
-    """A module of scikit-learn, by name, so that code which travels with a checkpoint does not require it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError("this takes scikit-learn: pip install scikit-learn") from error
 
 
 class AggregatePosterior:
@@ -53,9 +45,7 @@ class AggregatePosterior:
         """
         if len(draws) < components:
             raise ValueError(f"{components} components need as many draws or more, and there are {len(draws)}")
-        mixture = needed("sklearn.mixture").GaussianMixture(
-            components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32
-        )
+        mixture = sklearn("mixture").GaussianMixture(components, reg_covar=LEAST_VARIANCE, random_state=seed % 2**32)
         mixture.fit(np.asarray(draws, np.float64))
         scales = np.linalg.cholesky(mixture.covariances_)
         return cls(*map(torch.from_numpy, (mixture.weights_, mixture.means_, scales)))

@@ -7,33 +7,59 @@ The model calls `linear_nll`, `run_layer`, `states_under_latents` and `Dropout` 
 import ctypes
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache, wraps
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-_plain = False
+
+class _OfProcess:
+    """A setting of the whole process, for as long as any thread is inside a block that wants it.
+
+    The first block enters the `change`, and the last one to end leaves it.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[None]] = nullcontext):
+        self.blocks = 0
+        self._change = change
+        self._changed = ExitStack()
+        self._lock = Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self.blocks:
+                self._changed.enter_context(self._change())
+            self.blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.blocks -= 1
+                if not self.blocks:
+                    self._changed.close()
+
+
+_PLAIN = _OfProcess()
 
 
 @contextmanager
 def plain() -> Iterator[None]:
     """Inside, all of this module is the plain torch that it stands for, in the whole process.
 
-    Results are equal up to rounding; the masks of `Dropout` have the same law and are others. Models are exported so.
+    Results are equal up to rounding; the masks of `Dropout` have the same law and are others. It is for second
+    derivatives, which the faster versions have not, and for comparing with them; export and `torch.func` do without it.
     """
-    global _plain
-    before, _plain = _plain, True
-    try:
+    with _PLAIN():
         yield
-    finally:
-        _plain = before
 
 
 def _is_plain() -> bool:
-    return _plain or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
+    return _PLAIN.blocks > 0 or torch.compiler.is_exporting() or torch._C._are_functorch_transforms_active()
 
 
 def is_bare(layer: nn.Module, kind: type[nn.Module]) -> bool:
@@ -551,15 +577,24 @@ def fast_matmul(device: torch.device) -> Iterator[None]:
     The setting is process-wide and on other devices would allow bf16 or TF32 inside float32 products, so it is
     restored on leaving, and left alone unless `device` is a CPU on which a product was checked first.
     """
-    before = _current() if device.type == "cpu" and not _is_plain() else None
-    if before is None or not _is_exact():
+    if device.type != "cpu" or _is_plain() or _current() is None or not _is_exact():
         yield
         return
+    with _FAST():
+        yield
+
+
+@contextmanager
+def _multiplying_fast() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+_FAST = _OfProcess(_multiplying_fast)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -580,14 +615,10 @@ def _current() -> str | None:
 @cache
 def _is_exact() -> bool:
     """Whether "medium" keeps float32's precision here, by one product compared with float64."""
-    before = torch.get_float32_matmul_precision()
     left, right = torch.rand((2, 256, 256), generator=torch.Generator().manual_seed(0)) - 0.5
     exact = left.double() @ right.double()
-    torch.set_float32_matmul_precision("medium")
-    try:
+    with _FAST():
         error = (left @ right - exact).norm() / exact.norm()
-    finally:
-        torch.set_float32_matmul_precision(before)
     return bool(error < TOLERANCE)
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from .aggregate import needed
-from .text_batches import as_list_of_strings, at_least, one_of, outside, require_unicode
+from .argument_checks import as_list_of_strings, at_least, one_of, outside, require_unicode, sklearn
 
 POINTS_AT_ONCE = 8192
 """Points whose distances to all queries are in memory together."""
@@ -106,7 +105,7 @@ def logistic_normal(points: NDArray, towards: NDArray) -> NDArray:
     """
     scale = points.std(0)
     scale[scale == 0] = 1
-    regression = needed("sklearn.linear_model").LogisticRegression(max_iter=1000, tol=1e-8)
+    regression = sklearn("linear_model").LogisticRegression(max_iter=1000, tol=1e-8)
     normal = regression.fit((points - points.mean(0)) / scale, towards).coef_[0] * scale
     length = np.linalg.norm(normal)
     unit = normal / length if length else normal

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
+from .argument_checks import as_list_of_strings, at_least, one_of, outside, progress_bar, whole_number
 from .carried_parts import HUB_ARGUMENTS
 from .checksums import renew_checksums
+from .embedding_formats import PRECISIONS, as_embeddings, cosines, largest_of
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
 from .loading import best_of, connection_kept, load_model, require_checkpoint, require_match
@@ -24,24 +26,14 @@ from .noise import sentence_generator
 from .sharing import add_code, plain_card, push_files
 from .text_batches import (
     FEATURES,
-    PRECISIONS,
     TextBatch,
-    as_embeddings,
-    as_list_of_strings,
-    at_least,
     batches_by_length,
     bound_of,
-    cosines,
     evaluating,
-    largest_of,
     latent_warning,
     nll_of,
-    one_of,
-    outside,
-    progress_bar,
     prompt_ids,
     read_features,
-    whole_number,
 )
 from .tokenization import decode_sentences
 

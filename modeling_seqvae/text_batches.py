@@ -1,20 +1,18 @@
 """Texts as batches for a model, and what `encode` takes from the model's answers."""
 
-import operator
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from .argument_checks import outside, progress_bar, require_unicode
 from .configuration_seqvae import COLLAPSED_BELOW
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
@@ -98,18 +96,6 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                     part.training = training
 
 
-def outside() -> int:
-    """The `stacklevel` of a warning that is given here, so that it names the user's line.
-
-    Between the two stand methods of ours that call each other, and torch's decorators.
-    """
-    between = (f"{__package__}.", "torch.")
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and f"{frame.f_globals.get('__name__')}.".startswith(between):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 @dataclass
 class _Tally:
     """What deserves a warning, counted over a call."""
@@ -186,18 +172,6 @@ def token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: int =
         raise
 
 
-def require_unicode(texts: Iterable[str], name: str, start: int = 0) -> None:
-    """Raise ValueError, with its index counted from `start`, for the first text that cannot be written as UTF-8."""
-    for index, text in enumerate(texts, start):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"{name}[{index}] is not valid Unicode: {text[error.start]!a} is half of a character, as of bytes that "
-                f"were not UTF-8 and were read with errors='surrogateescape': {text[:80]!a}"
-            ) from None
-
-
 def _batch(positions: list[int], sentences: list[list[int]], model: SeqVAEForTextModeling) -> TextBatch:
     rows = [torch.tensor(ids) for ids in sentences]
     mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
@@ -254,76 +228,6 @@ def _generators(batch: TextBatch, seed: int) -> list[torch.Generator]:
     return [sentence_generator(seed, *ids[:length]) for ids, length in rows]
 
 
-def _eight_bits(rows: torch.Tensor, scale: float) -> torch.Tensor:
-    return (rows * (127 / scale)).round().clamp(-127, 127).to(torch.int8)
-
-
-def _unsigned(rows: torch.Tensor, scale: float) -> torch.Tensor:
-    return (_eight_bits(rows, scale).short() + 128).to(torch.uint8)
-
-
-def _packed_signs(rows: torch.Tensor, scale: float) -> torch.Tensor:
-    bits = nn.functional.pad((rows > 0).long(), (0, -rows.shape[1] % 8)).unflatten(1, (-1, 8))
-    return (bits << torch.arange(7, -1, -1)).sum(-1).to(torch.uint8)
-
-
-def _signed_packed_signs(rows: torch.Tensor, scale: float) -> torch.Tensor:
-    return (_packed_signs(rows, scale).short() - 128).to(torch.int8)
-
-
-PRECISIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
-    "float32": lambda rows, scale: rows,
-    "int8": _eight_bits,
-    "uint8": _unsigned,
-    "binary": _signed_packed_signs,
-    "ubinary": _packed_signs,
-}
-"""In what `SeqVAE.encode` returns features (N, D) of a scale: the names and types are sentence-transformers'."""
-
-
-EIGHT_BITS = ("int8", "uint8")
-CUT_SHARE = 0.01
-"""Values above what eight bits hold that are worth a warning: a Gaussian has 0.006% of them."""
-
-
-def largest_of(model: Any, features: str) -> float:
-    """The largest value that eight bits hold: four standard deviations of the prior, or the bound of pooled states.
-
-    On a sphere the standard deviation is 1 / sqrt(Z), a coordinate of the point of it between all axes.
-    """
-    if features == "pooled":
-        return model.get_encoder().largest
-    return 4 * float(model.prior.project(torch.ones(model.config.latent_size))[0])
-
-
-def as_embeddings(rows: torch.Tensor, scale: float, normalize: bool, precision: str) -> torch.Tensor:
-    """Features (N, D) float32 in another form: rows of length 1, and one of `PRECISIONS`.
-
-    A row of eight bits does not depend on the other rows: x becomes 127 x / s, rounded, where s is the `scale`, or of
-    rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127. It is one s for
-    all columns of a row, so that cosines stay what they are.
-    """
-    of_precision = one_of(PRECISIONS, precision, "precision")
-    if normalize:
-        rows, scale = nn.functional.normalize(rows), 4 / max(1, rows.shape[1]) ** 0.5
-    if precision in EIGHT_BITS and (rows.abs() > scale).float().mean() > CUT_SHARE:
-        warnings.warn(
-            f"more than {CUT_SHARE:.0%} of the values are above {scale:.2g}, the largest that {precision} holds here, "
-            "so that cosines are others: take float32, or normalize_embeddings=True; an encoder of your own says by "
-            "`largest` how large its states are",
-            stacklevel=outside(),
-        )
-    return of_precision(rows, scale)
-
-
-def cosines(first: Any, second: Any) -> torch.Tensor:
-    """The cosine of each row of one (N, D), or of one vector (D,), and each of another (M, D): (N, M) float32."""
-    a, b = (torch.atleast_2d(torch.as_tensor(rows).float()) for rows in (first, second))
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"embeddings must be (N, D) and (M, D), got {tuple(a.shape)} and {tuple(b.shape)}")
-    return nn.functional.normalize(a) @ nn.functional.normalize(b.to(a.device)).T
-
-
 def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """`<s> x_1 ... x_n` of the text that sentences begin with, (1, 1 + n). Warns of words that the model does not know.
 
@@ -346,46 +250,3 @@ def prompt_ids(prompt: str, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
 def cut_to(limit: int, ids: list[int]) -> list[int]:
     """The first of the ids of a sentence, `limit` at most, and its `</s>` as the last of them."""
     return ids if len(ids) <= limit else ids[: limit - 1] + ids[-1:]
-
-
-def as_list_of_strings(texts: Any) -> list[str]:
-    """One string or any iterable of them as a list. Raises TypeError with the index and type of what is no string."""
-    if isinstance(texts, str):
-        return [texts]
-    dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
-    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
-        shape = "" if dimensions == 1 else f" of {dimensions} dimensions"
-        raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
-    listed = list(texts)
-    for index, text in enumerate(listed):
-        if not isinstance(text, str):
-            raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
-    return listed
-
-
-def progress_bar(total: int, doing: str, show: bool | None = None, unit: str = " texts") -> tqdm:
-    """A bar that appears on work of more than two seconds; at once with `show` True, and never with False."""
-    return tqdm(total=total, desc=doing, unit=unit, delay=0 if show else 2, disable=show is False, leave=False)
-
-
-def at_least(least: int, value: int, name: str) -> int:
-    """The value as an int. Raises ValueError for one below `least`, and TypeError for no whole number."""
-    number = whole_number(value, name)
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number
-
-
-def whole_number(value: Any, name: str) -> int:
-    """The value as an int. Raises TypeError for what is none, such as 2.0."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
-
-
-def one_of(choices: Mapping[str, Any], name: str, argument: str) -> Any:
-    """The choice of a name. Raises ValueError that lists the names for another one."""
-    if not isinstance(name, str) or name not in choices:
-        raise ValueError(f"{argument}={name!r} is not one of {', '.join(choices)}")
-    return choices[name]

@@ -16,7 +16,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "modeling_seqvae"
 # Each line knows only the lines above it. The root files also know only the root files before them.
 ROOT_FILES = (
     "registry",
+    "own_modules",
     "carried_parts",
+    "argument_checks",
+    "embedding_formats",
     "kernels",
     "pooling",
     "transfers",

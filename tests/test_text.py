@@ -11,11 +11,12 @@ import torch
 from transformers import BertConfig, GenerationConfig
 
 from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
+from modeling_seqvae.embedding_formats import as_embeddings, cosines
 from modeling_seqvae.evaluation.positions import piece_costs
 from modeling_seqvae.latent_space import spherical
 from modeling_seqvae.noise import sentence_generator
 from modeling_seqvae.text import SeqVAE
-from modeling_seqvae.text_batches import FEATURES, as_embeddings, cosines
+from modeling_seqvae.text_batches import FEATURES
 from modeling_seqvae.tokenization import decode_sentences, train_tokenizer, vocabulary_hash
 
 SENTENCE = "the food was great but service felt slow and cold today we loved every bite"

@@ -16,7 +16,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from ..tokenization import WHITE_SPACE, chunks
 from .caching import ROWS_AT_ONCE, explaining_the_cache
-from .files import whole
+from .files import stamp_of, whole
 from .labels import BYTE_ORDER_MARK
 
 Row = tuple[str | None, int, str | None]
@@ -41,9 +41,7 @@ def cached_tables(
     path: Path, made_with: list[Any], schema: pa.Schema, tables: Callable[[], Iterator[pa.Table]]
 ) -> Dataset:
     """The tables of this file that `tables()` reads, unless the cache has them. Raises OSError where it cannot be."""
-    status = path.stat()
-    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)  # mtime alone can be set back
-    known = [_REVISION, str(path.absolute()), *stamp, *made_with]
+    known = [_REVISION, str(path.absolute()), *stamp_of(path), *made_with]
     key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / f"rows-{key}"
     file = folder / "rows.arrow"

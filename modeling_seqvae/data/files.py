@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,23 @@ def exclusive_lock(directory: Path, doing: str) -> Iterator[None]:
     Raises RuntimeError where one is `doing` that, such as the same job that a scheduler has started twice.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with WeakFileLock(directory / ".lock", timeout=1):
-            yield
-    except TimeoutError:
-        raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
+    with ExitStack() as locked:
+        try:
+            locked.enter_context(WeakFileLock(directory / ".lock", timeout=1))
+        except TimeoutError:
+            raise RuntimeError(f"another process is {doing}: wait for it, then repeat the command") from None
+        yield
+
+
+def stamp_of(path: Path) -> tuple[int, ...]:
+    """What is another after a file has changed, its content unread: mtime alone can be set back."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def cached_sha256_of(path: Path) -> str:
     """`sha256_of`, which reads a file again only after it has changed."""
-    stat = path.stat()
-    return _sha256(path, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+    return _sha256(path, *stamp_of(path))
 
 
 @cache

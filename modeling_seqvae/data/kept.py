@@ -19,6 +19,7 @@ from datasets import Dataset
 from ..tokenization import chunks
 from .caching import ROWS_AT_ONCE
 from .file_rows import lines_of
+from .files import stamp_of
 from .json_rows import MOST_COLUMNS, RowError, records
 from .labels import BYTE_ORDER_MARK, listed
 from .readers import explained, header_of, separated_options
@@ -75,11 +76,10 @@ def require_column(path: Path, name: str | None) -> None:
 
 def _unchanged(path: Path, kept: Kept) -> Kept:
     """The same, whose reading ends with an error where the file is no longer the one that it is of."""
-    before = path.stat()
+    before = stamp_of(path)
 
     def tables() -> Iterator[pa.Table]:
-        now = path.stat()
-        if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        if stamp_of(path) != before:
             raise ValueError(f"{path} has changed while its texts were worked on: repeat the command")
         yield from kept.tables()
 

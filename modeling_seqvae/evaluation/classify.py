@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import make_pipeline
 
+from ..argument_checks import progress_bar
 from ..data.columns import array_of, texts_of
 from ..data.corpora import Corpus
 from ..text import SeqVAE
-from ..text_batches import progress_bar
 from .probe import logistic_regression, mlp, tf_idf
 
 RESAMPLES = 1000

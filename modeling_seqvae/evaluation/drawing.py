@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..argument_checks import optional
+
 STYLES = (("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "^", "--"), ("#CC79A7", "D", "--"),
           ("#E69F00", "v", ":"), ("#56B4E9", "P", ":"), ("#000000", "X", "-."), ("#999999", "*", "-."))  # fmt: skip
 """Colours that colour-blind readers tell apart (Okabe and Ito), with markers and lines for print."""
@@ -33,11 +35,7 @@ def plain_axes(axis: Any) -> None:
 
 def require_matplotlib() -> Any:
     """matplotlib's Figure, which needs no display. Raises ModuleNotFoundError that says what to install."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("figures need matplotlib: pip install matplotlib") from None
-    return Figure
+    return optional("matplotlib.figure", "figures need matplotlib: pip install matplotlib").Figure
 
 
 def as_written(figure: Any) -> Any:

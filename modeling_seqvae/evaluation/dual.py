@@ -68,10 +68,10 @@ class DualNetwork(nn.Module):
     in it: exp nu is computed in the weights' own precision.
     """
 
-    def __init__(self, hidden_size: int, latent_size: int, width: int = WIDTH, num_layers: int = LAYERS):
+    def __init__(self, hidden_size: int, latent_size: int, width: int = WIDTH):
         super().__init__()
         self.first = nn.Linear(hidden_size + latent_size, width)
-        inner = [nn.Linear(width, width) for _ in range(num_layers - 2)]
+        inner = [nn.Linear(width, width) for _ in range(LAYERS - 2)]
         self.rest = nn.ModuleList([*inner, nn.Linear(width, 1)])
 
     def forward(self, features: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
@@ -102,11 +102,7 @@ class DualNetworks(nn.Module):
         return self.of_latents(pooled.detach()[:, :0], latents)
 
     def forward(self, pooled: torch.Tensor, latents: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
-        """`loss`, for those who call modules, as distributed training does."""
-        return self.loss(pooled, latents, prior)
-
-    def loss(self, pooled: torch.Tensor, latents: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
-        """What training the networks minimises: E_p[exp nu] - E_q[nu] of both, (), at draws (..., B, Z) of q and of p.
+        """The loss of training the networks, (): E_p[exp nu] - E_q[nu] of both, at draws (..., B, Z) of q and of p.
 
         No gradient reaches the draws.
         """

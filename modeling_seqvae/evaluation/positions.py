@@ -14,12 +14,13 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from ..argument_checks import at_least, require_unicode
 from ..configuration_seqvae import COLLAPSED_BELOW
 from ..modeling_seqvae import SENTENCE_TOKENS_AT_ONCE, SeqVAEForTextModeling
 from ..noise import sentence_generator
 from ..posteriors import prior_of
 from ..text import SeqVAE
-from ..text_batches import at_least, cut_to, evaluating, require_unicode
+from ..text_batches import cut_to, evaluating
 from .evaluate import Evaluator, standard_error
 
 DRAWS = 8

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from ..text_batches import one_of
+from ..argument_checks import one_of, optional
 
 LEAST_POINTS = 5
 """Points that a map of neighbourhoods needs."""
@@ -32,10 +32,7 @@ def tsne(points: NDArray) -> NDArray:
 def umap(points: NDArray) -> NDArray:
     """UMAP (McInnes et al. 2018), the same at every call. Raises ModuleNotFoundError without umap-learn."""
     _require_points(points, "UMAP")
-    try:
-        found = importlib.import_module("umap")
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("a map by UMAP needs umap-learn: pip install umap-learn") from None
+    found = optional("umap", "a map by UMAP needs umap-learn: pip install umap-learn")
     made = found.UMAP(random_state=0, n_neighbors=min(15, len(points) - 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "n_jobs value", UserWarning)  # a seed allows one job only

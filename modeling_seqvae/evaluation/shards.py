@@ -15,12 +15,12 @@ from accelerate import PartialState
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..argument_checks import progress_bar
 from ..data.columns import identity_of, texts_of
 from ..data.files import exclusive_lock, whole
 from ..data.launch import launched
 from ..own_modules import texts_of_own
 from ..text import SeqVAE
-from ..text_batches import progress_bar
 from ..tokenization import pieces_of
 
 UNRELATED = {"_name_or_path", "transformers_version", "dtype"}

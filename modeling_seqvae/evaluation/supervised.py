@@ -19,12 +19,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
+from ..argument_checks import progress_bar
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import LengthGroupedBatches, collate, in_order_of_length, rows, sentence_lengths
-from ..data.columns import array_of
+from ..data.columns import array_of, tokens_of
 from ..data.files import whole
 from ..noise import seed_torch
-from ..text_batches import progress_bar
 from .probe import MLP_HIDDEN
 
 LEARNING_RATE = 1e-3
@@ -184,8 +184,9 @@ def _what(config: SeqVAEConfig, train: Dataset, validation: Dataset, seed: int, 
     """A hash of what a pass of training depends on."""
     digest = hashlib.sha256(f"{config.to_json_string()} {seed} {batch_size}".encode())
     for documents in (train, validation):
-        for row in documents.select_columns(["input_ids", "label"]):
-            digest.update(f"{row['input_ids']} {row['label']}\n".encode())
+        for lengths, tokens in tokens_of(documents):
+            digest.update(lengths.astype(np.int32).tobytes() + tokens.astype(np.int32).tobytes())
+        digest.update(array_of(documents, "label", np.int64).tobytes())
     return digest.hexdigest()
 
 

@@ -128,9 +128,14 @@ def table(
 def markdown(reports: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str]] = COLUMNS) -> str:
     """The reports as a Markdown table."""
     headings, rows = cells(reports, columns)
-    rule = ["---"] + ["---:"] * (len(headings) - 1)
-    lines = ([" ".join(heading.split()) for heading in headings], rule, *rows)
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return markdown_table([" ".join(heading.split()) for heading in headings], rows)
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """A Markdown table whose first columns are text and the others numbers."""
+    rule = ["---"] * text_columns + ["---:"] * (len(headings) - text_columns)
+    lines = ([cell.replace("|", "\\|") for cell in line] for line in (headings, rule, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(form: str, value: Any) -> str:

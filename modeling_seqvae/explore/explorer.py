@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..argument_checks import one_of
 from ..evaluation.dimensions import Dimensions, dimensions_of, disentanglement
 from ..evaluation.metrics import active_units
 from ..evaluation.positions import PieceCost, piece_costs
@@ -20,7 +21,7 @@ from ..evaluation.projection import PROJECTIONS, project
 from ..latent_space import DIRECTIONS, METRICS, PATHS, Neighbour, direction_between, nearest, two_sides
 from ..posteriors import posterior_of
 from ..text import SAMPLED_FROM, SeqVAE
-from ..text_batches import one_of, token_ids
+from ..text_batches import token_ids
 
 LONGEST = 1_000
 """Characters of a text that a visitor may give."""
@@ -56,7 +57,8 @@ class Explorer:
     history: Sequence[Mapping[str, Any]] = ()
     best: Mapping[str, Any] | None = None
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
-    _locks: dict[str, Any] = field(default_factory=lambda: {"": Lock()}, repr=False)
+    _locks: dict[str, Any] = field(default_factory=dict, repr=False)
+    _guard: Any = field(default_factory=Lock, repr=False)
 
     def __post_init__(self) -> None:
         self.vae.model.model._require_latent("be explored")
@@ -241,7 +243,7 @@ class Explorer:
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         """What is made at the first call, by one thread while others wait for it, and is the same for all visitors."""
-        with self._locks[""]:
+        with self._guard:
             lock = self._locks.setdefault(name, Lock())
         with lock:
             if name not in self._made:

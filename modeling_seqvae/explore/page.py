@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..argument_checks import optional
 from ..evaluation.drawing import CURVES
 from ..evaluation.projection import TITLES, installed_projections
 from ..latent_space import DIRECTIONS, PATHS
@@ -36,13 +37,7 @@ def require_gradio() -> Any:
     """Gradio, without its analytics. Raises ModuleNotFoundError that says what to install."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
     os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
-    try:
-        import gradio
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise ModuleNotFoundError("the page needs Gradio: pip install 'seqvae[explore]'") from None
-    return gradio
+    return optional("gradio", "the page needs Gradio: pip install 'seqvae[explore]'")
 
 
 def launch(explorer: Explorer, host: str | None = "127.0.0.1", port: int | None = None, **options: Any) -> Any:

@@ -141,9 +141,9 @@ def dimension_figure(table: pd.DataFrame, title: str, path: Path) -> None:
     as_written(figure).savefig(path, dpi=200)
 
 
-def traversal_figure(table: pd.DataFrame, title: str, path: Path, shown: int = 4) -> None:
-    """The sentences along the first dimensions as a picture: a column a dimension, a line a value."""
-    numbers = list(dict.fromkeys(table["dimension"]))[:shown]
+def traversal_figure(table: pd.DataFrame, title: str, path: Path) -> None:
+    """The sentences along the first four dimensions as a picture: a column a dimension, a line a value."""
+    numbers = list(dict.fromkeys(table["dimension"]))[:4]
     values = list(dict.fromkeys(table["value"]))
     figure = require_matplotlib()(figsize=(3.2 * len(numbers) + 0.6, 0.42 * len(values) + 0.9))
     axis = figure.add_axes((0, 0, 1, 1))

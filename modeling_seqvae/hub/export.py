@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from .. import __version__
+from ..argument_checks import as_list_of_strings
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..text import SeqVAE
-from ..text_batches import as_list_of_strings
 
 FLOAT, INT8 = "encoder.onnx", "encoder.int8.onnx"
 FACTS = "export.json"

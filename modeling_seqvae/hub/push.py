@@ -219,8 +219,13 @@ class PushOnBest(Callback):
         self.token = token
         self._worker = ThreadPoolExecutor(1, "push")
         self._waiting: Future[None] | None = None
-        self.shared = False
+        self._newest: Contents | None = None  # of the best that this object was told of last
+        self._pushed: Contents | None = None
+
+    @property
+    def shared(self) -> bool:
         """Whether the newest best that this object was told of is on the hub."""
+        return self._newest is not None and self._pushed is self._newest
 
     def __enter__(self) -> Self:
         return self
@@ -235,27 +240,27 @@ class PushOnBest(Callback):
         """Share the best/ and the history of this moment, without samples, which would cost training time."""
         if self._waiting is not None:
             self._waiting.cancel()
-        self.shared = False
+        self._newest = None
         with _errors_as_warnings(), ExitStack() as made:
             copy = Path(made.enter_context(TemporaryDirectory()))  # the next best/ may come before this one is shared
             best = Path(shutil.copytree(run / "best", copy / "best"))
             shared = contents(run, self.repo_id, checkpoint=best, samples=0)
-            kept = made.pop_all()
+            self._newest, kept = shared, made.pop_all()
             self._waiting = self._worker.submit(self._push, shared)
             self._waiting.add_done_callback(lambda done: kept.close())  # shared or passed over
 
     def _push(self, shared: Contents) -> None:
-        self.shared = False  # an older one may have been under way
         with _errors_as_warnings():
             message = f"Share {shared.title}, so far"
             push_files(shared.files, self.repo_id, commit_message=message, update=True, token=self.token)
-            self.shared = True
+            self._pushed = shared
 
 
 @contextmanager
 def _errors_as_warnings() -> Iterator[None]:
-    """What the disk, the run's files or the hub refuse, as a warning."""
+    """Whatever goes wrong, as a warning: what the disk, the run's files or the hub refuse, and what nobody foresaw."""
     try:
         yield
-    except (SharingError, OSError, ValueError) as error:
-        warnings.warn(f"not shared: {error}. Training goes on, and the next best is shared again", stacklevel=2)
+    except Exception as error:
+        told = str(error) if isinstance(error, SharingError | OSError | ValueError) else repr(error)
+        warnings.warn(f"not shared: {told}. Training goes on, and the next best is shared again", stacklevel=2)

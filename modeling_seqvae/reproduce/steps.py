@@ -21,6 +21,8 @@ from ..training.run import FILES, FINISHED, train
 from ..training.run_directory import HISTORY, RECIPE, holds_run, read_history
 
 LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
+NLL_SAMPLES = 500
+"""Importance samples of each likelihood, as in the paper."""
 REPORT = ("bound", "rec", "kl", "mi", "au", *LIKELIHOOD)
 """The numbers that tables and figures need of an evaluation."""
 
@@ -197,7 +199,6 @@ class Evaluation:
     nll_sentences: int | None = None  # None: all
     limit: int | None = None  # the first sentences of the test set; None: all
     shuffled: bool = False
-    nll_samples: int = 500
 
     @property
     def title(self) -> str:
@@ -228,7 +229,6 @@ class Evaluation:
         words = ["seqvae", "evaluate", str(output_dir / self.folder), *place(self.training.data_dir)]
         words += [] if self.limit is None else ["--limit", f"test={self.limit}"]
         words += [] if self.nll_sentences is None else ["--nll-sentences", str(self.nll_sentences)]
-        words += [] if self.nll_samples == 500 else ["--nll-samples", str(self.nll_samples)]
         return shlex.join(words + (["--shuffle"] if self.shuffled else []))
 
     def run(self, output_dir: Path) -> None:
@@ -237,7 +237,7 @@ class Evaluation:
             str(run),
             data_dir=self.training.data_dir,
             limits=None if self.limit is None else {"test": self.limit},
-            nll_samples=self.nll_samples,
+            nll_samples=NLL_SAMPLES,
             nll_sentences=self.nll_sentences,
             shuffle_words=self.shuffled,
         )
@@ -270,7 +270,7 @@ class Evaluation:
             "shuffled": self.shuffled,
             "seed": 0,
             "nll_sentences": min(self.nll_sentences or sentences, sentences),
-            "nll_samples": 1 if exact else self.nll_samples,
+            "nll_samples": 1 if exact else NLL_SAMPLES,
         }
         return report.get("own", True) and all(report.get(name) == value for name, value in asked.items())
 

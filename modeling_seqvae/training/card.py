@@ -17,7 +17,7 @@ from ..data.corpus_spec import CorpusSpec
 from ..data.subwords import BPE, WORDS, hub_name
 from ..decoders import DECODERS
 from ..encoders import ENCODERS
-from ..evaluation.table import how_likelihoods, state_of, uninformative
+from ..evaluation.table import how_likelihoods, markdown_table, state_of, uninformative
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..sharing import how_to_import, own_parts
 from .configuration import shipped
@@ -132,12 +132,12 @@ def _results(recipe: Recipe, figures: Mapping[str, Any], split: str) -> Iterator
 
 def _table(splits: Mapping[str, Mapping[str, Any]]) -> str:
     """A row a measure, a column a split."""
-    lines = [["measure", *splits], ["---", *["---:"] * len(splits)]]
+    rows = []
     for key, (name, form) in MEASURES.items():
         values = [figures.get(key) if _is_told(key, figures) else None for figures in splits.values()]
         if any(value is not None for value in values):
-            lines.append([name, *("–" if value is None else form.format(value) for value in values)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            rows.append([name, *("–" if value is None else form.format(value) for value in values)])
+    return markdown_table(["measure", *splits], rows)
 
 
 def _is_told(key: str, figures: Mapping[str, Any]) -> bool:

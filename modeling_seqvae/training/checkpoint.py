@@ -72,6 +72,7 @@ def evaluate_checkpoint(
     checkpoint: str,
     corpus: str | CorpusSpec | None = None,
     data_dir: str | Path | None = None,
+    *,
     split: str = "test",
     limits: Mapping[str, int] | None = None,
     nll_samples: int = 500,

@@ -178,8 +178,7 @@ class RunDirectory:
         if progress.history and not progress.at_its_best:
             with self._damage_reported(self.best):
                 self._require_best()
-        with self._damage_reported(self.last):
-            self.accelerator.load_state(str(self.last))
+        self.accelerator.load_state(str(self.last))  # whose files are what was written: what fails is no damage
         self._remember_the_place()
         if self.accelerator.is_main_process:
             changed = sorted(name for name, digest in self.code.items() if code.get(name, digest) != digest)
@@ -223,7 +222,8 @@ class RunDirectory:
         """
         with self._damage_reported(self.best):
             self._require_best()
-            load_model(model, self.best / WEIGHTS)
+        load_model(model, self.best / WEIGHTS)
+        with self._damage_reported(self.best):
             load_more(self.best)
 
     def _remember_the_place(self) -> None:

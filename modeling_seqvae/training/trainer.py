@@ -39,6 +39,7 @@ from .recipe import Recipe, differing, leaves, model_fields
 from .report import EpochTable, progress_bar, quiet_libraries
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
+from .specs import TrainingSpec
 
 ASK_EVERY = 10
 """Updates after which several processes ask each other whether to save or stop; one process asks itself every time."""
@@ -88,18 +89,7 @@ class SeqVAETrainer:
         self.tokenizer = processing_class
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()
-        if self.accelerator.gradient_accumulation_steps != 1:
-            raise ValueError("say training.accumulation_steps in the recipe; the Accelerator's own must stay 1")
-        if self.accelerator.distributed_type == DistributedType.FSDP:
-            raise ValueError(
-                "FSDP shards the weights that one process writes to best/: launch with DDP (multi_gpu.yaml)"
-            )
-        has, wanted = self.accelerator.mixed_precision, self.spec.mixed_precision
-        if has not in (PRECISIONS if wanted is None else (wanted,)):
-            raise ValueError(
-                f"the Accelerator or the launcher asks for {has}, where training.precision is {self.spec.precision}: "
-                f"let both be one of {', '.join(PRECISIONS)}"
-            )
+        _require_accelerator_of(self.spec, self.accelerator)
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process
         self.callbacks = list(callbacks)
@@ -109,7 +99,7 @@ class SeqVAETrainer:
         if self.show:
             for told in self.spec.unfinished():
                 warnings.warn(told, stacklevel=2)
-            if has == "bf16" and not has_bfloat16(self.accelerator.device):
+            if self.accelerator.mixed_precision == "bf16" and not has_bfloat16(self.accelerator.device):
                 warnings.warn(
                     "this machine has no bfloat16 instructions: bf16 takes several times as long as float32 (no) here. "
                     "training.precision=native takes the faster one",
@@ -128,21 +118,7 @@ class SeqVAETrainer:
             )
         self.batches = LengthGroupedBatches(sentence_lengths(self.train_set), self.spec.batch_size, self.spec.seed)
         model.generation_config.max_length = int(self.batches.lengths.max())
-        scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
-        rates = (self.spec.learning_rate, self.spec.table_options, self.spec.encoder_rate)
-        groups = [grouped(part, model, *rates) for part in scheme.parts(model)]
-        optimizers = [make_optimizer(some, **self.spec.optimizer_options) for some in groups]
-        self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
-        make_objective = objective_class(self.spec.objective)
-        self.objective = make_objective(model, self.accelerator, self.spec.seed, **self.spec.objective_options)
-        self.loader = BatchLoader(
-            self.train_set, self.batches, processing_class.pad_token_id, self.accelerator, self.spec.accumulation_steps
-        )
-        self.update = scheme(
-            self.accelerator, self.model, self.optimizers, self.objective, self.loader, self.spec.max_grad_norm,
-            self.spec.seed,
-        )  # fmt: skip
+        self._prepare(model)
         self._require_what_can_be_saved()
         self.plateau = self.spec.plateau()
         before = pretraining or {"seconds": 0, "encoder_updates": 0}  # a cost that is not known is not counted
@@ -161,6 +137,24 @@ class SeqVAETrainer:
         self._stopped = False
         corpus = fingerprint(processing_class, self.train_set, self.validation_set)
         self.directory = RunDirectory(self.output_dir, self.accelerator, self.recipe, processing_class, corpus)
+
+    def _prepare(self, model: SeqVAEForTextModeling) -> None:
+        """Model, optimisers, objective and batches, as the accelerator of this process needs them."""
+        scheme, make_optimizer = SCHEMES[self.spec.scheme], OPTIMIZERS[self.spec.optimizer]
+        rates = (self.spec.learning_rate, self.spec.table_options, self.spec.encoder_rate)
+        groups = [grouped(part, model, *rates) for part in scheme.parts(model)]
+        optimizers = [make_optimizer(some, **self.spec.optimizer_options) for some in groups]
+        self.full_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        make_objective = objective_class(self.spec.objective)
+        self.objective = make_objective(model, self.accelerator, self.spec.seed, **self.spec.objective_options)
+        self.loader = BatchLoader(
+            self.train_set, self.batches, self.tokenizer.pad_token_id, self.accelerator, self.spec.accumulation_steps
+        )
+        self.update = scheme(
+            self.accelerator, self.model, self.optimizers, self.objective, self.loader, self.spec.max_grad_norm,
+            self.spec.seed,
+        )  # fmt: skip
 
     def _require_what_can_be_saved(self) -> None:
         """A scheme of your own is told before the first epoch what it cannot do at its end."""
@@ -422,6 +416,19 @@ class SeqVAETrainer:
             tqdm.write(f"stopped by {signal.Signals(number).name}: the run is saved; continue it with --resume")
         self.signals.number = 0  # the same trainer may go on
         raise Interrupted(128 + number)
+
+
+def _require_accelerator_of(spec: TrainingSpec, accelerator: Accelerator) -> None:
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("say training.accumulation_steps in the recipe; the Accelerator's own must stay 1")
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError("FSDP shards the weights that one process writes to best/: launch with DDP (multi_gpu.yaml)")
+    has, wanted = accelerator.mixed_precision, spec.mixed_precision
+    if has not in (PRECISIONS if wanted is None else (wanted,)):
+        raise ValueError(
+            f"the Accelerator or the launcher asks for {has}, where training.precision is {spec.precision}: let both "
+            f"be one of {', '.join(PRECISIONS)}"
+        )
 
 
 def _require_model_of(

@@ -120,7 +120,7 @@ def test_the_bound_leaves_usual_values_alone() -> None:
 def test_gradients_reach_the_draws_in_the_model_s_loss_and_the_networks_in_theirs() -> None:
     networks = DualNetworks(H, Z, width=8)
     pooled, latents = SENTENCES.clone().requires_grad_(), torch.randn(B, Z, requires_grad=True)
-    networks.loss(pooled, latents, torch.randn(B, Z)).backward()
+    networks(pooled, latents, torch.randn(B, Z)).backward()
     assert pooled.grad is None and latents.grad is None
     assert all(weight.grad is not None for weight in networks.parameters())
     for nu in (networks.joint, networks.marginal):
@@ -133,7 +133,7 @@ def test_the_networks_loss_is_the_negative_dual_kl_of_both() -> None:
     networks, (q, p) = DualNetworks(H, Z), draws(9)
     joint, marginal = networks.kl(SENTENCES, q, p)
     expected = 2 - joint.value.mean() - marginal.value.mean()
-    torch.testing.assert_close(networks.loss(SENTENCES, q, p).double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(networks(SENTENCES, q, p).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def aggregate_kl() -> float:
@@ -150,7 +150,7 @@ def test_training_approaches_the_closed_form_from_below() -> None:
     exact, of_mixture = exact_kl().mean().item(), aggregate_kl()
     gaps = []
     for step in range(600):
-        networks.loss(SENTENCES, *draws(64)).backward()
+        networks(SENTENCES, *draws(64)).backward()
         optimizer.step()
         optimizer.zero_grad()
         if step % 100 == 99:

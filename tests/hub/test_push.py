@@ -355,6 +355,45 @@ def test_an_older_best_that_is_shared_late_does_not_stand_for_the_newest(
     assert len(told) == 2 and not push.shared
 
 
+def test_a_best_that_cannot_be_read_is_not_shared_by_the_one_before(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from modeling_seqvae.hub import push as pushing
+
+    begun, go_on = Event(), Event()
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(pushing, "prepare_repository", lambda *arguments, **options: None)
+    monkeypatch.setattr(pushing, "push_files", slow)
+    run = make_run()
+    with pytest.warns(UserWarning, match="not shared"), pushing.PushOnBest("user/slow") as push:
+        push.share(run)
+        assert begun.wait(60)
+        (run / "recipe.yaml").unlink()
+        push.share(run)
+        go_on.set()
+    assert not push.shared
+
+
+def test_what_nobody_foresaw_is_a_warning_too(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    from modeling_seqvae.hub import push as pushing
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(pushing, "prepare_repository", lambda *arguments, **options: None)
+    monkeypatch.setattr(pushing, "push_files", broken)
+    with (
+        pytest.warns(UserWarning, match=r"TypeError\('no such argument'\)"),
+        pushing.PushOnBest("user/broken") as push,
+    ):
+        push.share(make_run())
+    assert not push.shared
+
+
 TRAIN = [
     "--method",
     "max_pool",

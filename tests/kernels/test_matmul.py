@@ -54,6 +54,16 @@ def test_blocks_nest(exact: None) -> None:
     assert current() == "highest"
 
 
+def test_blocks_of_two_threads_leave_the_setting_as_it_was(exact: None) -> None:
+    first, second = fast_matmul(CPU), fast_matmul(CPU)  # the first to begin ends first, as no single thread's do
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert current() == "medium"
+    second.__exit__(None, None, None)
+    assert current() == "highest"
+
+
 @pytest.mark.parametrize("before", ["highest", "high"])
 @pytest.mark.parametrize("kind", ["cuda", "cuda:1", "mps"])
 def test_other_devices_are_left_alone(exact: None, kind: str, before: str) -> None:

@@ -424,3 +424,8 @@ def test_a_folder_in_which_another_process_trains_is_left_to_it(make_trainer, tm
     ):
         make_trainer(run, *HALVING).train(resume=True)
     assert files_of(run) == before
+
+
+def test_what_times_out_inside_a_lock_is_no_other_process(tmp_path):
+    with pytest.raises(TimeoutError, match="the server"), exclusive_lock(tmp_path, "training"):
+        raise TimeoutError("the server does not answer")
