@@ -264,7 +264,7 @@ class SeqVAEConfig(PreTrainedConfig):
                 )
 
     def validate_choices(self) -> None:
-        """Encoder, aggregation, posterior and decoder are known names, and the decoder can be built.
+        """Encoder, aggregation, posterior and decoder are known names, and encoder and decoder can be built.
 
         What is read of a checkpoint that carries its code may name parts that this brings along: a model asks for them.
         """
@@ -272,6 +272,8 @@ class SeqVAEConfig(PreTrainedConfig):
             self.require_parts()
         if self.decoder in DECODERS:
             DECODERS[self.decoder].require(self)
+        if self.encoder in ENCODERS and self.latent_size:
+            ENCODERS[self.encoder].require(self)
 
     def require_parts(self) -> None:
         """Raise ValueError that names the field whose part nobody has registered, or an option of another type."""

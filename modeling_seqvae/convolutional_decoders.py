@@ -21,6 +21,21 @@ CNN_SIZES = {"small": (1, 2, 4), "medium": (1, 2, 4, 8, 16), "large": (1, 2, 4, 
 """The values of `SeqVAEConfig.cnn_size`: the blocks' dilations. A prediction depends on 15, 63 or 125 tokens."""
 
 
+NARROWEST = 4
+"""States of a convolution, at least: normalised, one number is always 0, and two are but a sign."""
+
+
+def halved(width: int, times: int, field: str) -> list[int]:
+    """A width, and half of the one before for each further convolution. Raises ValueError for fewer than NARROWEST."""
+    widths = [width >> below for below in range(times)]
+    if widths[-1] < NARROWEST:
+        raise ValueError(
+            f"conv_layers={times} makes of {field}={width} a layer of {widths[-1]} states, and {NARROWEST} are the "
+            "least: normalised, fewer say next to nothing. Take fewer layers, or wider ones"
+        )
+    return widths
+
+
 class Deconvolution(nn.Module):
     """What transposed convolutions of z write at each position: blocks of states, doubled by each of the layers.
 
@@ -32,7 +47,7 @@ class Deconvolution(nn.Module):
         layers = config.conv_layers
         self.length = config.deconv_length
         self.width = config.hidden_size
-        sizes = [self.width, *(max(1, self.width >> level) for level in range(1, layers)), config.embedding_size]
+        sizes = [*halved(self.width, layers, "hidden_size"), config.embedding_size]
         self.blocks = nn.Linear(config.latent_size, (-(-self.length >> layers) + 1) * self.width)
         pairs = list(pairwise(sizes))
         self.layers: Any = nn.ModuleList(
@@ -76,6 +91,8 @@ class HybridDecoder(LSTMDecoder):
             )
         if config.decoder_skip:
             raise ValueError("decoder='hybrid' has no skip from z to the vocabulary: decoder_skip cannot be True")
+        halved(config.hidden_size, config.conv_layers, "hidden_size")
+        halved(config.embedding_size, 1, "embedding_size")
 
     @staticmethod
     def joining_size(config: Any) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .convolutional_decoders import halved
 from .decoders import drop_words, lstm_layers, words_given
 from .kernels import run_layer
 from .outputs import SeqVAEEncoderOutput
@@ -36,6 +37,10 @@ class SeqVAEEncoder(nn.Module):
     """What it is, in a model card's sentence."""
     largest = 1.0
     """The largest pooled value that eight bits hold: here the bound of an LSTM's states."""
+
+    @staticmethod
+    def require(config: Any) -> None:
+        """Raise ValueError for a configuration that this encoder cannot have, which names the field."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -153,8 +158,12 @@ class ConvolutionalEncoder(SeqVAEEncoder):
     largest = 4.0  # standard deviations, to which the states are normalised
 
     @staticmethod
+    def require(config: Any) -> None:
+        halved(config.encoder_hidden_size, config.conv_layers, "encoder_hidden_size")
+
+    @staticmethod
     def make_layers(input_size: int, hidden_size: int, config: Any) -> nn.ModuleList:
-        sizes = [input_size, *(max(1, hidden_size >> below) for below in reversed(range(config.conv_layers)))]
+        sizes = [input_size, *reversed(halved(hidden_size, config.conv_layers, "encoder_hidden_size"))]
         return nn.ModuleList(StridedBlock(*pair) for pair in pairwise(sizes))
 
     def run(self, layer: Any, states: torch.Tensor, length: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -159,8 +159,8 @@ class NormalisedGaussianPosterior(nn.Module):
     Means that are normalised over the batch cannot all be 0, so that the KL cannot vanish (Zhu et al. 2020).
     γ is `scale`, fixed; the shift is learned; variances are as they come. With the statistics of the sentences at hand
     the KL is at least (Z γ² + |shift|²) / 2, on average over them. In training mode these are the batch's, over all
-    processes of torch.distributed; in evaluation mode those of `set_population`, or running averages until that is
-    called.
+    processes of torch.distributed (one that has no sentence of a batch reads the first, which then counts again); in
+    evaluation mode those of `set_population`, or running averages until that is called.
     """
 
     def __init__(self, hidden_size: int, latent_size: int, scale: float):

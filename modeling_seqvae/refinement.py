@@ -51,7 +51,8 @@ class RefinedPosterior(GaussianPosterior):
         """The posteriors after all steps: differentiable, through the steps, in `start` and in `weights`.
 
         In training every step has noise and dropout of its own, from torch's global random state; in evaluation its
-        noise is the same for every sentence and at every call. Takes memory for one step, however many there are.
+        noise is the same for every sentence and at every call, and the KL's weight is 1: a posterior is a function of
+        its text. Takes memory for one step, however many there are.
         """
         if self.steps == 0:
             return start
@@ -64,6 +65,7 @@ class RefinedPosterior(GaussianPosterior):
                 seeds: Sequence[int | None] = torch.randint(2**62, (self.steps,)).tolist()
             else:
                 noise, seeds = common_noise(self.steps, point[0].detach()), [None] * self.steps
+                kl_weight = 1.0
             found = _Steps.apply(_Descent(self, costs, weights, kl_weight, noise, seeds), point, *weights)
         return DiagonalGaussian(*found)
 

@@ -176,7 +176,8 @@ def is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 def word_splitter(normalisation: str, unknown_mark: str = UNKNOWN) -> Callable[[str], list[str]]:
     """Function from a text to its words, the same that a tokenizer with this normalisation sees.
 
-    Joining them by single spaces and splitting again gives the same words.
+    Joining them by single spaces and splitting again gives the same words, where the mark of an unknown word is no
+    part of others, as `N` would be of `n't`.
     """
     pieces = normalisation_of(normalisation, unknown_mark)
 

@@ -22,7 +22,7 @@ def states_of(model: SeqVAEForTextModeling, ids: torch.Tensor, latents: torch.Te
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("pooling", ["last", "avg", "max", "abs", "attention"])
 def test_padding_on_either_side_changes_no_feature(make_model, layers, pooling) -> None:
-    model = make_model(**HYBRID, conv_layers=layers, pooling_mode=pooling).double()
+    model = make_model(**HYBRID, hidden_size=16, conv_layers=layers, pooling_mode=pooling).double()
     for length in range(1, 10):
         ids = torch.randint(3, 20, (1, length))
         alone = model.get_encoder().read(ids, torch.ones_like(ids))[1]
@@ -42,6 +42,21 @@ def test_every_word_has_a_part_in_the_features(make_model) -> None:
         assert not torch.allclose(model.get_encoder().read(other, None)[1], pooled)
 
 
+@pytest.mark.parametrize(
+    ("parts", "field"),
+    [
+        ({"decoder": "hybrid", "hidden_size": 8, "conv_layers": 3}, "hidden_size=8"),
+        ({"decoder": "hybrid", "embedding_size": 3}, "embedding_size=3"),
+        ({"encoder": "convolutional", "hidden_size": 64, "encoder_hidden_size": 7}, "encoder_hidden_size=7"),
+    ],
+)
+def test_layers_too_narrow_to_hold_anything_are_refused(parts, field) -> None:
+    """Normalised, a single number is 0, whatever was read; a language model has no encoder."""
+    with pytest.raises(ValueError, match=rf"makes of {field} a layer of \d states"):
+        SeqVAEConfig(**parts)
+    SeqVAEConfig(latent_size=0, encoder="convolutional", hidden_size=4)
+
+
 # The deconvolution
 
 
@@ -49,7 +64,7 @@ def test_every_word_has_a_part_in_the_features(make_model) -> None:
 @pytest.mark.parametrize("length", [1, 5, 16, 21])
 def test_a_position_depends_on_z_and_its_place_alone(layers, length) -> None:
     """However many positions are asked for; behind the last there are zeros; all blocks have a part."""
-    fields = {"embedding_size": 4, "hidden_size": 8, "latent_size": 3, "conv_layers": layers, "deconv_length": length}
+    fields = {"embedding_size": 4, "hidden_size": 16, "latent_size": 3, "conv_layers": layers, "deconv_length": length}
     deconvolution = Deconvolution(SeqVAEConfig(**fields)).double()
     latents = torch.randn(2, 3).double()
     whole = deconvolution(latents, length + 4)

@@ -105,8 +105,11 @@ def test_gradients_come_back_through_the_steps(make_model, batch, changes, monke
     monkeypatch.setattr(refinement._Descent, "shortened", lambda descent, vector, longest: vector)
     model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2, **changes).double()
 
+    model.train()
+
     def loss() -> torch.Tensor:
-        return model(**batch, kl_weight=0.7).loss  # in evaluation mode: z is the mean, and the steps' noise is fixed
+        torch.manual_seed(3)  # z and the steps' noise
+        return model(**batch, kl_weight=0.7).loss
 
     loss().backward()
     torch.manual_seed(2)
@@ -121,6 +124,13 @@ def test_gradients_come_back_through_the_steps(make_model, batch, changes, monke
                 weight -= sign * 1e-5 * direction
         expected = (values[0] - values[1]) / 2e-5
         assert (weight.grad * direction).sum().item() == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+
+
+def test_in_evaluation_a_posterior_does_not_depend_on_the_weight_of_the_kl(make_model, batch) -> None:
+    model = make_model(**REFINED, refinement_steps=3, refinement_rate=0.2)
+    expected = model.encode(batch["input_ids"], batch["attention_mask"]).kl()
+    for weight in (0.0, 0.1, 1.0):
+        torch.testing.assert_close(model(**batch, kl_weight=weight).kl, expected)
 
 
 def test_what_comes_back_through_diverging_steps_is_no_longer_than_what_arrived(monkeypatch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ..tokenization import content_hash, words_known_to
+from ..tokenization import WHITE_SPACE, content_hash, words_known_to
 from .caching import cached_map
 from .columns import array_of, arrays_of, tokens_of
 from .words import Words, words_of
@@ -49,7 +49,7 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     def encode(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
         lengths, ids = ids_of()(rows, indices)
         texts, cut = rows["text"].cast(pa.large_string()), lengths > limit
-        read = texts if reads_white_space(tokenizer) else pc.utf8_trim_whitespace(texts)
+        read = texts if reads_white_space(tokenizer) else pc.utf8_trim(texts, characters=WHITE_SPACE)
         sizes = pc.binary_length(read).to_numpy().astype(np.int64)
         if cut.any():
             for place in np.flatnonzero(cut).tolist():
@@ -93,7 +93,7 @@ def bytes_of_the_first(limit: int, text: str, tokenizer: PreTrainedTokenizerBase
 def bytes_read(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The UTF-8 bytes of each text, but for white space at its ends that is in none of its tokens."""
     whole = reads_white_space(tokenizer)
-    return [len((text if whole else text.strip()).encode()) for text in texts]
+    return [len((text if whole else text.strip(WHITE_SPACE)).encode()) for text in texts]
 
 
 def reads_white_space(tokenizer: PreTrainedTokenizerBase) -> bool:

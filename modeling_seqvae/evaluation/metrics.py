@@ -14,6 +14,7 @@ from ..gaussian import DiagonalGaussian
 GROUP_SIZE = 32
 ACTIVE_VARIANCE = 0.01
 PAIRS_AT_ONCE = 1 << 22
+MOST_ROUNDING = 1e-3  # nats, of a log density
 
 
 def mutual_information_batch(
@@ -83,12 +84,19 @@ def mutual_information_by_length(
 def log_aggregate_posterior(mean: torch.Tensor, logvar: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """log q(z) of each draw (M, Z) under the mixture of N posteriors (N, Z), as (M,) in nats.
 
-    The quadratic form is expanded into two matrix products, in float64, a block of draws at a time.
+    The quadratic form is expanded into two matrix products, in float64, a block of draws at a time; where posteriors
+    are so narrow that this would round too much, it is summed dimension by dimension.
     """
     precision = (-logvar).exp()
+    blocks = latents.split(max(1, PAIRS_AT_ONCE // len(mean)))
+    if (mean.square() * precision).sum(-1).max() * torch.finfo(precision.dtype).eps > MOST_ROUNDING:
+        constant = -0.5 * (logvar + math.log(2 * math.pi)).sum(-1)  # (N,)
+        apart = [
+            sum((z[:, None, d] - mean[:, d]).square() * precision[:, d] for d in range(mean.shape[1])) for z in blocks
+        ]  # (M, N) each
+        return torch.cat([(constant - 0.5 * each).logsumexp(-1) for each in apart]) - math.log(len(mean))
     weights = torch.cat([-0.5 * precision, mean * precision], -1)  # (N, 2Z)
     constant = -0.5 * (mean.square() * precision + logvar + math.log(2 * math.pi)).sum(-1)  # (N,)
-    blocks = latents.split(max(1, PAIRS_AT_ONCE // len(mean)))
     parts = [(torch.cat([z.square(), z], -1) @ weights.T + constant).logsumexp(-1) for z in blocks]
     return torch.cat(parts) - math.log(len(mean))
 
@@ -101,28 +109,33 @@ def active_units(mean: torch.Tensor) -> int:
 
 
 class Dispersion:
-    """Mean cosine similarity of all pairs of features, fed in batches: (|sum_i u_i|^2 - N) / (N (N - 1)).
+    """Mean cosine similarity of all pairs of features, fed in batches: (|sum u_i|^2 - sum |u_i|^2) / (N (N - 1)).
 
-    Linear time and memory; features (B, H) may be added in any order and split.
+    u_i has length 1, or is 0 where the feature is: its cosine with others is taken as 0. Linear time and memory;
+    features (B, H) may be added in any order and split.
     """
 
     def __init__(self) -> None:
         self.total: torch.Tensor | float = 0.0
+        self.squares: torch.Tensor | float = 0.0
         self.count = 0
 
     def add(self, features: torch.Tensor) -> None:
         wide = (features.cpu() if features.device.type == "mps" else features).double()  # which has no float64
-        self.total = self.total + torch.nn.functional.normalize(wide, dim=-1).sum(0)
+        directions = torch.nn.functional.normalize(wide, dim=-1)
+        self.total = self.total + directions.sum(0)
+        self.squares = self.squares + directions.square().sum()
         self.count += len(features)
 
     def on_host(self) -> "Dispersion":
         """Itself, to be sent to other processes; the features may have been a GPU's."""
-        self.total = torch.as_tensor(self.total).cpu()
+        self.total, self.squares = torch.as_tensor(self.total).cpu(), torch.as_tensor(self.squares).cpu()
         return self
 
     def merge(self, other: "Dispersion") -> None:
         """Add what another process has seen."""
         self.total = self.total + other.total
+        self.squares = self.squares + other.squares
         self.count += other.count
 
     def cosine(self) -> float:
@@ -130,7 +143,7 @@ class Dispersion:
         if self.count < 2:
             return math.nan
         squared = float(torch.as_tensor(self.total).square().sum())
-        return (squared - self.count) / (self.count * (self.count - 1))
+        return (squared - float(self.squares)) / (self.count * (self.count - 1))
 
 
 def bits_per_byte(nll: float, byte_count: int) -> float:

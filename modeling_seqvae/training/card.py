@@ -205,10 +205,12 @@ def _schedule(training: TrainingSpec, record: Mapping[str, Any], epochs: int | N
         f" (embeddings and vocabulary layer{_options(training.table_options)})" if training.table_options else ""
     )
     run = f"{epochs} of at most {training.epochs}" if epochs else f"At most {training.epochs}"
-    by = objective_class(training.objective).selects_by
+    objective = objective_class(training.objective)
+    by = objective.selects_by
     chosen = {"rec": "reconstruction loss"}.get(by, MEASURES[by][0])
     rise = f"`{training.kl_schedule}` from {training.kl_weight(0):g} to {training.kl_stop:g}"
-    weight = f"; KL weight {rise if training.annealing_epochs else f'{training.kl_stop:g} throughout'}"
+    constant = f"{training.kl_stop if objective.weighs_kl else 0:g} throughout"
+    weight = f"; KL weight {rise if training.annealing_epochs and objective.weighs_kl else constant}"
     return (
         f"{run} epochs of {record['decoder_updates'] / record['epoch']:,.0f} updates, in batches of "
         f"{training.batch_size}, by `{training.optimizer}`{options} on the objective `{training.objective}`"

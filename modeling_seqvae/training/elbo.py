@@ -26,6 +26,9 @@ class Elbo:
     selects_by = "bound"
     """Which of `LOSSES` chooses best/ and halves the learning rate."""
 
+    weighs_kl = True
+    """Whether the KL has the schedule's weight in the loss; else `output` is given 0, and the history says so."""
+
     @staticmethod
     def require(config: SeqVAEConfig, training: Any) -> None:
         """Raise ValueError for a model, or a `training` section of a recipe, that this objective cannot train.
@@ -86,6 +89,4 @@ class Autoencoder(Elbo):
     """
 
     selects_by = "rec"
-
-    def output(self, model: Callable, batch: dict[str, torch.Tensor], kl_weight: float) -> Any:
-        return super().output(model, batch, 0.0)
+    weighs_kl = False

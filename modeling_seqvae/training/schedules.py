@@ -23,6 +23,7 @@ def cyclical(progress: float, start: float, stop: float) -> float:
     `progress` counts cycles, of `cycle_epochs` each (Fu et al. 2019, cited by the paper as Liu et al.). `start` has no
     part in it.
     """
+    progress = round(progress, 9)  # a cycle begins at 0, not a rounding error before it
     if progress >= CYCLES:
         return stop
     return stop * min(1.0, 2 * (progress % 1.0))

@@ -248,9 +248,8 @@ class SeqVAETrainer:
             self.objective.begin_epoch(annealed, lambda: self._evaluator(self.train_set).means())
         with closing(self.loader.epoch(progress.epoch, start=progress.batch)) as batches:
             for batch in batches:
-                passed = progress.updates / len(self.batches)
-                kl_weight = self.spec.kl_weight(passed)
-                self.update.encoder_frozen = passed < self.spec.freeze_encoder_epochs
+                kl_weight = self._kl_weight(progress.updates)
+                self.update.encoder_frozen = progress.updates < self._frozen_updates
                 self._set_learning_rate()
                 try:
                     figures = self.update(batch, progress.updates, kl_weight)
@@ -348,7 +347,7 @@ class SeqVAETrainer:
             "encoder_updates": self._encoder_updates() if latent else 0,
             "decoder_updates": progress.updates,
             "seconds": round(progress.seconds, 2),
-            "kl_weight": self.spec.kl_weight((progress.updates - 1) / len(self.batches)),  # of the last update
+            "kl_weight": self._kl_weight(progress.updates - 1),  # of the last update
             **summary,
             **(self.pretraining if self.recipe.starts_from_encoder else {}),
             "lr": self.optimizers[-1].param_groups[0]["lr"],  # the decoder's
@@ -357,9 +356,17 @@ class SeqVAETrainer:
             "peak_memory_mb": round(peak),
         }
 
+    def _kl_weight(self, update: int) -> float:
+        return self.spec.kl_weight(update / len(self.batches)) if self.objective.weighs_kl else 0.0
+
+    @property
+    def _frozen_updates(self) -> int:
+        """Updates at the start in which the encoder stays as it is."""
+        return math.ceil(round(self.spec.freeze_encoder_epochs * len(self.batches), 6))  # 0.55 * 20 is above 11
+
     def _encoder_updates(self) -> int:
         """Steps that the encoder has taken, those of its pretraining included and those it was frozen in not."""
-        frozen = min(self.progress.updates, math.ceil(self.spec.freeze_encoder_epochs * len(self.batches)))
+        frozen = min(self.progress.updates, self._frozen_updates)
         return self.update.encoder_updates(self.progress.updates) - frozen + self.pretraining["pretraining_updates"]
 
     def _diverged(self, what: str) -> TrainingDiverged:

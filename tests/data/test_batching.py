@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from modeling_seqvae.data.batching import (
     LengthGroupedBatches,
+    bytes_read,
     collate,
     in_order_of_length,
     rows,
@@ -211,6 +212,16 @@ def test_white_space_at_the_ends_of_a_text_has_no_bytes(tokenizer, monkeypatch) 
     assert tokenise(rows, tokenizer)["bytes"][:] == [8, 8, 8, 0]
     monkeypatch.setattr(tokenizer, "model_max_length", 3)  # `<s> the </s>`
     assert tokenise(rows, tokenizer)["bytes"][:] == [3, 3, 3, 0]
+
+
+def test_a_character_has_bytes_where_it_makes_a_token(tokenizer) -> None:
+    """Of white space to Python, the separators U+001C to U+001F are words to the tokenizer."""
+    characters = [character for character in map(chr, range(0x3100)) if character.isspace()]
+    rows = Dataset.from_dict({"text": [f"food {character}" for character in characters]})
+    tokenised = tokenise(rows, tokenizer)
+    for character, size, length in zip(characters, tokenised["bytes"], tokenised["length"], strict=True):
+        assert (size > 4) == (length > 3), ascii(character)
+        assert bytes_read([f"food {character}"], tokenizer) == [size]
 
 
 def test_sentences_are_numbered_framed_and_keep_their_labels(split: Dataset, tokenizer) -> None:

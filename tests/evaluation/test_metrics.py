@@ -177,6 +177,16 @@ def test_float32_posteriors_lose_nothing_to_the_expanded_square() -> None:
     assert metrics.mutual_information_corpus(mean, logvar, latents) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("logvar", [-30.0, -35.0, -60.0])
+def test_mi_of_posteriors_far_narrower_than_they_are_apart(logvar: float) -> None:
+    mean, _, _ = posteriors(40)
+    narrow = torch.full_like(mean, logvar)
+    draws = DiagonalGaussian(mean, narrow).rsample(1, torch.Generator().manual_seed(1))[0]
+    found = metrics.log_aggregate_posterior(mean, narrow, draws)
+    expected = [log_prob(*each) - math.log(40) for each in zip(mean, narrow, draws, strict=True)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
 # Active units
 
 
@@ -251,6 +261,12 @@ def test_dispersion_at_its_limits() -> None:
     assert dispersion(direction * torch.tensor([[0.1], [1.0], [30.0]])).cosine() == pytest.approx(1)
     assert dispersion(torch.eye(6)).cosine() == pytest.approx(0)
     assert dispersion(torch.cat([direction, -direction])).cosine() == pytest.approx(-1)
+
+
+def test_a_feature_of_zeros_has_no_direction() -> None:
+    features = torch.cat([torch.eye(3)[:1].repeat(2, 1), torch.zeros(2, 3)])
+    assert dispersion(features).cosine() == pytest.approx(1 / 6)  # one pair of six, the others 0
+    assert dispersion(torch.zeros(5, 3)).cosine() == 0
 
 
 def test_dispersion_of_half_precision_features() -> None:

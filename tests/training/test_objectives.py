@@ -371,10 +371,15 @@ def test_what_is_logged_and_selected_is_the_bound_without_a_floor(make_trainer, 
 
 
 def test_the_autoencoder_has_no_kl_in_its_loss_and_is_chosen_by_its_reconstruction(make_trainer, tmp_path):
-    trainer = make_trainer(tmp_path, "training.objective=autoencoder", "training.epochs=4")
-    found, plain = output_of(trainer, 1.0)
-    torch.testing.assert_close(found.loss, plain.reconstruction_loss.mean())
+    trainer = make_trainer(tmp_path, "training.objective=autoencoder", "training.epochs=4", "training.kl_start=0.5")
+    given, output = [], trainer.objective.output
+    trainer.objective.output = lambda *arguments: given.append((output(*arguments), arguments[2])) or given[-1][0]
     history = trainer.train()
+    for found, weight in given:
+        torch.testing.assert_close(found.loss, found.reconstruction_loss.mean())
+        assert weight == 0
+    assert {record["kl_weight"] for record in history} == {0}
+    assert "KL weight 0 throughout" in (tmp_path / "best" / "README.md").read_text("utf-8")
     chosen = min(history, key=lambda record: record["rec"])
     assert trainer.progress.best_bound == chosen["rec"] and trainer.recipe.best_of(history) == chosen
     assert "lowest validation reconstruction loss" in (tmp_path / "best" / "README.md").read_text("utf-8")

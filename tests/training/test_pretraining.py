@@ -249,6 +249,17 @@ def test_the_encoder_may_have_a_rate_of_its_own(make_trainer, tmp_path, tables):
     assert trainer.train()[-1]["lr"] == 0.01  # what is logged is the decoder's
 
 
+def test_steps_of_an_encoder_that_is_frozen_for_part_of_an_epoch_are_counted(make_trainer, tmp_path):
+    """0.55 of 20 updates are 11, though the product of the floating-point numbers is a little more."""
+    options = ("training.epochs=1", "training.freeze_encoder_epochs=0.55", "training.batch_size=3")
+    trainer = make_trainer(tmp_path, *options)
+    assert len(trainer.batches) == 20
+    frozen, step = [], trainer.update._step
+    trainer.update._step = lambda *arguments: frozen.append(trainer.update.encoder_frozen) or step(*arguments)
+    (record,) = trainer.train()
+    assert frozen.count(True) == 11 and record["encoder_updates"] == 9
+
+
 def test_a_frozen_encoder_keeps_its_weights_for_so_many_epochs(make_trainer, tmp_path, weights_of):
     trainer = make_trainer(tmp_path, *SHORT, "training.freeze_encoder_epochs=1", "training.optimizer=adam")
     before, seen = encoder_of(weights_of(trainer)), []

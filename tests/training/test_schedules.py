@@ -131,6 +131,16 @@ def test_a_warmup_as_long_as_the_run_is_refused():
         TrainingSpec(warmup_epochs=3, epochs=3)
 
 
+@pytest.mark.parametrize("batches", [50, 100])
+@pytest.mark.parametrize("share", range(1, 26))
+def test_every_cycle_begins_at_zero(share, batches):
+    """Lengths that are no binary fractions: 12 epochs of 50 updates in cycles of 13% are 78 updates each."""
+    spec = TrainingSpec(kl_schedule="cyclical", cycle_epochs=0.12 * share, epochs=12)
+    for begin in range(0, 4 * 12 * share * batches // 100, 12 * share * batches // 100):
+        if 12 * share * batches % 100 == 0:
+            assert spec.kl_weight(begin / batches) == pytest.approx(0, abs=1e-6), begin
+
+
 def test_cyclical_weights_at_named_updates():
     """Eight updates an epoch, cycles of ten epochs: each cycle is 80 updates, of which the first 40 rise."""
     spec = TrainingSpec(kl_schedule="cyclical", cycle_epochs=10)
