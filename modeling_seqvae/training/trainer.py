@@ -362,7 +362,7 @@ class SeqVAETrainer:
     @property
     def _frozen_updates(self) -> int:
         """Updates at the start in which the encoder stays as it is."""
-        return math.ceil(round(self.spec.freeze_encoder_epochs * len(self.batches), 6))  # 0.55 * 20 is above 11
+        return math.ceil(round(self.spec.freeze_encoder_epochs * len(self.batches), 6))  # 0.28 * 25 is above 7
 
     def _encoder_updates(self) -> int:
         """Steps that the encoder has taken, those of its pretraining included and those it was frozen in not."""
