@@ -27,7 +27,7 @@ def _signed_packed_signs(rows: torch.Tensor, scale: float) -> torch.Tensor:
     return (_packed_signs(rows, scale).short() - 128).to(torch.int8)
 
 
-PRECISIONS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+FORMATS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
     "float32": lambda rows, scale: rows,
     "int8": _eight_bits,
     "uint8": _unsigned,
@@ -55,13 +55,13 @@ def largest_of(model: Any, features: str) -> float:
 
 
 def as_embeddings(rows: torch.Tensor, scale: float, normalize: bool, precision: str) -> torch.Tensor:
-    """Features (N, D) float32 in another form: rows of length 1, and one of `PRECISIONS`.
+    """Features (N, D) float32 in another form: rows of length 1, and one of `FORMATS`.
 
     A row of eight bits does not depend on the other rows: x becomes 127 x / s, rounded, where s is the `scale`, or of
     rows of length 1 four times their root mean square, 4 / sqrt(D). What is larger than s becomes 127. It is one s for
     all columns of a row, so that cosines stay what they are.
     """
-    of_precision = one_of(PRECISIONS, precision, "precision")
+    of_precision = one_of(FORMATS, precision, "precision")
     if normalize:
         rows, scale = nn.functional.normalize(rows), 4 / max(1, rows.shape[1]) ** 0.5
     if precision in EIGHT_BITS and (rows.abs() > scale).float().mean() > CUT_SHARE:

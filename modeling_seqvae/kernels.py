@@ -555,10 +555,10 @@ class Dropout(nn.Dropout):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu" or _is_plain():
             return F.dropout(input, self.p, self.training)
-        return input * _kept(input.shape, self.p).to(input.dtype).mul_(1 / (1 - self.p))
+        return input * _dropout_mask(input.shape, self.p).to(input.dtype).mul_(1 / (1 - self.p))
 
 
-def _kept(shape: torch.Size, p: float) -> torch.Tensor:
+def _dropout_mask(shape: torch.Size, p: float) -> torch.Tensor:
     """True with probability 1 - p, each by itself."""
     count = shape.numel()
     bits = torch.empty(-(-count // 2), dtype=torch.int64).random_(-(2**63), None).view(torch.int32)

@@ -67,7 +67,7 @@ def load_model(source: str, **kwargs: Any) -> SeqVAEForTextModeling:
     that config.json speaks of are missing or of another shape: they would be random.
     """
     options = {**kwargs, "use_safetensors": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    with damage_told(source):
+    with explaining_damage(source):
         model, found = SeqVAEForTextModeling.from_pretrained(source, **options)
     advice = "save it again with save_pretrained of SeqVAE or SeqVAEForTextModeling, and leave config.json as it was"
     if found["mismatched_keys"]:
@@ -81,7 +81,7 @@ def load_model(source: str, **kwargs: Any) -> SeqVAEForTextModeling:
 
 
 @contextmanager
-def damage_told(source: str) -> Iterator[None]:
+def explaining_damage(source: str) -> Iterator[None]:
     """Weights that are cut and fields of the wrong type as a ValueError, which the libraries' own errors are not."""
     try:
         yield
@@ -99,7 +99,7 @@ def wrong_field(error: StrictDataclassError) -> str:
 
 
 @contextmanager
-def connection_kept(source: str) -> Iterator[None]:
+def explaining_broken_connection(source: str) -> Iterator[None]:
     """A connection that breaks in the middle of a file as what it is, where the libraries suspect a missing file."""
     try:
         yield

@@ -17,10 +17,10 @@ from .aggregate import COMPONENTS, LEAST_DRAWS, AggregatePosterior
 from .argument_checks import as_list_of_strings, at_least, one_of, outside, progress_bar, whole_number
 from .carried_parts import HUB_ARGUMENTS
 from .checksums import renew_checksums
-from .embedding_formats import PRECISIONS, as_embeddings, cosines, largest_of
+from .embedding_formats import FORMATS, as_embeddings, cosines, largest_of
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
-from .loading import best_of, connection_kept, load_model, require_checkpoint, require_match
+from .loading import best_of, explaining_broken_connection, load_model, require_checkpoint, require_match
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
 from .sharing import add_code, plain_card, push_files
@@ -129,7 +129,7 @@ class SeqVAE(LatentOperations):
         source = source if kwargs.get("subfolder") else best_of(source)
         hub_arguments = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         require_checkpoint(source, hub_arguments)
-        with connection_kept(source):
+        with explaining_broken_connection(source):
             default = {} if "torch_dtype" in kwargs else {"dtype": torch.float32}  # an earlier name of it
             model = load_model(source, **{**default, **kwargs})
             try:
@@ -214,7 +214,7 @@ class SeqVAE(LatentOperations):
         """
         self._require_latent("encode")
         names = self.feature_names(features)
-        one_of(PRECISIONS, precision, "precision")
+        one_of(FORMATS, precision, "precision")
         listed = as_list_of_strings(texts)
         array = np.empty((len(listed), len(names)), np.float32)
         for batch in self._batches(listed, "encoding", batch_size, show_progress):

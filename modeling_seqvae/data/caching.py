@@ -21,7 +21,7 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOE
 
 
 def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> Dataset:
-    """`rows.map` of a function from Arrow tables and the rows' indices to tables, once for all processes; see `alone`.
+    """`rows.map` of a function from Arrow tables and the rows' indices to tables, once for all processes; see `cache_lock`.
 
     Of rows in memory, which no cache on disk knows, once while they are there, where a `new_fingerprint` says what is
     made of them.
@@ -41,7 +41,7 @@ def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> D
     key = options.get("new_fingerprint")
     if key and cache_folder(rows) is None:
         return made_once(rows, key, mapped)
-    with alone(rows, key or rows._fingerprint):
+    with cache_lock(rows, key or rows._fingerprint):
         return mapped()
 
 
@@ -62,7 +62,7 @@ _MADE: WeakKeyDictionary[Dataset, dict[str, Any]] = WeakKeyDictionary()
 
 
 @contextmanager
-def alone(rows: Dataset, key: str) -> Iterator[None]:
+def cache_lock(rows: Dataset, key: str) -> Iterator[None]:
     """Lets one process at a time work on what is cached of these rows under `key`; the next one finds it done.
 
     A process that dies makes room for the next. Raises OSError where the cache cannot be written.

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ..tokenization import UNKNOWN
 from . import demo
-from .caching import ROWS_AT_ONCE, alone, explaining_the_cache
+from .caching import ROWS_AT_ONCE, cache_lock, explaining_the_cache
 from .cleaning import Cleaned, class_names, clean
 from .columns import arrays_of
 from .corpus_spec import SPLITS, CorpusSpec, Reading, located, paths_of
@@ -233,5 +233,5 @@ def _finished(rows: Dataset, names: list[str] | None) -> Dataset:
         return rows.select_columns(["text"])
     rows = rows.select_columns(["text", "label"])
     features = Features({**rows.features, "label": ClassLabel(names=names)})
-    with alone(rows, rows._fingerprint):
+    with cache_lock(rows, rows._fingerprint):
         return rows.cast(features, batch_size=ROWS_AT_ONCE, writer_batch_size=ROWS_AT_ONCE)

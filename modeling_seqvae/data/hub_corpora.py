@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..tokenization import word_splitter
-from .caching import alone
+from .caching import cache_lock
 from .readers import Documents, Wanted, from_dataset
 
 NORMALISATION = "words"
@@ -105,7 +105,7 @@ def _tokenised(rows: Dataset, source: HubSource, labels: tuple[str, ...]) -> Dat
         | ({"label": datasets.Value("string") if source.first_label else rows.features[label]} if label else {})
     )
     processes = min(os.cpu_count() or 1, 16, len(rows) // _ROWS_PER_PROCESS)
-    with alone(rows, rows._fingerprint):
+    with cache_lock(rows, rows._fingerprint):
         return rows.map(
             _tokenise,
             batched=True,

@@ -25,7 +25,7 @@ from ..tokenization import (
     word_tokenizer,
     wrapped,
 )
-from .caching import alone, cache_folder
+from .caching import cache_folder, cache_lock
 from .columns import texts_of
 from .corpus_spec import CorpusSpec
 from .launch import launched
@@ -79,7 +79,7 @@ def _from_elsewhere(spec: CorpusSpec) -> PreTrainedTokenizerFast:
 def _trained(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
     settings = spec.tokenizer_settings()
     if spec.tokenizer == BPE:
-        return _kept(
+        return _cached(
             spec, train, lambda: train_bpe_tokenizer(texts_of(train), **settings).backend_tokenizer.to_str(), _of_pieces
         )
     share = unparted_share(train)
@@ -91,7 +91,7 @@ def _trained(spec: CorpusSpec, train: Dataset) -> PreTrainedTokenizerFast:
             stacklevel=4,
         )
     like = {name: settings[name] for name in ("unknown_mark", "normalisation")}
-    return _kept(
+    return _cached(
         spec,
         train,
         lambda: json.dumps(_frequent_words(train, **settings)),
@@ -107,7 +107,7 @@ def unparted_share(rows: Dataset) -> float:
     return sum(runs) / letters if letters else 0.0
 
 
-def _kept(spec: CorpusSpec, train: Dataset, make: Callable[[], str], read: Callable[[str], Any]) -> Any:
+def _cached(spec: CorpusSpec, train: Dataset, make: Callable[[], str], read: Callable[[str], Any]) -> Any:
     """The tokenizer that `read` gives of the JSON that `make` makes, and that is kept where the texts are cached."""
     folder = cache_folder(train)
     if folder is None:
@@ -115,7 +115,7 @@ def _kept(spec: CorpusSpec, train: Dataset, make: Callable[[], str], read: Calla
     key = json.dumps([train._fingerprint, spec.tokenizer_settings(), tokenizers.__version__])
     name = f"{spec.tokenizer}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     file = folder / f"{name}.json"
-    with alone(train, name):
+    with cache_lock(train, name):
         with suppress(FileNotFoundError, ValueError):  # ValueError: damaged
             return read(file.read_text("utf-8"))
         made = make()

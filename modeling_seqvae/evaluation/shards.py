@@ -55,7 +55,7 @@ def write_in_shards(
     """
     state = state or launched()
     folder = _folder_of(output)
-    with _kept(folder, output) if state.is_main_process else nullcontext():
+    with _locked(folder, output) if state.is_main_process else nullcontext():
         if state.is_main_process:
             sizes = {"rows": len(rows), "shard_rows": shard_rows}
             job = {"texts": identity_of(rows).sha256, "model": _hash_of_model(vae), **settings, **sizes}
@@ -96,7 +96,7 @@ def _folder_of(output: Path) -> Path:
 
 
 @contextmanager
-def _kept(folder: Path, output: Path) -> Iterator[None]:
+def _locked(folder: Path, output: Path) -> Iterator[None]:
     """The folder of shards, for this call alone; one with other things than shards is refused, and left as it is."""
     others = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
     if others and not (folder / MANIFEST).is_file():

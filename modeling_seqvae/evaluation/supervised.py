@@ -111,12 +111,12 @@ def train_classifier(
         with torch.no_grad():  # a class that no training document has is never predicted
             classifier.mlp[-1].bias.masked_fill_(labels.bincount() == 0, -math.inf)
         optimizer = torch.optim.Adam(classifier.parameters(), LEARNING_RATE)
-        passes = _Passes(classifier, optimizer, _what(config, train, validation, seed, batch_size), device)
+        passes = _Passes(classifier, optimizer, _fingerprint(config, train, validation, seed, batch_size), device)
         if kept and kept.is_file():
             passes.load(kept)
         with progress_bar(epochs * len(batches), "bi-LSTM", show_progress, "batch") as bar:
             bar.update(len(passes.accuracies) * len(batches))
-            while len(passes.accuracies) < epochs and not passes.stays():
+            while len(passes.accuracies) < epochs and not passes.has_converged():
                 classifier.train()
                 for numbers in batches.epoch(len(passes.accuracies)):
                     loss = F.cross_entropy(_logits(classifier, train, numbers), labels[numbers])
@@ -149,7 +149,7 @@ class _Passes:
             self.best = deepcopy(self.classifier.state_dict())
         self.accuracies.append(accuracy)
 
-    def stays(self) -> bool:
+    def has_converged(self) -> bool:
         """Whether so many passes in a row were no better that training ends."""
         return len(self.accuracies) - 1 - int(np.argmax([*self.accuracies, -1.0])) >= PATIENCE
 
@@ -180,7 +180,7 @@ class _Passes:
             torch.cuda.set_rng_state(state["random"][1].cpu(), self.device)
 
 
-def _what(config: SeqVAEConfig, train: Dataset, validation: Dataset, seed: int, batch_size: int) -> str:
+def _fingerprint(config: SeqVAEConfig, train: Dataset, validation: Dataset, seed: int, batch_size: int) -> str:
     """A hash of what a pass of training depends on."""
     digest = hashlib.sha256(f"{config.to_json_string()} {seed} {batch_size}".encode())
     for documents in (train, validation):

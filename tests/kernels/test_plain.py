@@ -18,7 +18,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear sampler": {"posterior": "implicit"},
     "unigram": {"decoder": "unigram"},
 }
-OURS = ("_LinearNLL", "_Blocks", "_Recurrence", "_step", "_kept")
+OURS = ("_LinearNLL", "_Blocks", "_Recurrence", "_step", "_dropout_mask")
 
 
 @pytest.fixture(params=KINDS.values(), ids=KINDS)
