@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from modeling_seqvae.data.corpus_spec import CorpusFiles, CorpusSpec
 from modeling_seqvae.reproduce import request as module
+from modeling_seqvae.reproduce import steps
 from modeling_seqvae.reproduce.request import Request, _safe
 from modeling_seqvae.training.checkpoint import evaluate_checkpoint
 from modeling_seqvae.training.recipe import resolve
@@ -186,11 +187,12 @@ def test_a_recipe_is_resolved_once_for_all_seeds(monkeypatch):
     assert len(calls) == 2  # with the overrides and without
 
 
-def test_the_step_for_shuffled_words_measures_with_shuffled_words(request_for, make_runs, tmp_path):
+def test_the_step_for_shuffled_words_measures_with_shuffled_words(request_for, make_runs, tmp_path, monkeypatch):
     """In a file of its own, which the step for plain words does not take for its own, nor the other way round."""
     request = request_for(nll_sentences=2, limits={"test": 8})
     training = request.training("max_pool", 0)
-    plain, shuffled = (replace(request.evaluation(training, words), nll_samples=2) for words in (False, True))
+    plain, shuffled = (request.evaluation(training, words) for words in (False, True))
+    monkeypatch.setattr(steps, "NLL_SAMPLES", 2)
     make_runs([plain, shuffled], tmp_path)
     run = str(tmp_path / training.folder)
     for step in (shuffled, plain):
