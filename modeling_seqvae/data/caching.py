@@ -21,7 +21,7 @@ _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOE
 
 
 def cached_map(rows: Dataset, function: Callable[..., Any], **options: Any) -> Dataset:
-    """`rows.map` of a function from Arrow tables and the rows' indices to tables, once for all processes; see `cache_lock`.
+    """`rows.map` of a function from Arrow tables and the rows' indices to tables, once for all processes.
 
     Of rows in memory, which no cache on disk knows, once while they are there, where a `new_fingerprint` says what is
     made of them.
