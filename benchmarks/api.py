@@ -12,7 +12,7 @@ from typing import Any
 from pages import with_region
 
 import modeling_seqvae as package
-from modeling_seqvae import decoders, encoders, own_modules, registry, sharing
+from modeling_seqvae import contracts, decoders, encoders, own_modules, registry, sharing
 from modeling_seqvae.data import batching, corpora, corpus_spec, demo
 from modeling_seqvae.evaluation import classify, dimensions, encoding, evaluate, positions, scoring
 from modeling_seqvae.explore import opening
@@ -70,6 +70,7 @@ SECTIONS: dict[str, list[Any]] = {
     "Parts of your own": [
         registry.Registry,
         own_modules.import_parts,
+        contracts.require_contracts,
         encoders.SeqVAEEncoder,
         decoders.Decoder,
         elbo.Elbo,

@@ -46,7 +46,8 @@ class SeqVAEConfig(PreTrainedConfig):
     r"""The sizes and choices of a sequence VAE.
 
     `encoder`, `pooling_mode`, `posterior` and `decoder` take the name of a part, or a part of your own itself. Options
-    that such a part was registered with are fields too.
+    that such a part was registered with are fields too. A model takes its parts and sizes from here once, when it is
+    built: of a model that is there change dropouts alone.
 
     Args:
         vocab_size: Number of tokens, special tokens included.
@@ -157,6 +158,10 @@ class SeqVAEConfig(PreTrainedConfig):
         if self._auto_class is None:  # the package has its own pipelines; code of a checkpoint runs the one beside it
             kwargs.pop("custom_pipelines", None)
         super().__post_init__(**kwargs)
+        self.require_valid()
+
+    def require_valid(self) -> None:
+        """Raise ValueError that names a field whose value cannot be: fields may have been set since construction."""
         # The library also runs these, but wraps what they raise in an exception that is no ValueError.
         self.validate_sizes()
         self.validate_tokens()

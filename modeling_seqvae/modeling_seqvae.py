@@ -155,6 +155,7 @@ class SeqVAEModel(SeqVAEPreTrainedModel):
 
     def __init__(self, config: SeqVAEConfig):
         config.require_parts()
+        config.require_valid()
         super().__init__(config)
         self.encoder: Any = _encoder_of(config)
         self.decoder: Any = DECODERS[config.decoder](config)

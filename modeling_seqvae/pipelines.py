@@ -8,10 +8,11 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .argument_checks import one_of
 from .generation import with_defaults
 from .sharing import add_code
 from .text import SeqVAE
-from .text_batches import cut_to, read_features, token_ids
+from .text_batches import FEATURES, cut_to, read_features, token_ids
 from .tokenization import decode_sentences
 
 
@@ -69,6 +70,8 @@ class SeqVAEFeaturesPipeline(SeqVAEPipeline):
         self, features: str | None = None, return_tensors: bool | None = None
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         chosen = {} if features is None else {"features": features}
+        if features is not None:
+            one_of(FEATURES, features, "features")
         return {}, chosen, {} if return_tensors is None else {"return_tensors": return_tensors}
 
     def _forward(self, inputs: dict[str, torch.Tensor], features: str = "mean_variance") -> dict[str, torch.Tensor]:

@@ -75,6 +75,9 @@ class Registry(dict[str, Any]):
         def add(part: Part) -> Part:
             if not self.fits(part):
                 raise ValueError(f"{part!r} is not {self.kind}")
+            lacking = sorted(getattr(part, "__abstractmethods__", ()))
+            if lacking:
+                raise ValueError(f"{part!r} lacks {', '.join(lacking)}, which {self.kind} must have")
             there = self.get(name)
             if there is not None and _origin(there) != _origin(part):
                 raise ValueError(f"{name!r} is the name of {'.'.join(_origin(there))} already: give yours another")

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import AutoConfig
 
-from modeling_seqvae import SeqVAEConfig
+from modeling_seqvae import SeqVAEConfig, SeqVAEForTextModeling
 from modeling_seqvae.pooling import POOLINGS
 from modeling_seqvae.posteriors import POSTERIORS
 
@@ -82,6 +82,10 @@ def test_every_posterior_is_accepted(posterior: str) -> None:
 def test_an_unusable_value_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
         SeqVAEConfig(**{field: value})
+    config = SeqVAEConfig(vocab_size=9, embedding_size=4, hidden_size=4, latent_size=2)
+    with pytest.raises(ValueError, match=field):  # as where `from_pretrained` is given it beside a checkpoint
+        setattr(config, field, value)
+        SeqVAEForTextModeling(config)
 
 
 def test_an_unknown_aggregation_is_refused_with_the_known_ones() -> None:

@@ -45,6 +45,7 @@ ROOT_FILES = (
     "sharing",
     "loading",
     "text_batches",
+    "contracts",
     "latent_space",
     "text",
     "pipelines",

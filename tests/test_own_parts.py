@@ -19,7 +19,7 @@ import yaml
 from datasets import Dataset
 
 from modeling_seqvae import SeqVAE, SeqVAEConfig, SeqVAEForTextModeling
-from modeling_seqvae.decoders import LSTMDecoder, UnigramDecoder
+from modeling_seqvae.decoders import Decoder, LSTMDecoder, UnigramDecoder
 from modeling_seqvae.encoders import SeqVAEEncoder
 from modeling_seqvae.gaussian import GaussianPosterior
 from modeling_seqvae.hub.space import own_sources
@@ -430,8 +430,11 @@ def test_a_run_that_goes_on_with_other_code_is_told(tmp_path: Path) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*has changed")
             train(code, 1, resume=True)
+            load_best(str(tmp_path / "run"))
         with pytest.warns(UserWarning, match="changing_parts has changed since this run was saved"):
             train(code.replace(".mean()", ".sum()"), 1, resume=True)
+        with pytest.warns(UserWarning, match="changing_parts has changed .* is made by the new code"):
+            load_best(str(tmp_path / "run"))
     finally:
         SCHEDULES.pop("changing", None)
         sys.modules.pop("changing_parts", None)
@@ -459,6 +462,12 @@ def test_a_taken_name_is_refused_and_the_same_part_is_not() -> None:
     with pytest.raises(ValueError, match=r"'one' is the name of .* already"):
         registry.register("one")(lambda: None)
     assert registry == {"one": part}
+
+
+def test_a_class_that_lacks_a_method_is_refused_with_its_name() -> None:
+    with pytest.raises(ValueError, match=r"Half.* lacks forward, which a subclass of Decoder must have"):
+        DECODERS.register("half")(type("Half", (Decoder,), {}))
+    assert "half" not in DECODERS
 
 
 def test_a_part_that_is_an_object_may_be_registered_again() -> None:

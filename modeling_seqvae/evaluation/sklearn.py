@@ -13,12 +13,15 @@ from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
+from transformers.utils import logging
 
+from ..argument_checks import one_of
 from ..carried_parts import HUB_ARGUMENTS
 from ..data.files import cached_sha256_of
 from ..loading import best_of
 from ..own_modules import code_of, import_parts
 from ..text import SeqVAE
+from ..text_batches import FEATURES
 
 LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 """Parameters that decide which model is loaded, beside `id_or_path`."""
@@ -87,8 +90,12 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
         self.imports = imports
 
     def fit(self, X: Iterable[str], y: Any = None) -> Self:
-        """Note what the checkpoint holds; the encoder was trained before. Raises TypeError for a single string."""
+        """Note what the checkpoint holds; the encoder was trained before.
+
+        Raises TypeError for a single string, and ValueError for unknown features.
+        """
         _require_several(X)
+        one_of(FEATURES, self.features, "features")
         self.content_ = self._content()
         return self
 
@@ -120,7 +127,14 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
             import_parts(self._modules())
             if content is not None and not Path(source).exists():
                 options = {**options, "revision": content}
-            self._vae = SeqVAE.from_pretrained(source, **options)
+            shown = logging.is_progress_bar_enabled()  # of the weights that are read
+            if self.show_progress is False:
+                logging.disable_progress_bar()
+            try:
+                self._vae = SeqVAE.from_pretrained(source, **options)
+            finally:
+                if shown:
+                    logging.enable_progress_bar()
             self._loaded_from = (asked, content)
         return self._vae
 

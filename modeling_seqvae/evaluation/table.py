@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..configuration_seqvae import COLLAPSED_BELOW
-from ..text_batches import latent_warning
+from ..text_batches import INFORMATIVE_METHOD, latent_warning
 
 COLUMNS: dict[str, tuple[str, str]] = {
     "title": ("model", "{}"),
@@ -173,6 +173,8 @@ def latent_verdict(figures: Mapping[str, Any], latent_size: int) -> str:
     if figures["au"] is None:
         return ""
     holds = f"the latent holds {figures['kl']:.2f} nats a text, in {figures['au']} of {latent_size} units"
+    if state_of(figures) == "all but collapsed" and not warning_of(figures):
+        return f"{holds}: all texts have much the same posterior. {INFORMATIVE_METHOD}"
     return warning_of(figures) or holds
 
 

@@ -233,6 +233,7 @@ class Positions:
                 curves[seeds[0].recipe.title] = mean
         count = of_test_set(request, sentences)
         place, drawn = f"{corpus_of(request)}, {count}", f"{corpus_spec(request.corpus).name}, {count}"
+        averaged = f"; means of {request.seeds} seeds" if request.seeds > 1 else ""
         of_saved = f"Nats per sentence that z ~ q(z|x) tells and saves, {DRAWS} draws: {place}"
         of_read = f"What linear probes read from the mean of q(z|x), {PROBED_WORDS} first words at most: {place}"
         return Report(
@@ -241,7 +242,9 @@ class Positions:
                 Table(f"{of_read}{over_seeds(request)}.", READ, read),
             ],
             [NOTE, SHARE_NOTE] if any(row["later_share"] for row in saved) else [NOTE],
-            (lambda path: positions_figure(curves, path, f"{drawn}; bands: ± {BAND} s.e.")) if curves else None,
+            (lambda path: positions_figure(curves, path, f"{drawn}{averaged}; bands: ± {BAND} s.e."))
+            if curves
+            else None,
         )
 
 

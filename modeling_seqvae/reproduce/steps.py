@@ -18,7 +18,7 @@ from ..training.checkpoint import evaluate_checkpoint
 from ..training.evaluations import keep_evaluation, of_these_weights, weights_hash
 from ..training.recipe import Recipe
 from ..training.run import FILES, FINISHED, train
-from ..training.run_directory import HISTORY, RECIPE, holds_run, read_history
+from ..training.run_directory import HISTORY, RECIPE, holds_run, read_history, warn_of_changed_code
 
 LIKELIHOOD = ("nll", "nll_gap_se", "nll_sentences", "nll_samples", "ppl", "sentences")
 NLL_SAMPLES = 500
@@ -90,6 +90,7 @@ class Training:
         run = output_dir / self.folder
         if not holds_run(run, self.recipe, resume=True):
             return False
+        warn_of_changed_code(run)
         end = self.at_the_end(output_dir)
         _require_same_texts(run, self.recipe.corpus, self.data_dir, end.get(FILES))
         if end and not read_history(run):

@@ -28,7 +28,7 @@ from ..tokenization import is_word_level, normalisation_name
 from .evaluations import weights_hash
 from .recipe import Recipe, corpus_of, corpus_spec
 from .report import quiet_libraries
-from .run_directory import CHECKPOINTS, RECIPE
+from .run_directory import CHECKPOINTS, RECIPE, warn_of_changed_code
 
 
 def best_checkpoint(checkpoint: str) -> str:
@@ -50,6 +50,7 @@ def load_best(checkpoint: str, device: Any = None) -> SeqVAE:
     best = best_checkpoint(checkpoint)  # maybe a name on the hub, which is no path everywhere
     import_parts(_imports_of(Path(best)))
     require_undamaged(Path(best))
+    warn_of_changed_code(run_of(best))
     return SeqVAE.from_pretrained(best, device=device)
 
 

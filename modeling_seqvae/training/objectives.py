@@ -50,6 +50,11 @@ class _OfFunction(Elbo):
                 f"training.objective {type(self).__name__} must return the mean loss over sentences, a tensor of shape "
                 f"(), and returned {found}"
             )
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise ValueError(
+                f"training.objective {type(self).__name__} must return a loss with a gradient: compute it from the "
+                "output's tensors by torch, undetached"
+            )
         output.loss = loss
         return output
 

@@ -181,13 +181,7 @@ class RunDirectory:
         self.accelerator.load_state(str(self.last))  # whose files are what was written: what fails is no damage
         self._remember_the_place()
         if self.accelerator.is_main_process:
-            changed = sorted(name for name, digest in self.code.items() if code.get(name, digest) != digest)
-            if changed:
-                warnings.warn(
-                    f"{self.path}: {', '.join(changed)} has changed since this run was saved, and what follows is "
-                    "trained by the new code: for results of one code, train again in another directory",
-                    stacklevel=2,
-                )
+            warn_of_changes(self.path, code, self.code, "what follows is trained by the new code")
             write_history(self.path, progress.history)  # a run that was killed just before it did
         return progress, plateau
 
@@ -283,6 +277,27 @@ class RunDirectory:
                 f"{path} is damaged, so that the run cannot be continued ({type(error).__name__}: {error}); {other} is "
                 "untouched. Put back a copy of it, or train again in another directory"
             ) from error
+
+
+def warn_of_changed_code(run: Path) -> None:
+    """Warn of modules of one's own that are not what they were when a run was saved last, as far as that is known."""
+    try:
+        noted = json.loads((run / "last" / PROGRESS).read_text("utf-8"))["code"]
+        now = code_of(Recipe.load(run / RECIPE).imports)
+    except (OSError, ValueError, KeyError):  # of no run, of an older one, of one that is damaged where nobody reads it
+        return
+    warn_of_changes(run, noted, now, "what is made of its weights now is made by the new code")
+
+
+def warn_of_changes(run: Path, noted: dict[str, str], now: dict[str, str], so: str) -> None:
+    """Warn of modules whose hash is not the one that was noted of them, and of what comes `so`."""
+    changed = sorted(name for name, digest in now.items() if noted.get(name, digest) != digest)
+    if changed:
+        warnings.warn(
+            f"{run}: {', '.join(changed)} has changed since this run was saved, and {so}: for results of one code, "
+            "train again in another directory",
+            stacklevel=3,
+        )
 
 
 def fingerprint(tokenizer: PreTrainedTokenizerBase, *splits: Dataset) -> str:

@@ -24,12 +24,14 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from ..contracts import require_contracts
 from ..data.batching import LengthGroupedBatches, cut_share_of, sentence_lengths, tokenise
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import PRECISIONS, Evaluator, summarise
 from ..kernels import has_bfloat16, release_freed_memory
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..posteriors import PopulationHead
+from ..sharing import own_parts
 from .callbacks import Callback
 from .loader import Batch, BatchLoader
 from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, profiled
@@ -90,6 +92,8 @@ class SeqVAETrainer:
         self.output_dir = Path(output_dir)
         self.accelerator = accelerator or self._default_accelerator()
         _require_accelerator_of(self.spec, self.accelerator)
+        if own_parts(model.config):
+            require_contracts(model)
         self.show = progress and self.accelerator.is_main_process
         self.profile = profile and self.accelerator.is_main_process
         self.callbacks = list(callbacks)

@@ -377,8 +377,9 @@ def test_a_single_string_is_refused_in_fit_as_well(checkpoint):
 
 
 def test_bad_parameters_are_refused_when_used(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="features='h' is not one of"):
-        SeqVAEVectorizer(checkpoint, features="h").transform(TEXTS)
+    for use in ("fit", "transform"):
+        with pytest.raises(ValueError, match="features='h' is not one of"):
+            getattr(SeqVAEVectorizer(checkpoint, features="h"), use)(TEXTS)
     with pytest.raises(FileNotFoundError, match="no SeqVAE checkpoint"):
         SeqVAEVectorizer(tmp_path / "nowhere").transform(TEXTS)
     with pytest.raises(ValueError, match="latent_size=0"):

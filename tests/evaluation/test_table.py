@@ -139,6 +139,8 @@ def test_what_the_latent_holds_is_told_with_what_to_do_if_that_is_nothing():
     collapse = latent_verdict({"kl": -0.001, "au": 0}, 32)
     assert collapse.startswith("the posterior has collapsed: the latent holds 0.00 nats") and "--method" in collapse
     assert latent_verdict({"kl": 0.0, "au": None}, 0) == ""
+    without = latent_verdict({"kl": 2.46, "mi": None, "au": 0}, 4)
+    assert "in 0 of 4 units: all texts have much the same posterior. Train again" in without
 
 
 def test_a_kl_without_information_is_told():

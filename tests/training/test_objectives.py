@@ -385,6 +385,13 @@ def test_the_autoencoder_has_no_kl_in_its_loss_and_is_chosen_by_its_reconstructi
     assert "lowest validation reconstruction loss" in (tmp_path / "best" / "README.md").read_text("utf-8")
 
 
+def test_a_function_whose_loss_has_no_gradient_is_named(make_trainer, tmp_path, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "apart", lambda output, kl_weight: output.loss.detach())
+    trainer = make_trainer(tmp_path, "training.objective=apart", "training.epochs=1")
+    with pytest.raises(ValueError, match=r"training\.objective apart must return a loss with a gradient"):
+        trainer.train()
+
+
 @pytest.mark.parametrize(
     ("objective", "options", "told"),
     [
