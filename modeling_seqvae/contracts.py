@@ -1,4 +1,4 @@
-"""What the parts of a model promise each other, tried on two random texts: parts of your own are, before they train."""
+"""What the parts of a model promise each other, tried on two random texts before parts of your own are trained."""
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +12,7 @@ SHORT, LONG = 4, 9
 
 
 def require_contracts(model: SeqVAEForTextModeling) -> None:
-    """Raise ValueError that names the part of a model by which its figures would not be what they are called.
+    """Raise ValueError that names the part of a model that would make its figures wrong.
 
     Tried are that a text's features, draws and likelihood are the same alone as in a batch, that no prediction depends
     on a later word, that likelihoods are those of the predictions, and that words may be read one by one. This is in
@@ -71,8 +71,8 @@ def _require_reading_in_order(
         _require_equal(
             later[:, :SHORT],
             states[-1],
-            f"{name}: a prediction depends on words behind it, so that the likelihood would be none: a state may "
-            "depend on its own word and those before it alone",
+            f"{name}: a prediction depends on words behind it, which is no likelihood: a state may depend on its own "
+            "word and those before it alone",
         )
         _require_equal(
             decoder(latents, ids[:, SHORT:], cache=cache)[0][-1],

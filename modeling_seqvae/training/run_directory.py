@@ -72,7 +72,10 @@ def holds_run(directory: Path, recipe: Recipe, resume: bool) -> bool:
     changed = recipe.differences(there, wherever=True)  # its state knows the texts
     if changed:
         others = "" if recipe.may_be_of(there.texts) else ", and of other texts"
-        raise ValueError(f"{directory} holds a run of another recipe{others}: {'; '.join(changed)}")
+        raise ValueError(
+            f"{directory} holds a run of another recipe{others}: {'; '.join(changed)}. Choose another --output-dir, "
+            "or the recipe of that run"
+        )
     return True
 
 
