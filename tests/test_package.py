@@ -201,14 +201,14 @@ def pins(name: str) -> dict[str, Version]:
 
 
 def test_oldest_constraints_are_the_lower_bounds() -> None:
-    """All but torch's, whose build is too large, and those of libraries that the tests do without."""
+    """All but torch's, whose build is too large, and that of a library that the tests do without."""
     bounds = {
         name: Version(specifier.version)
         for name, requirement in requirements().items()
         for specifier in requirement.specifier
         if specifier.operator == ">="
     }
-    without = {"torch", "wandb", "sentence-transformers"}
+    without = {"torch", "wandb"}
     assert pins("constraints-oldest.txt") == {name: bound for name, bound in bounds.items() if name not in without}
 
 
