@@ -48,8 +48,12 @@ class SmallModel:
     batch_size, seq_length = 3, 7
     num_hidden_layers, hidden_size = 2, 16
 
+    def __init__(self, **tokens: int):
+        self.tokens = tokens
+
     def get_config(self) -> SeqVAEConfig:
-        return SeqVAEConfig(vocab_size=99, embedding_size=16, hidden_size=16, latent_size=4, num_hidden_layers=2)
+        sizes = {"vocab_size": 99, "embedding_size": 16, "hidden_size": 16, "latent_size": 4, "num_hidden_layers": 2}
+        return SeqVAEConfig(**sizes, **self.tokens)
 
     def prepare_config_and_inputs_for_common(self) -> tuple[SeqVAEConfig, dict[str, torch.Tensor]]:
         ids = torch.randint(4, 99, (self.batch_size, self.seq_length))
@@ -66,3 +70,8 @@ class TestSeqVAE(common.ModelTesterMixin, unittest.TestCase):
 
     def setUp(self) -> None:
         self.model_tester = SmallModel()
+
+    def test_resize_tokens_embeddings(self) -> None:
+        """It makes 3 the padding, which is our unknown token, and padding may be no other token."""
+        self.model_tester = SmallModel(pad_token_id=3, unk_token_id=0)
+        super().test_resize_tokens_embeddings()
