@@ -69,7 +69,7 @@ def test_an_evaluation_waits_for_nothing_of_its_own(make_model, dataset):
         found = waits(work)
         own = [place for place in found if place.startswith(("evaluate.py", "metrics.py", "noise.py"))]
         once = [place for place in own if not place.endswith("tolist")]  # which is of what has arrived
-        assert sum(found[place] for place in once) <= 2, own  # the two sums of Dispersion, at the end
+        assert sum(found[place] for place in once) <= 1, own
 
 
 def test_the_counter_sees_every_kind_of_wait():

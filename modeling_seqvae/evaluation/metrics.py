@@ -129,7 +129,9 @@ class Dispersion:
 
     def on_host(self) -> "Dispersion":
         """Itself, to be sent to other processes; the features may have been a GPU's."""
-        self.total, self.squares = torch.as_tensor(self.total).cpu(), torch.as_tensor(self.squares).cpu()
+        if isinstance(self.total, torch.Tensor):  # both at once, for which a GPU is waited for once
+            both = torch.cat([self.total, torch.as_tensor(self.squares).reshape(1)]).cpu()
+            self.total, self.squares = both[:-1], both[-1]
         return self
 
     def merge(self, other: "Dispersion") -> None:

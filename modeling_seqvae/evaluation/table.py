@@ -173,9 +173,9 @@ def latent_verdict(figures: Mapping[str, Any], latent_size: int) -> str:
     if figures["au"] is None:
         return ""
     holds = f"the latent holds {figures['kl']:.2f} nats a text, in {figures['au']} of {latent_size} units"
-    if state_of(figures) == "all but collapsed" and not warning_of(figures):
-        return f"{holds}: all texts have much the same posterior. {INFORMATIVE_METHOD}"
-    return warning_of(figures) or holds
+    if warning := warning_of(figures):
+        return warning
+    return holds if figures["au"] else f"{holds}: all texts have much the same posterior. {INFORMATIVE_METHOD}"
 
 
 def compare(title: str, nll: float, other: str, other_nll: float, spread: float) -> str:
