@@ -85,8 +85,8 @@ def read_rows(path: Path, checkpoint: str, text_column: str | None, label_column
     They are read as the training corpus of the checkpoint was; empty texts keep their rows.
     """
     from ..data import corpora
+    from ..data.caching import quiet_libraries
     from ..training.checkpoint import reading_of
-    from ..training.report import quiet_libraries
 
     source: Any = path
     if str(path) == "-":
@@ -107,8 +107,8 @@ def read_texts(path: Path, checkpoint: str, text_column: str | None, label_colum
 
 def training_texts(checkpoint: str, data_dir: Path | None) -> list[str]:
     """Those of a run, as its recipe reads them; of very many, some at random, the same every time."""
+    from ..data.caching import quiet_libraries
     from ..training.checkpoint import own_texts
-    from ..training.report import quiet_libraries
 
     with quiet_libraries():
         return list(own_texts(checkpoint, "train", data_dir, TEXTS_OF_A_MIXTURE)["text"])
@@ -138,11 +138,11 @@ def reference_rows(
     name: str, checkpoint: str, text_column: str | None, label_column: str | None, data_dir: Path | None, state: Any
 ) -> Any:
     """The texts that `--reference` names, some of them: those of a split of the run's corpus, or of a file."""
+    from ..data.caching import quiet_libraries
     from ..data.columns import some_of
     from ..data.corpus_spec import SPLITS
     from ..evaluation.scoring import REFERENCE_TEXTS
     from ..training.checkpoint import own_texts
-    from ..training.report import quiet_libraries
 
     if name not in SPLITS:
         if name != "-" and not Path(name).exists():

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import datasets
 from datasets import Dataset
 from huggingface_hub.utils import WeakFileLock
+from transformers.utils import logging
 
 Result = TypeVar("Result")
 
@@ -107,3 +108,19 @@ def refuses_to_write(error: BaseException, folder: Path | None = None) -> bool:
     place = Path(error.filename).absolute()
     folder = (folder or Path(datasets.config.HF_DATASETS_CACHE)).absolute()
     return place.is_relative_to(folder) or folder.is_relative_to(place)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without the bars of transformers for every file it writes, and of datasets for every split it maps."""
+    transformers_shown = logging.is_progress_bar_enabled()
+    datasets_shown = not datasets.utils.are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if transformers_shown:
+            logging.enable_progress_bar()
+        if datasets_shown:
+            datasets.enable_progress_bars()

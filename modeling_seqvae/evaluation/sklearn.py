@@ -4,6 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +14,10 @@ from huggingface_hub import hf_hub_download
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
-from transformers.utils import logging
 
 from ..argument_checks import one_of
 from ..carried_parts import HUB_ARGUMENTS
+from ..data.caching import quiet_libraries
 from ..data.files import cached_sha256_of
 from ..loading import best_of
 from ..own_modules import code_of, import_parts
@@ -127,14 +128,8 @@ class SeqVAEVectorizer(TransformerMixin, BaseEstimator):
             import_parts(self._modules())
             if content is not None and not Path(source).exists():
                 options = {**options, "revision": content}
-            shown = logging.is_progress_bar_enabled()  # of the weights that are read
-            if self.show_progress is False:
-                logging.disable_progress_bar()
-            try:
+            with quiet_libraries() if self.show_progress is False else nullcontext():  # of the weights that are read
                 self._vae = SeqVAE.from_pretrained(source, **options)
-            finally:
-                if shown:
-                    logging.enable_progress_bar()
             self._loaded_from = (asked, content)
         return self._vae
 

@@ -9,10 +9,10 @@ from datasets import Dataset
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError
 
+from ..data.caching import quiet_libraries
 from ..data.columns import labels_of, some_of, texts_of
 from ..data.files import read_json_lines
 from ..training.checkpoint import load_best, own_texts, recipe_in, run_of, texts_for
-from ..training.report import quiet_libraries
 from ..training.run_directory import HISTORY, RECORD, read_history
 from .explorer import Explorer
 

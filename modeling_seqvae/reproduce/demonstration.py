@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from ..data.batching import tokenise
+from ..data.caching import quiet_libraries
 from ..data.demo import first, true_nll
 from ..data.files import write_json
 from ..data.subwords import WORDS
@@ -24,7 +25,6 @@ from ..evaluation.table import compare, how_likelihoods, state_of, table
 from ..text import SeqVAE
 from ..training.checkpoint import load_best
 from ..training.recipe import Recipe, resolve
-from ..training.report import quiet_libraries
 from ..training.run_directory import require_history
 from .jobs import failures, note, run_steps
 from .plots import figure3

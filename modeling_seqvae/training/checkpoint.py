@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from ..checksums import CHECKSUMS, verify_checksums
 from ..configuration_seqvae import SeqVAEConfig
 from ..data.batching import cut_share_of, tokenise, unknown_share_of
+from ..data.caching import quiet_libraries
 from ..data.columns import Texts, identity_of, some_of
 from ..data.corpora import Corpus, SplitReport, load_corpus, read_labelled, read_texts
 from ..data.corpus_spec import SPLITS, CorpusSpec, Reading, files_are_there, moved_to
@@ -27,7 +28,6 @@ from ..text import SeqVAE
 from ..tokenization import is_word_level, normalisation_name
 from .evaluations import weights_hash
 from .recipe import Recipe, corpus_of, corpus_spec
-from .report import quiet_libraries
 from .run_directory import CHECKPOINTS, RECIPE, warn_of_changed_code
 
 

@@ -1,13 +1,9 @@
 """What a run prints: a table that grows by a line an epoch, above the progress bar."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import datasets
 from tqdm import tqdm
-from transformers.utils import logging
 
 COLUMNS = {
     "epoch": ("{:>5}", "epoch"),
@@ -57,19 +53,3 @@ def _cell(form: str, value: Any) -> str:
 def _width(form: str) -> str:
     digits = "".join(character for character in form.split(".")[0] if character.isdigit())
     return f"{{:>{digits}}}"
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Without the bars of transformers for every file it writes, and of datasets for every split it maps."""
-    transformers_shown = logging.is_progress_bar_enabled()
-    datasets_shown = not datasets.utils.are_progress_bars_disabled()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if transformers_shown:
-            logging.enable_progress_bar()
-        if datasets_shown:
-            datasets.enable_progress_bars()

@@ -15,6 +15,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.batching import sentence_lengths, token_counts, tokenise, unknown_share_of
+from ..data.caching import quiet_libraries
 from ..data.corpora import Corpus, load_corpus
 from ..data.corpus_spec import checksum_of_files, files_are_there, moved_to, paths_of
 from ..data.files import write_json
@@ -26,7 +27,6 @@ from ..own_modules import import_parts
 from .callbacks import Callback
 from .checkpoint import best_checkpoint, kept_place, load_best, recipe_in
 from .recipe import Recipe, differing, taken_over
-from .report import quiet_libraries
 from .run_directory import holds_run, read_history
 from .trainer import SeqVAETrainer
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from ..checksums import verify_checksums, write_checksums
+from ..data.caching import quiet_libraries
 from ..data.columns import tokens_of
 from ..data.files import (
     read_json_lines,
@@ -42,7 +43,6 @@ from ..own_modules import code_of
 from .card import card
 from .monitor import PHASES
 from .recipe import Recipe
-from .report import quiet_libraries
 from .schedules import Plateau
 
 CHECKPOINTS = ("best", "last")

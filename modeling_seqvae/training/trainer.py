@@ -26,6 +26,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..contracts import require_contracts
 from ..data.batching import LengthGroupedBatches, cut_share_of, sentence_lengths, tokenise
+from ..data.caching import quiet_libraries
 from ..data.files import exclusive_lock
 from ..evaluation.evaluate import PRECISIONS, Evaluator, summarise
 from ..kernels import has_bfloat16, release_freed_memory
@@ -38,7 +39,7 @@ from .monitor import Interrupted, NotedSignals, PhaseClock, peak_megabytes, prof
 from .objectives import objective_class
 from .optimizers import OPTIMIZERS, grouped
 from .recipe import Recipe, differing, leaves, model_fields
-from .report import EpochTable, progress_bar, quiet_libraries
+from .report import EpochTable, progress_bar
 from .run_directory import Progress, RunDirectory, fingerprint, holds_run
 from .schemes import SCHEMES
 from .specs import TrainingSpec
