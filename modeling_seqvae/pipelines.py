@@ -69,9 +69,10 @@ class SeqVAEFeaturesPipeline(SeqVAEPipeline):
     def _sanitize_parameters(
         self, features: str | None = None, return_tensors: bool | None = None
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        chosen = {} if features is None else {"features": features}
+        chosen: dict[str, Any] = {}
         if features is not None:
             one_of(FEATURES, features, "features")
+            chosen["features"] = features
         return {}, chosen, {} if return_tensors is None else {"return_tensors": return_tensors}
 
     def _forward(self, inputs: dict[str, torch.Tensor], features: str = "mean_variance") -> dict[str, torch.Tensor]:
