@@ -164,7 +164,7 @@ def latents() -> str:
     tables = {name: json.loads(path.read_text("utf-8"))["tables"] for name, path in found.items() if path.is_file()}
     titles = ["", *(title for name in tables for title in (f"{name}: NLL", "KL", "labels"))]
     rows = [[title] for title in (*METHODS.values(), *CONTROLS)]
-    for methods, controls in tables.values():
+    for methods, controls, *_ in tables.values():
         by_method = {each["method"]: each for each in methods["rows"]}
         cells = [_of_method(by_method.get(method, {})) for method in METHODS]
         cells += [["", "", _best(controls["rows"], *name)] for name in CONTROLS.values()]

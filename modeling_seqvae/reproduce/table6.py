@@ -1,6 +1,7 @@
 """Table 6, which the paper does not have: what latents hold, and what that costs in likelihood."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from ..data.batching import tokenise
 from ..data.corpora import load_corpus
 from ..evaluation.reading import labels_from_features
 from ..evaluation.table import numbers
+from ..training.recipe import Recipe
+from ..training.run import PRETRAINING
+from ..training.run_directory import RECIPE, require_history
 from .controls import controls, of_labels, read_labelled
 from .plots import price_figure
 from .request import Request, rows_of
@@ -30,6 +34,11 @@ from .rows import (
 )
 from .steps import Inputs, Measurement, Step, Training
 
+READ = {
+    "label_mean": ("label:\nmean", "{:.1%}"),
+    "label_draw": ("label:\none draw", "{:.1%}"),
+    "label_pooled": ("label:\npooled", "{:.1%}"),
+}
 COLUMNS = {
     "title": ("model", "{}"),
     "nll": ("NLL", "{:.2f}"),
@@ -38,13 +47,16 @@ COLUMNS = {
     "kl": ("KL", "{:z.2f}"),
     "mi": ("MI", "{:z.2f}"),
     "au": ("AU", "{:d}"),
-    "label_mean": ("label:\nmean", "{:.1%}"),
-    "label_draw": ("label:\none draw", "{:.1%}"),
-    "label_pooled": ("label:\npooled", "{:.1%}"),
+    **READ,
     "minutes": ("minutes", "{:.1f}"),
 }
 FIGURES = ("nll", "bound", "kl", "mi", "au", "rec", "nll_se", "nll_gap", "nll_gap_se", "mi_corpus", "cosine", "ppl")
 LABELS = ("mean", "draw", "pooled")
+PRETRAINED = {"title": ("model", "{}"), "kl": ("KL", "{:.2f}"), **READ}
+PRETRAINED_CAPTION = (
+    "The same labels, read from these encoders as their pretraining left them, before the joint training; KL on the "
+    "validation set"
+)
 CONTROLS = {
     "title": ("control", "{}"),
     "accuracy": ("label", "{:.1%}"),
@@ -75,6 +87,7 @@ class Table6:
             return seed_by_seed(steps)
         latent = _latent(runs)
         steps += [[_labels(request, one) for one in seeds] for seeds in latent.values()]
+        steps += [[_pretraining_labels(request, one) for one in seeds] for seeds in _pretrained(runs).values()]
         beside = [control.measurements for control in controls(request, list(latent))]
         once = [step for steps in beside if len(steps) < request.seeds for step in steps]
         return [*seed_by_seed([*steps, *(some for some in beside if len(some) == request.seeds)]), *once]
@@ -95,12 +108,7 @@ class Table6:
             row |= _minutes(seeds, output_dir)
             if method in _latent(runs) and spec.labelled is not False:
                 labels = findings([_labels(request, one) for one in seeds], output_dir)
-                for name in LABELS:
-                    read = spreads([one[name] or {} for one in labels], ("accuracy", "accuracy_se"))
-                    row |= {
-                        f"label_{name}": _of_all(read["accuracy"], len(found)),
-                        f"label_{name}_se": _of_all(read["accuracy_se"], len(found)),
-                    }
+                row |= _accuracies(labels, len(found))
                 known += labels
             rows.append(row)
         tables = [Table(caption("What the latent holds, and what it costs", request, reports), COLUMNS, rows)]
@@ -110,6 +118,9 @@ class Table6:
             known += found
             if known or spec.labelled is True:
                 tables.append(Table(_label_caption(request, known), CONTROLS, beside))
+            before = _pretrained_rows(request, runs, output_dir)
+            if before:
+                tables.append(Table(f"{PRETRAINED_CAPTION}{over_seeds(request)}.", PRETRAINED, before))
             notes.append(LABEL_NOTE if len(tables) > 1 else NO_LABELS_FOUND)
         else:
             notes.append(NO_LABELS)
@@ -126,6 +137,10 @@ def _runs(request: Request) -> dict[str, list[Training]]:
 
 def _latent(runs: Mapping[str, list[Training]]) -> dict[str, list[Training]]:
     return {method: seeds for method, seeds in runs.items() if seeds[0].recipe.sizes.latent_size > 0}
+
+
+def _pretrained(runs: Mapping[str, list[Training]]) -> dict[str, list[Training]]:
+    return {method: seeds for method, seeds in runs.items() if seeds[0].recipe.pretraining is not None}
 
 
 def _labelled(request: Request) -> bool:
@@ -148,12 +163,52 @@ def _labels(request: Request, training: Training) -> Measurement:
     )
 
 
+def _pretraining_labels(request: Request, training: Training) -> Measurement:
+    return replace(
+        _labels(request, training),
+        title=f"{training.title}: labels read from z after the pretraining",
+        file=request.measured("pretraining-labels"),
+        function=measure_pretraining_labels,
+    )
+
+
 def measure_latent_labels(inputs: Inputs, **texts: Any) -> dict[str, Any]:
     """Labels read from the mean, one draw and the pooled features of a run's frozen encoder."""
     vae = best_encoder(inputs.runs[0])
     loaded, train, said = read_labelled(inputs.data_dir, **texts)
     splits = [tokenise(rows, vae.tokenizer) for rows in (train, loaded.splits["test"])]
     return labels_from_features(vae.model, *splits) | said
+
+
+def measure_pretraining_labels(inputs: Inputs, **texts: Any) -> dict[str, Any]:
+    """The same of the encoder with which a run's joint training began, and its KL on the validation set.
+
+    Raises FileNotFoundError where the pretraining, a run in a folder of the run's, is no longer there.
+    """
+    run = inputs.runs[0] / PRETRAINING
+    best = Recipe.load(run / RECIPE).best_of(require_history(run))
+    return measure_latent_labels(replace(inputs, runs=(run,)), **texts) | {"kl": best["kl"]}
+
+
+def _pretrained_rows(request: Request, runs: Mapping[str, list[Training]], output_dir: Path) -> list[dict[str, Any]]:
+    """The rows of the encoders before the joint training; none where nothing of them has been measured."""
+    rows = []
+    for method, seeds in _pretrained(runs).items():
+        found = findings([_pretraining_labels(request, one) for one in seeds], output_dir)
+        if found:
+            row: dict[str, Any] = {"method": method, "title": title_of(seeds, len(found)), **spreads(found, ("kl",))}
+            rows.append(row | _accuracies(found, len(found)))
+    return rows
+
+
+def _accuracies(labels: Sequence[Mapping[str, Any]], seeds: int) -> dict[str, Spread | None]:
+    """What was read from features of each kind, with the standard errors; none of fewer seeds than the row tells of."""
+    figures: dict[str, Spread | None] = {}
+    for name in LABELS:
+        read = spreads([one[name] or {} for one in labels], ("accuracy", "accuracy_se"))
+        figures[f"label_{name}"] = _of_all(read["accuracy"], seeds)
+        figures[f"label_{name}_se"] = _of_all(read["accuracy_se"], seeds)
+    return figures
 
 
 def _control_rows(

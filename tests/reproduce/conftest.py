@@ -1,5 +1,6 @@
 """A small labelled corpus, and runs on it that are never trained: their models are random, their files are a run's."""
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.reproduce.request import Request
 from modeling_seqvae.reproduce.runner import in_order
 from modeling_seqvae.reproduce.steps import FINISHED, Step, Training, write_json
-from modeling_seqvae.training.run import read_corpus
+from modeling_seqvae.training.recipe import Recipe
+from modeling_seqvae.training.run import PRETRAINING, read_corpus
+from modeling_seqvae.training.run_directory import HISTORY, RECORD
 
 WORDS = {"good": ["great", "lovely", "warm"], "bad": ["slow", "cold", "bland"], "so-so": ["plain", "usual", "fair"]}
 SIZES = {"train": 90, "validation": 24, "test": 30}
@@ -54,11 +57,23 @@ def make_runs() -> Callable[..., None]:
 
 
 def _make(training: Training, folder: Path) -> None:
-    corpus, tokenizer = read_corpus(training.recipe, None)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(training.recipe.training.seed)
-        model = SeqVAEForTextModeling(training.recipe.config(tokenizer))
-    SeqVAE(model, tokenizer).save_pretrained(folder / "best")
-    training.recipe.save(folder / "recipe.yaml")
+    corpus, _ = read_corpus(training.recipe, None)
+    _save(training.recipe, folder)
     sizes: dict[str, Any] = {name: len(corpus.splits[name]) for name in ("train", "validation")}
     write_json(folder / FINISHED, {"documents": sizes})
+    stage = training.recipe.pretraining_recipe()
+    if stage:
+        _save(stage, folder / PRETRAINING)
+        records = [
+            dict.fromkeys(RECORD, 0.0) | {"epoch": epoch, "bound": 9 - epoch, "kl": epoch / 2} for epoch in (1, 2)
+        ]
+        (folder / PRETRAINING / HISTORY).write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def _save(recipe: Recipe, folder: Path) -> None:
+    _, tokenizer = read_corpus(recipe, None)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(recipe.training.seed)
+        model = SeqVAEForTextModeling(recipe.config(tokenizer))
+    SeqVAE(model, tokenizer).save_pretrained(folder / "best")
+    recipe.save(folder / "recipe.yaml")

@@ -65,7 +65,8 @@ def test_every_method_is_evaluated_and_those_with_a_latent_are_read(request_):
     evaluated = [step.training.recipe.method for step in steps if isinstance(step, Evaluation)]
     assert evaluated == [*METHODS, *METHODS]
     read = [step for step in steps if isinstance(step, Measurement) and step.trainings]
-    assert [step.trainings[0].recipe.method for step in read] == [*METHODS[1:], *METHODS[1:]]
+    of_each_seed = [*METHODS[1:], "unigram_pretraining"]  # and again as its pretraining left it
+    assert [step.trainings[0].recipe.method for step in read] == [*of_each_seed, *of_each_seed]
     trained = {step.key for step in in_order(steps) if isinstance(step, Training)}
     assert trained == {str(one.folder) for method in METHODS for one in request_.trainings(method)}
 
@@ -91,6 +92,46 @@ def test_the_rows_hold_the_evaluations_and_the_labels_read_from_each_encoder(req
         for name in ("mean", "draw", "pooled"):
             assert row[f"label_{name}"].values[number] == pytest.approx(found[name]["accuracy"])
             assert row[f"label_{name}_se"].values[number] == pytest.approx(found[name]["accuracy_se"])
+
+
+def test_pretrained_encoders_are_read_as_their_pretraining_left_them(request_, measured, labelled_corpus, tmp_path):
+    """The run's own weights have no part in it: others are put in their place, and the figures do not change."""
+    splits = load_corpus(labelled_corpus, limits=LIMITS).splits
+    (row,) = TARGET.report(request_, measured).tables[2].rows
+    assert row["title"] == "MaxPool + unigram pretraining + KL floor" and row["kl"].values == (
+        1.0,
+        1.0,
+    )  # the best epoch's
+    for number, training in enumerate(request_.trainings("unigram_pretraining")):
+        vae = best_encoder(measured / training.folder / "pretraining")
+        found = labels_from_features(vae.model, *(tokenise(splits[name], vae.tokenizer) for name in ("train", "test")))
+        for name in ("mean", "draw", "pooled"):
+            assert row[f"label_{name}"].values[number] == pytest.approx(found[name]["accuracy"])
+            assert row[f"label_{name}_se"].values[number] == pytest.approx(found[name]["accuracy_se"])
+
+
+def test_without_measured_pretrainings_there_is_no_table_of_them(request_, measured, tmp_path):
+    output_dir = tmp_path / "out"
+    shutil.copytree(measured, output_dir)
+    first, second = output_dir.glob("**/pretraining-labels*.json")
+    first.unlink()
+    (row,) = TARGET.report(request_, output_dir).tables[2].rows
+    assert row["title"].endswith(" (1 of 2 seeds)") and len(row["label_mean"].values) == 1
+    second.unlink()
+    assert len(TARGET.report(request_, output_dir).tables) == 2
+    assert len(TARGET.report(replace(request_, methods=METHODS[:3]), measured).tables) == 2
+
+
+def test_a_pretraining_that_has_gone_is_named(request_, measured, tmp_path):
+    output_dir = tmp_path / "out"
+    shutil.copytree(measured, output_dir)
+    (training, _) = request_.trainings("unigram_pretraining")
+    shutil.rmtree(output_dir / training.folder / "pretraining")
+    key = str(training.folder / "pretraining-labels")
+    (step,) = (step for step in TARGET.steps(request_) if step.key.startswith(key))
+    (output_dir / step.key).unlink()
+    with pytest.raises(FileNotFoundError, match=r"pretraining/recipe\.yaml"):
+        step.run(output_dir)
 
 
 def test_what_a_latent_costs_is_the_nll_less_the_language_model_s_seed_by_seed(request_, measured):
