@@ -15,12 +15,19 @@ def as_list_of_strings(texts: Any) -> list[str]:
         return [texts]
     dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
     if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
-        shape = "" if dimensions == 1 else f" of {dimensions} dimensions"
+        shape = (
+            ""
+            if dimensions == 1
+            else f" of {dimensions} dimensions: choose one column, in a ColumnTransformer by 'name'"
+        )
         raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
     listed = list(texts)
     for index, text in enumerate(listed):
         if not isinstance(text, str):
-            raise TypeError(f"every text must be a string, but texts[{index}] is of type {type(text).__name__}")
+            missing = ", a missing one (NaN): fill in '', or leave it out" if text != text else ""
+            raise TypeError(
+                f"every text must be a string, but texts[{index}] is of type {type(text).__name__}{missing}"
+            )
     return listed
 
 

@@ -30,10 +30,21 @@ def best_of(source: str) -> str:
     if (folder / "best").is_dir():
         return str(folder / "best")
     if (folder / RECIPE).is_file() or (folder / "pretraining" / RECIPE).is_file():
+        stage = folder / "pretraining"
+        instead = f"; its pretraining has one: {stage}" if (stage / "best").is_dir() else ""
         raise FileNotFoundError(
-            f"{source} is a run without a checkpoint yet: train it with --resume to the end of an epoch"
+            f"{source} is a run without a checkpoint yet: train it with --resume to the end of an epoch{instead}"
         )
     return source
+
+
+def require_no_run(folder: Path) -> None:
+    """Refuse to put a checkpoint beside that of a run: `best_of` would then read it in place of the run's own."""
+    if (folder / RECIPE).is_file() and (folder / "best").is_dir():
+        raise ValueError(
+            f"{folder} is a run, whose model is {folder / 'best'}: save to another folder, or to that one if this "
+            "model is to take its place"
+        )
 
 
 def require_match(config: SeqVAEConfig, tokenizer: PreTrainedTokenizerBase) -> None:

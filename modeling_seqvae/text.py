@@ -20,7 +20,14 @@ from .checksums import renew_checksums
 from .embedding_formats import FORMATS, as_embeddings, cosines, largest_of
 from .generation import PROMPT, one_each, with_defaults
 from .latent_space import LatentOperations
-from .loading import best_of, explaining_broken_connection, load_model, require_checkpoint, require_match
+from .loading import (
+    best_of,
+    explaining_broken_connection,
+    load_model,
+    require_checkpoint,
+    require_match,
+    require_no_run,
+)
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
 from .sharing import add_code, plain_card, push_files
@@ -148,8 +155,10 @@ class SeqVAE(LatentOperations):
     def save_pretrained(self, path: str | os.PathLike[str], is_main_process: bool = True, **kwargs: Any) -> None:
         """Write model, tokenizer, and the mixture if there is one, into a folder, as `from_pretrained` reads them.
 
-        Other arguments are those of the model's, such as max_shard_size; ValueError for `push_to_hub=True`.
+        Other arguments are those of the model's, such as max_shard_size; ValueError for `push_to_hub=True`, and for the
+        directory of a run.
         """
+        require_no_run(Path(path))
         if kwargs.get("push_to_hub"):
             raise ValueError(
                 "push_to_hub=True would upload the model before what belongs to it: call push_to_hub of the SeqVAE (of "

@@ -16,6 +16,7 @@ from .argument_checks import outside, progress_bar, require_unicode
 from .configuration_seqvae import COLLAPSED_BELOW
 from .modeling_seqvae import SeqVAEForTextModeling
 from .noise import sentence_generator
+from .tokenization import WHITE_SPACE
 
 FEATURES = {
     "mean": ("mean",),
@@ -164,9 +165,13 @@ def _tokenise(texts: list[str], tokenizer: PreTrainedTokenizerBase, tally: _Tall
 
 
 def token_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase, start: int = 0) -> list[list[int]]:
-    """`<s> x_1 ... x_n </s>` of each text, of any length. Raises ValueError with the index of what is not Unicode."""
+    """`<s> x_1 ... x_n </s>` of each text, of any length; white space at its ends is not read, as in files.
+
+    Raises ValueError with the index of what is not Unicode.
+    """
     try:
-        return tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]
+        stripped = [text.strip(WHITE_SPACE) for text in texts]
+        return tokenizer(stripped, return_attention_mask=False, verbose=False)["input_ids"]
     except (TypeError, UnicodeError):
         require_unicode(texts, "texts", start)
         raise

@@ -703,6 +703,23 @@ def test_a_longer_evaluation_takes_the_usual_name_and_keeps_the_quick_look(folde
     assert json.loads(kept.read_text())["nll_samples"] == 3
 
 
+@pytest.mark.parametrize(
+    ("sentences", "samples", "has_the_usual_name"), [(2, 4, True), (10_000, 2, False), (4, 3, False), (12, 3, False)]
+)
+def test_more_draws_a_sentence_come_before_more_sentences(
+    folder: Path, sentences: int, samples: int, has_the_usual_name: bool
+) -> None:
+    kept = folder / "run" / "evaluation.json"
+    of_them = {"weights": weights_hash(folder / "run" / "best")}
+    kept.write_text(json.dumps({"nll_sentences": sentences, "nll_samples": samples, **of_them}))
+    before = kept.read_text()
+    invoke("evaluate", "run", *QUICK)  # 12 sentences, 3 draws each
+    assert (kept.read_text() == before) == has_the_usual_name
+    if (sentences, samples) != (12, 3):
+        other = "12x3" if has_the_usual_name else f"{sentences}x{samples}"
+        assert (folder / "run" / f"evaluation-nll{other}.json").is_file()
+
+
 def test_an_evaluation_of_other_weights_is_not_kept(folder: Path) -> None:
     kept = folder / "run" / "evaluation.json"
     kept.write_text(json.dumps({"nll_sentences": 1000, "nll_samples": 500, "weights": "others"}))

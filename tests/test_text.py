@@ -346,9 +346,9 @@ def test_results_are_those_of_evaluation_while_the_model_is_trained(changes):
         (3, "got int"),
         (b"food", "got bytes"),
         ({"text": "food"}, "got dict"),
-        (pd.DataFrame({"text": ["food"]}), "got DataFrame of 2 dimensions"),
+        (pd.DataFrame({"text": ["food"]}), "got DataFrame of 2 dimensions: choose one column"),
         (["the food", 5], r"texts\[1\] is of type int"),
-        (["the food", "was", float("nan")], r"texts\[2\] is of type float"),
+        (["the food", "was", float("nan")], r"texts\[2\] is of type float, a missing one \(NaN\)"),
         ([["the food"]], r"texts\[0\] is of type list"),
     ],
     ids=str,
@@ -651,6 +651,16 @@ def test_only_the_main_process_writes(vae, tmp_path):
     assert SeqVAE.from_pretrained(tmp_path / "whole").aggregate is not None
     with pytest.raises(ValueError, match="call push_to_hub of the SeqVAE"):
         vae.save_pretrained(tmp_path / "more", push_to_hub=True)
+
+
+def test_a_checkpoint_is_not_saved_beside_that_of_a_run(vae, tmp_path):
+    """From then on every command would read it in place of the run's best/."""
+    vae.save_pretrained(tmp_path / "best")
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(ValueError, match=r"is a run, whose model is .*best: save to another folder"):
+        vae.save_pretrained(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "recipe.yaml"]
+    vae.save_pretrained(tmp_path / "best")
 
 
 def test_an_interpolation_goes_in_a_straight_line_from_one_reconstruction_to_the_other(vae):

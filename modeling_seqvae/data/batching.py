@@ -23,7 +23,7 @@ from .words import Words, words_of
 POOL_BATCHES = 64
 """Batches' worth of random sentences that are sorted by length together, at most: little padding, random batches."""
 MIN_POOLS = 4
-_REVISION = 4  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
+_REVISION = 5  # raise it when `tokenise` changes: it is part of the cache's key, the code of a function is not
 
 
 def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -32,7 +32,7 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
         input_ids   `<s> x_1 ... x_n </s>`
         length      its tokens, n + 2
         unknown     those of the n words that the tokenizer does not know
-        bytes       of the text in UTF-8, without white space at its ends where the tokenizer drops it
+        bytes       of the text in UTF-8, without white space at its ends, which is not read
         cut         whether that is the beginning of a text of more than `tokenizer.model_max_length` tokens
         index       the sentence's number
 
@@ -48,9 +48,8 @@ def tokenise(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
 
     def encode(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
         lengths, ids = ids_of()(rows, indices)
-        texts, cut = rows["text"].cast(pa.large_string()), lengths > limit
-        read = texts if reads_white_space(tokenizer) else pc.utf8_trim(texts, characters=WHITE_SPACE)
-        sizes = pc.binary_length(read).to_numpy().astype(np.int64)
+        texts, cut = _trimmed(rows), lengths > limit
+        sizes = pc.binary_length(texts).to_numpy().astype(np.int64)
         if cut.any():
             for place in np.flatnonzero(cut).tolist():
                 sizes[place] = bytes_of_the_first(limit, texts[place].as_py(), tokenizer)
@@ -84,21 +83,21 @@ def _beginnings(limit: int, lengths: NDArray[np.int64], ids: NDArray[np.int32]) 
 
 
 def bytes_of_the_first(limit: int, text: str, tokenizer: PreTrainedTokenizerBase) -> int:
-    """`bytes_read` of as much of a text as is read in a sentence of `limit` tokens."""
+    """The UTF-8 bytes of as much of a text as is read in a sentence of `limit` tokens."""
+    text = text.strip(WHITE_SPACE)
     spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
     until = max((end for _, end in spans[: max(0, limit - 2)]), default=0)
-    return bytes_read([text[:until]], tokenizer)[0]
+    return len(text[:until].encode())
 
 
-def bytes_read(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The UTF-8 bytes of each text, but for white space at its ends that is in none of its tokens."""
-    whole = reads_white_space(tokenizer)
-    return [len((text if whole else text.strip(WHITE_SPACE)).encode()) for text in texts]
+def bytes_read(texts: Iterable[str]) -> list[int]:
+    """The UTF-8 bytes of each text, but for white space at its ends, which no tokenizer is given."""
+    return [len(text.strip(WHITE_SPACE).encode()) for text in texts]
 
 
-def reads_white_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether white space at the ends of a text makes tokens, as in byte-level BPE, or none, as among words."""
-    return tokenizer(" a ")["input_ids"] != tokenizer("a")["input_ids"]
+def _trimmed(rows: pa.Table) -> pa.Array:
+    """The texts without white space at their ends: byte-level BPE would read it, and files are read without it."""
+    return pc.utf8_trim(rows["text"].cast(pa.large_string()), characters=WHITE_SPACE)
 
 
 def cut_share_of(tokenised: Dataset) -> float:
@@ -119,7 +118,7 @@ def _ids_of(split: Dataset, tokenizer: PreTrainedTokenizerBase) -> Callable[[pa.
     """A function from some rows and their indices to the lengths of their sentences, (N,), and all ids of these."""
 
     def by_tokenizer(rows: pa.Table, _: Sequence[int]) -> Words:
-        sentences = tokenizer(rows["text"].to_pylist(), return_attention_mask=False, verbose=False)["input_ids"]
+        sentences = tokenizer(_trimmed(rows).to_pylist(), return_attention_mask=False, verbose=False)["input_ids"]
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         return lengths, np.fromiter(chain.from_iterable(sentences), np.int32, lengths.sum())
 

@@ -201,7 +201,10 @@ class _Cleaning:
             except ValueError as error:
                 raise ValueError(f"{self._where(row)} has the label {quoted(label)}, but {error}.") from None
         if not name:
-            raise ValueError(f"{self._where(row)} has no label; every document of a labelled corpus needs one.")
+            raise ValueError(
+                f"{self._where(row)} has no label; every document of a labelled corpus needs one: leave it out, or "
+                "name no column of labels where they are not needed."
+            )
         return name
 
     def _where(self, row: int) -> str:

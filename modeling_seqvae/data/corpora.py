@@ -1,5 +1,6 @@
 """Corpora: by name, from files of one's own or from the hub, always as splits of `text` and, if labelled, `label`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..tokenization import UNKNOWN
 from . import demo
 from .caching import ROWS_AT_ONCE, cache_lock, explaining_the_cache
 from .cleaning import Cleaned, class_names, clean
-from .columns import arrays_of
+from .columns import arrays_of, texts_of
 from .corpus_spec import SPLITS, CorpusSpec, Reading, located, paths_of
 from .hub_corpora import NORMALISATION as HUB_NORMALISATION
 from .hub_corpora import HubUnreachableError, build_from_hub
@@ -115,6 +116,7 @@ def load_corpus(
         if words is not None:
             numbers = rows.select_columns(["numbers"])
             remember_words(splits[split], NumberedWords(numbers, words, spec.normalisation, mark))
+    notes += _repeated(splits)
     return Corpus(spec.name, splits, CorpusReport(spec.name, reports, tuple(notes)), spec)
 
 
@@ -226,6 +228,19 @@ def _report(cleaned: Cleaned, kept: Dataset, max_words: int, empty_kept: bool = 
         labels=cleaned.labels,
         column=cleaned.column,
     )
+
+
+def _repeated(splits: Mapping[str, Dataset]) -> list[str]:
+    """A note for each split that holds training texts: figures of these are not figures of new texts."""
+    held = {split: Counter(texts_of(rows)) for split, rows in splits.items() if split != "train"}
+    known = set().union(*held.values())
+    seen = {text for text in texts_of(splits["train"]) if text in known} if "train" in splits else set()
+    found = {split: sum(count for text, count in texts.items() if text in seen) for split, texts in held.items()}
+    return [
+        f"{count:,} of the {len(splits[split]):,} {split} documents are training documents, too, word for word."
+        for split, count in found.items()
+        if count
+    ]
 
 
 def _finished(rows: Dataset, names: list[str] | None) -> Dataset:

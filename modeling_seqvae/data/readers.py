@@ -329,14 +329,27 @@ def _reason(error: BaseException) -> str:
     return shortened(str(error).strip())
 
 
+BINARY = {
+    b"\x1f\x8b": "compressed by gzip: decompress it first.",
+    b"PK\x03\x04": "a .zip or a spreadsheet: write its texts to a .csv or .parquet file.",
+    b"PAR1": "Parquet: name it .parquet.",
+}
+"""How files begin that are no text, and what to do with them."""
+
+
 def _bad_line(path: Path) -> str | None:
     """The first line that is not UTF-8."""
     if path.suffix.lower() == ".parquet":
         return None
     with path.open("rb") as file:
+        beginning = file.read(4)
+        file.seek(0)
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
             except UnicodeDecodeError as error:
+                for mark, what in BINARY.items():
+                    if beginning.startswith(mark):
+                        return f"it is {what}"
                 return f"line {number} is not UTF-8 (byte {line[error.start]:#04x}); convert the file to UTF-8."
     return None

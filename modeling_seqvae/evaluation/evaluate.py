@@ -21,7 +21,6 @@ from ..data.columns import array_of
 from ..kernels import fast_matmul
 from ..modeling_seqvae import SeqVAEForTextModeling
 from ..noise import sentence_generator, standard_normal
-from ..outputs import SeqVAEEncoderOutput
 from ..text_batches import evaluating
 from ..transfers import arriving, to_device
 from . import metrics
@@ -121,29 +120,35 @@ class Evaluator:
 
     def _measure_batch(self, numbers: np.ndarray, batch: Batch, dispersion: metrics.Dispersion) -> Batch:
         if self.model.config.latent_size == 0:
-            output = self.model(**batch, return_logits=False)
-            names = ("mean", "latents", "base_mean", "base_logvar", "base_latents")
-            costs = {"reconstruction": output.reconstruction_loss, "kl": output.kl, "negative_entropy": output.kl}
-            return costs | dict.fromkeys(names, output.latents)
+            none = batch["input_ids"].new_empty(len(numbers), 0, dtype=torch.float32)
+            reconstruction = self._reconstruction(none, batch)
+            costs = {"reconstruction": reconstruction, **dict.fromkeys(("kl", "negative_entropy"), reconstruction * 0)}
+            return costs | dict.fromkeys(("mean", "latents", "base_mean", "base_logvar", "base_latents"), none)
         encoder = self.model.get_encoder()
         words = self._encoder_words(numbers, batch)
-        states, pooled = encoder.read(words, batch["attention_mask"])
+        pooled = encoder.read(words, batch["attention_mask"])[1]
         posterior = self.model.posterior(pooled, words, batch["attention_mask"])
         dispersion.add(pooled)
         drawn = posterior.proposal.draw(self._generators(numbers))
-        encoded = SeqVAEEncoderOutput(last_hidden_state=states[-1], latents=drawn.latents, kl=drawn.kl, pooled=pooled)
-        output = self.model(**batch, encoder_outputs=encoded, return_logits=False)
         base, none = posterior.base, drawn.latents[:, :0]
         return {
-            "reconstruction": output.reconstruction_loss,
-            "kl": output.kl,
+            "reconstruction": self._reconstruction(drawn.latents, batch),
+            "kl": drawn.kl,
             "mean": posterior.mean,
             "latents": drawn.latents,
             "base_mean": none if base is None else base.mean,
             "base_logvar": none if base is None else base.logvar,
             "base_latents": none if base is None else drawn.base,
-            "negative_entropy": output.kl * 0 if base is None else base.negative_entropy(),
+            "negative_entropy": drawn.kl * 0 if base is None else base.negative_entropy(),
         }
+
+    def _reconstruction(self, latents: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """-log p(x|z) of each sentence under its own draw, (B, Z) -> (B,).
+
+        Not by the model's `forward`: that of a model which accelerate has prepared autocasts, whatever this evaluation
+        asks for.
+        """
+        return self.model.nll_given(latents[None], batch["input_ids"], batch["attention_mask"])[0]
 
     @torch.no_grad()
     def means(self) -> torch.Tensor:
@@ -194,9 +199,8 @@ class Evaluator:
             latents = encoder.posterior(encoded.pooled).rsample(num_samples, generators)  # (S, B, Z)
             prior = standard_normal(num_samples, latents[0], generators)
             joint, marginal = networks.kl(encoded.pooled, latents, prior)
-            output = self.model(**batch, encoder_outputs=encoded, latents=latents[0], return_logits=False)
             return {
-                "reconstruction": output.reconstruction_loss,
+                "reconstruction": self._reconstruction(latents[0], batch),
                 "joint": joint.value,
                 "joint_variance": joint.variance,
                 "marginal": marginal.value,

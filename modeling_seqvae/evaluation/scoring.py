@@ -211,7 +211,7 @@ class _Scoring:
             unknown = ((batch.input_ids == tokenizer.unk_token_id) & (batch.attention_mask == 1)).sum(1)
             columns = [column.cpu().double().numpy() for column in (nll, bound, tokens, unknown)]
             chosen = [texts[place] for place in batch.positions]
-            sizes = zip(chosen, columns[2], bytes_read(chosen, tokenizer), strict=True)
+            sizes = zip(chosen, columns[2], bytes_read(chosen), strict=True)
             read = [self._read(text, int(count) + 1, size) for text, count, size in sizes]
             values[batch.positions] = np.column_stack([*columns, np.array(read)])
             wrong = np.flatnonzero(~np.isfinite(values[batch.positions][:, 0 if self.samples else 1]))

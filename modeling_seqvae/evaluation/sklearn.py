@@ -27,8 +27,8 @@ from ..text_batches import FEATURES
 LOADING = ("device", "revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
 """Parameters that decide which model is loaded, beside `id_or_path`."""
 
-FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*token*.json")
-"""The files of a checkpoint that decide its features."""
+FILES = ("config.json", "model*.safetensors", "model*.safetensors.index.json", "*token*.json")
+"""The files of a checkpoint that decide its features: not those of an aggregate or of dual networks."""
 
 
 class SeqVAEVectorizer(TransformerMixin, BaseEstimator):

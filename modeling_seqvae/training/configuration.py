@@ -20,6 +20,14 @@ def shipped(name: str) -> Path:
     return PACKAGE / name if (PACKAGE / name).exists() else PACKAGE.parent / name
 
 
+FILES_OF_ONE_S_OWN = {
+    "corpora": "a YAML file, or a file or folder of texts that exists (in Python spec_from_path(FILE))",
+    "methods": "a YAML file",
+    "training": "a YAML file",
+}
+"""What stands in place of a name under `configuration`."""
+
+
 def configuration_root() -> Path:
     """The folder of methods, corpora and presets."""
     return shipped("configuration")
@@ -40,7 +48,9 @@ def named_settings(kind: str, name: str) -> tuple[dict[str, Any], str]:
         path = configuration_root() / kind / f"{name}.yaml"
         if not path.is_file():
             names = ", ".join(available(kind))
-            raise ValueError(f"there is no {name!r} in configuration/{kind}, only {names}; or give a YAML file")
+            raise ValueError(
+                f"there is no {name!r} in configuration/{kind}, only {names}; or give {FILES_OF_ONE_S_OWN[kind]}"
+            )
     return read_yaml(path), str(path)
 
 

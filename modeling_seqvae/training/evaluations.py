@@ -39,8 +39,9 @@ def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
 
     It is evaluation.json for its corpus's whole test set, a longer name for others, such as one on other texts or in
     another precision than that of the evaluation that is there. Of two which differ in the draws for the NLL the one
-    with more has the usual name, so that a quick look does not overwrite what took an hour, nor the other way round.
-    One of other weights has no figures to keep, and is overwritten.
+    with more for each sentence has the usual name, and of as many the one of more sentences, so that a quick look does
+    not overwrite what took an hour, nor the other way round. One of other weights has no figures to keep, and is
+    overwritten.
     """
     if not (run / RECIPE).is_file():
         return None
@@ -64,7 +65,7 @@ def keep_evaluation(run: Path, report: Mapping[str, Any]) -> Path | None:
     there = _there(path, report)
     if _draws(there) > _draws(report):
         path = _longer(path, f"nll{report['nll_sentences']}x{report['nll_samples']}")
-    elif 0 < _draws(there) < _draws(report):
+    elif (0, 0) < _draws(there) < _draws(report):
         path.replace(_longer(path, f"nll{there['nll_sentences']}x{there['nll_samples']}"))
     write_json(path, report)
     return path
@@ -83,7 +84,7 @@ def _there(evaluation: Path, new: Mapping[str, Any]) -> dict[str, Any]:
     return report if isinstance(report, dict) and report.get("weights") == new.get("weights") else {}
 
 
-def _draws(report: Mapping[str, Any]) -> int:
-    """What an evaluation's NLL cost, in draws."""
-    sentences, samples = report.get("nll_sentences"), report.get("nll_samples")
-    return sentences * samples if isinstance(sentences, int) and isinstance(samples, int) else 0
+def _draws(report: Mapping[str, Any]) -> tuple[int, int]:
+    """The draws of a sentence's NLL, fewer of which make it higher, and how many sentences it is of."""
+    samples, sentences = report.get("nll_samples"), report.get("nll_sentences")
+    return (samples, sentences) if isinstance(sentences, int) and isinstance(samples, int) else (0, 0)

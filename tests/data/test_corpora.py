@@ -52,6 +52,30 @@ def lines(count):
     return "".join(f"document {i}\n" for i in range(count))
 
 
+# Texts that several splits have
+
+
+def test_training_texts_in_other_splits_are_counted_and_said(tmp_path):
+    texts = {"train": "a b\nc d\na b\ne f\n", "valid": "x y\n c d \n", "test": "a b\na b\nA b\ng h\n"}
+    for split, content in texts.items():
+        write(tmp_path / f"{split}.txt", content)
+    notes = load_corpus(spec_from_path(tmp_path)).report.notes
+    assert notes == (
+        "1 of the 2 validation documents are training documents, too, word for word.",
+        "2 of the 4 test documents are training documents, too, word for word.",
+    )
+    limited = load_corpus(spec_from_path(tmp_path), limits={"train": 1, "test": 1})  # of what is kept
+    assert limited.report.notes == ("1 of the 1 test documents are training documents, too, word for word.",)
+
+
+def test_texts_split_off_from_repeated_ones_are_counted_too(tmp_path):
+    corpus = load_corpus(spec_from_path(write(tmp_path / "texts.txt", lines(20) * 10)))
+    train = set(corpus.splits["train"]["text"])
+    for split, note in zip(("validation", "test"), corpus.report.notes[1:], strict=True):
+        count = sum(text in train for text in corpus.splits[split]["text"])
+        assert note.startswith(f"{count} of the 10 {split} documents")
+
+
 # Named corpora
 
 

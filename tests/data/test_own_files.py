@@ -87,7 +87,12 @@ FILES = {
     "nothing": File("a.txt", "", error="is empty"),
     "a column of lines": File("a.txt", f"{ONE}\n", error="has lines and no columns", text_column="text"),
     "compressed": File("a.txt.gz", gzip.compress(b"a\nb\n"), error="its suffix is '.gz'"),
-    "compressed under another name": File("a.txt", gzip.compress(b"a\nb\n"), error="line 1 is not UTF-8"),
+    "compressed under another name": File("a.txt", gzip.compress(b"a\nb\n"), error="it is compressed by gzip"),
+    "Parquet under another name": File(
+        "a.csv",
+        lambda path: pd.DataFrame({"text": [ONE] * 300}).to_parquet(path),
+        error="it is Parquet: name it .parquet",
+    ),
     "folder": File("a.txt", lambda path: path.mkdir(), error="training file"),
     "pipe": File("a.txt", os.mkfifo, error="can be read only once"),
     "not there": File("a.txt", lambda path: None, error="no file"),

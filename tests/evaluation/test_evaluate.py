@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Barrier, Lock
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,16 @@ def test_batch_size_hardly_changes_a_figure_in_single_precision(make_model, data
     found = evaluate(evaluator(make_model(), dataset, batch_size=9), SAMPLES)
     assert found.keys() == expected.keys()
     assert [found[name] for name in expected] == pytest.approx(list(expected.values()), abs=1e-4)
+
+
+@pytest.mark.parametrize("latent_size", [0, 3])
+def test_single_precision_is_that_of_a_model_which_was_prepared_for_bf16(make_model, dataset, latent_size) -> None:
+    """accelerate gives it a `forward` that autocasts, which stays on it when it is unwrapped."""
+    expected = evaluate(evaluator(make_model(latent_size=latent_size), dataset, precision="no"), SAMPLES)
+    prepared = make_model(latent_size=latent_size)
+    prepared.forward = MethodType(torch.autocast("cpu", torch.bfloat16)(type(prepared).forward), prepared)
+    assert evaluate(evaluator(prepared, dataset, precision="no"), SAMPLES) == expected
+    assert evaluate(evaluator(prepared, dataset, precision="bf16"), SAMPLES) != expected
 
 
 def test_the_order_of_the_dataset_changes_no_figure(model, dataset) -> None:

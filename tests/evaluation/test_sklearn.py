@@ -267,6 +267,20 @@ def test_a_pipeline_warns_when_its_features_are_of_other_weights(tmp_path):
         pipeline.fit(TEXTS, LABELS).predict(TEXTS)
 
 
+def test_an_aggregate_put_beside_the_weights_is_no_other_model(tmp_path):
+    vae = SeqVAE.from_pretrained(save(tmp_path))
+    vae.save_pretrained(tmp_path)
+    vectorizer = SeqVAEVectorizer(tmp_path)
+    pipeline = make_pipeline(vectorizer, LogisticRegression()).fit(TEXTS, LABELS)
+    before = joblib.hash(vectorizer)
+    vae.fit_aggregate(TEXTS)
+    vae.save_pretrained(tmp_path)
+    assert (tmp_path / "aggregate.safetensors").is_file() and joblib.hash(vectorizer) == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline.predict(TEXTS)
+
+
 def test_a_pickle_is_made_and_read_where_the_checkpoint_is_not(tmp_path):
     vectorizer = pickle.loads(pickle.dumps(SeqVAEVectorizer("user/elsewhere")))
     assert vectorizer.get_params() == SeqVAEVectorizer("user/elsewhere").get_params() == vectorizer.__dict__

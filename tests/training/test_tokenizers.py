@@ -88,6 +88,21 @@ def test_everything_is_done_on_the_texts_as_they_are(bpe_run):
     assert (recipe.corpus.tokenizer, recipe.corpus.tokenizer_sha256) == ("bpe", None)
 
 
+def test_white_space_at_the_ends_of_a_text_is_read_nowhere(bpe_run):
+    """Files are read without it, and so are texts in Python, such as the lines of a file with their ends."""
+    vae, padded = SeqVAE.from_pretrained(bpe_run), [f" {text}\t\n" for text in TEXTS]
+    for read in (
+        vae.encode,
+        SeqVAEVectorizer(bpe_run).transform,
+        lambda texts: vae.nll(texts, num_samples=2),
+        vae.elbo,
+    ):
+        np.testing.assert_array_equal(read(padded), read(TEXTS))
+    assert vae.reconstruct(padded, max_new_tokens=9) == vae.reconstruct(TEXTS, max_new_tokens=9)
+    plain, same = (tokenise(Dataset.from_dict({"text": texts}), vae.tokenizer) for texts in (TEXTS, padded))
+    assert plain.to_dict() == same.to_dict() and plain["bytes"][:] == [len(text.encode()) for text in TEXTS]
+
+
 def test_sentence_transformers_reads_the_same_features(bpe_run, tmp_path):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     from modeling_seqvae.hub.sentence_transformers import export
@@ -204,14 +219,14 @@ def test_an_encoder_fits_where_the_vocabulary_is_its_own_and_nowhere_else(bpe_ru
 def test_a_text_is_cut_at_max_words_tokens_and_its_bytes_are_those_that_are_read(text, most):
     tokenizer = train_bpe_tokenizer(["good good"], vocabulary_size=270)
     tokenizer.model_max_length = most + 2
-    (whole,) = tokenizer([text], verbose=False).input_ids
+    (whole,) = tokenizer([text.strip()], verbose=False).input_ids
     tokenised = tokenise(Dataset.from_dict({"text": [text]}), tokenizer)
     (ids,) = tokenised["input_ids"]
     assert len(ids) == tokenised["length"][0] == min(len(whole), most + 2)
     assert ids == [*whole[: len(ids) - 1], 2]
     assert tokenised["cut"][0] == (len(whole) > most + 2)
     read = tokenizer.convert_tokens_to_string(tokenizer.convert_ids_to_tokens(ids[1:-1]))
-    assert bytes_of(tokenised) == len(text.encode()) or tokenised["cut"][0]
+    assert bytes_of(tokenised) == len(text.strip().encode()) or tokenised["cut"][0]
     assert bytes_of(tokenised) == len(read.encode()) or "�" in read
 
 
