@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..data.corpora import load_corpus
 from ..data.files import read_json, write_json, write_text
 from ..evaluation.drawing import require_matplotlib
 from ..own_modules import import_parts
@@ -21,15 +22,17 @@ from .targets import TARGETS, Target
 def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1) -> None:
     """Make a table or figure: run the missing steps in `jobs` processes, then write and print what came out.
 
-    Raises ValueError for an unknown target or method and for a folder that holds another recipe's run, and
-    ModuleNotFoundError without matplotlib where there is a picture to draw, all before anything runs; and RuntimeError
-    that names the steps that failed, after the rest is done and written.
+    Raises ValueError for an unknown target or method and for a folder that holds another recipe's run,
+    ModuleNotFoundError without matplotlib where there is a picture to draw, and what `load_corpus` raises for texts
+    that are to be trained on, all before anything runs; and RuntimeError that names the steps that failed, after the
+    rest is done and written.
     """
     if target_named(name, request.imports).draws:
         require_matplotlib()
     steps = steps_of(name, request)
     left = missing(steps, output_dir)
     note(summary(steps, left))
+    _require_texts(left)
     of_methods = [module for step in steps if isinstance(step, Training) for module in step.recipe.imports]
     imports = [*dict.fromkeys([*request.imports, *of_methods])]
     failed = run_steps(left, output_dir, jobs, imports=imports) if left else {}
@@ -37,6 +40,17 @@ def reproduce(name: str, request: Request, output_dir: Path, jobs: int = 1) -> N
     if failed:
         heading = f"{len(failed)} of {len(steps)} steps failed; the others are kept, and the same command tries again:"
         raise RuntimeError(f"{heading}\n{failures(steps, failed, output_dir, jobs)}")
+
+
+def _require_texts(left: Sequence[Step]) -> None:
+    """Read every corpus that is to be trained on, once, so that what is wrong with it is not each step's own error."""
+    read = []
+    for training in left:
+        if isinstance(training, Training):
+            asked = (training.recipe.corpus, training.data_dir, training.recipe.limits)
+            if asked not in read:
+                load_corpus(training.recipe.corpus, data_dir=training.data_dir, limits=training.recipe.limits)
+                read.append(asked)
 
 
 def show_missing(name: str, request: Request, output_dir: Path) -> None:

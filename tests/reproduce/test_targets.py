@@ -515,10 +515,19 @@ def test_a_failed_step_is_named_and_the_table_is_written_without_it(tmp_path, mo
         return {steps[0].key: "the loss is not a number\nmore", steps[1].key: "not tried"}
 
     monkeypatch.setattr(module, "run_steps", run_steps)
+    monkeypatch.setattr(module, "load_corpus", lambda *arguments, **options: None)  # whose files are not here
     with pytest.raises(RuntimeError, match=r"2 of 4 steps failed") as raised:
         reproduce("table1", request, tmp_path, jobs=2)
     assert "  SeqVAE + MaxPool, seed 0: the loss is not a number (log: " in str(raised.value)
     assert "(missing)" in (tmp_path / "ptb" / "table1.md").read_text() and "101.00" in capsys.readouterr().out
+
+
+def test_texts_that_cannot_be_read_are_told_once_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_steps", lambda *arguments, **options: pytest.fail("a step was tried"))
+    request = replace(PTB, methods=("seqvae", "max_pool"), data_dir=tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"Corpus ptb: place these files"):
+        reproduce("table1", request, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_targets_document_is_a_table_whatever_is_there(tmp_path):
