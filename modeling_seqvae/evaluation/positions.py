@@ -21,6 +21,7 @@ from ..noise import sentence_generator
 from ..posteriors import prior_of
 from ..text import SeqVAE
 from ..text_batches import cut_to, evaluating
+from ..tokenization import WHITE_SPACE
 from .evaluate import Evaluator, standard_error
 
 DRAWS = 8
@@ -143,6 +144,7 @@ def piece_costs(vae: SeqVAE, text: str, num_draws: int = 64, seed: int = 0) -> l
     vae.model.model._require_latent("tell what z says of a text")
     num_draws = at_least(1, num_draws, "num_draws")
     require_unicode([text], "texts")
+    text = text.strip(WHITE_SPACE)  # as everywhere
     encoded = vae.tokenizer(text, return_offsets_mapping=True, verbose=False)
     offsets: list[tuple[int, int]] = encoded["offset_mapping"]
     ids = cut_to(vae.tokenizer.model_max_length, encoded["input_ids"])

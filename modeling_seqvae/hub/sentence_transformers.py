@@ -14,6 +14,7 @@ from ..data.files import write_json
 from ..sharing import SENTENCE_FEATURES, sentence_files
 from ..text import SeqVAE
 from ..text_batches import read_features
+from ..tokenization import WHITE_SPACE
 
 try:
     from sentence_transformers.base.modules import InputModule
@@ -69,7 +70,7 @@ class SeqVAEModule(InputModule):
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **unused: Any) -> dict[str, Any]:
         """`<s> x_1 ... x_n </s>` of each text, (B, T), cut to `max_seq_length` tokens."""
-        texts = self._prepend_prompt(list(inputs), prompt or "")
+        texts = [text.strip(WHITE_SPACE) for text in self._prepend_prompt(list(inputs), prompt or "")]  # as everywhere
         encoded = self.tokenizer(
             texts,
             padding=True,

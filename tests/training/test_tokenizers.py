@@ -21,6 +21,7 @@ from modeling_seqvae.data.corpus_spec import CorpusSpec, spec_from_path
 from modeling_seqvae.data.subwords import load_tokenizer, train_bpe_tokenizer
 from modeling_seqvae.data.vocabulary import corpus_tokenizer
 from modeling_seqvae.evaluation.metrics import bits_per_byte
+from modeling_seqvae.evaluation.positions import piece_costs
 from modeling_seqvae.evaluation.table import caption, cells
 from modeling_seqvae.hub.push import contents
 from modeling_seqvae.reproduce.demonstration import run_demo
@@ -98,6 +99,7 @@ def test_white_space_at_the_ends_of_a_text_is_read_nowhere(bpe_run):
         vae.elbo,
     ):
         np.testing.assert_array_equal(read(padded), read(TEXTS))
+    assert piece_costs(vae, padded[1]) == piece_costs(vae, TEXTS[1])
     assert vae.reconstruct(padded, max_new_tokens=9) == vae.reconstruct(TEXTS, max_new_tokens=9)
     plain, same = (tokenise(Dataset.from_dict({"text": texts}), vae.tokenizer) for texts in (TEXTS, padded))
     assert plain.to_dict() == same.to_dict() and plain["bytes"][:] == [len(text.encode()) for text in TEXTS]
@@ -110,6 +112,7 @@ def test_sentence_transformers_reads_the_same_features(bpe_run, tmp_path):
     folder = shutil.copytree(bpe_run / "best", tmp_path / "best")
     export(folder)
     model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", trust_remote_code=True)
+    np.testing.assert_array_equal(model.encode([f" {text}\n" for text in TEXTS]), model.encode(TEXTS))
     np.testing.assert_allclose(model.encode(TEXTS), SeqVAE.from_pretrained(bpe_run).encode(TEXTS, "mean"), atol=1e-5)
 
 
