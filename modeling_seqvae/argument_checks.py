@@ -1,6 +1,7 @@
 """What a caller gave, checked, with errors and warnings that name it; libraries that may be missing; progress bars."""
 
 import importlib
+import math
 import operator
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,19 +16,17 @@ def as_list_of_strings(texts: Any) -> list[str]:
         return [texts]
     dimensions = getattr(texts, "ndim", 1)  # a table's iterator would give its column names
     if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping) or dimensions != 1:
-        shape = (
-            ""
-            if dimensions == 1
-            else f" of {dimensions} dimensions: choose one column, in a ColumnTransformer by 'name'"
-        )
-        raise TypeError(f"texts must be a string or a list of strings, got {type(texts).__name__}{shape}")
+        found = type(texts).__name__
+        if dimensions != 1:
+            found += f" of {dimensions} dimensions: choose one column, in a ColumnTransformer by 'name'"
+        raise TypeError(f"texts must be a string or a list of strings, got {found}")
     listed = list(texts)
     for index, text in enumerate(listed):
         if not isinstance(text, str):
-            missing = ", a missing one (NaN): fill in '', or leave it out" if text != text else ""
-            raise TypeError(
-                f"every text must be a string, but texts[{index}] is of type {type(text).__name__}{missing}"
-            )
+            found = f"texts[{index}] is of type {type(text).__name__}"
+            if isinstance(text, float) and math.isnan(text):
+                found += ", a missing one (NaN): fill in '', or leave it out"
+            raise TypeError(f"every text must be a string, but {found}")
     return listed
 
 

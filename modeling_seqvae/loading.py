@@ -29,8 +29,8 @@ def best_of(source: str) -> str:
         return source
     if (folder / "best").is_dir():
         return str(folder / "best")
-    if (folder / RECIPE).is_file() or (folder / "pretraining" / RECIPE).is_file():
-        stage = folder / "pretraining"
+    stage = folder / "pretraining"
+    if (folder / RECIPE).is_file() or (stage / RECIPE).is_file():
         instead = f"; its pretraining has one: {stage}" if (stage / "best").is_dir() else ""
         raise FileNotFoundError(
             f"{source} is a run without a checkpoint yet: train it with --resume to the end of an epoch{instead}"

@@ -350,6 +350,8 @@ def test_results_are_those_of_evaluation_while_the_model_is_trained(changes):
         (["the food", 5], r"texts\[1\] is of type int"),
         (["the food", "was", float("nan")], r"texts\[2\] is of type float, a missing one \(NaN\)"),
         ([["the food"]], r"texts\[0\] is of type list"),
+        ([np.array(["the food", "was"])], r"texts\[0\] is of type ndarray"),
+        (["the food", pd.NA], r"texts\[1\] is of type NAType"),
     ],
     ids=str,
 )

@@ -58,22 +58,22 @@ def make_runs() -> Callable[..., None]:
 
 def _make(training: Training, folder: Path) -> None:
     corpus, _ = read_corpus(training.recipe, None)
-    _save(training.recipe, folder)
+    _save(training.recipe, folder, training.recipe.training.seed)
     sizes: dict[str, Any] = {name: len(corpus.splits[name]) for name in ("train", "validation")}
     write_json(folder / FINISHED, {"documents": sizes})
     stage = training.recipe.pretraining_recipe()
     if stage:
-        _save(stage, folder / PRETRAINING)
+        _save(stage, folder / PRETRAINING, 100 + training.recipe.training.seed)  # other weights than the run's
         records = [
             dict.fromkeys(RECORD, 0.0) | {"epoch": epoch, "bound": 9 - epoch, "kl": epoch / 2} for epoch in (1, 2)
         ]
         (folder / PRETRAINING / HISTORY).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def _save(recipe: Recipe, folder: Path) -> None:
+def _save(recipe: Recipe, folder: Path, seed: int) -> None:
     _, tokenizer = read_corpus(recipe, None)
     with torch.random.fork_rng([]):
-        torch.manual_seed(recipe.training.seed)
+        torch.manual_seed(seed)
         model = SeqVAEForTextModeling(recipe.config(tokenizer))
     SeqVAE(model, tokenizer).save_pretrained(folder / "best")
     recipe.save(folder / "recipe.yaml")
